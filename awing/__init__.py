@@ -1,0 +1,1 @@
+"""Adaptive Wing loss for face alignment (Wang, Bo, Li, ICCV 2019)."""

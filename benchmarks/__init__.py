@@ -1,0 +1,1 @@
+"""Comparison of the registered methods on equal terms."""

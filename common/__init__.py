@@ -1,0 +1,1 @@
+"""The shared core: data, geometry, metrics, training frame. Knows no method."""

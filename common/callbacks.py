@@ -1,0 +1,120 @@
+"""Callbacks of every run: picture grid, error curve, the whole configuration to every logger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import WandbLogger
+
+from common.plotting import TRUE, draw_landmarks, grid, write_ced, write_image
+from common.task import LandmarkTask
+from common.types import FaceBatch, Prediction
+
+
+def run_folder(trainer: L.Trainer) -> Path:
+    """Return the folder of this run."""
+    return Path(trainer.default_root_dir)
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes config.yaml to the run's folder and sends the configuration, nested, to every logger."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if self.already_saved or trainer.fast_dev_run or stage != "fit":  # type: ignore[attr-defined]
+            return
+        self.already_saved = True
+        if not trainer.is_global_zero:
+            return
+        folder = run_folder(trainer)
+        folder.mkdir(parents=True, exist_ok=True)
+        text = self.parser.dump(self.config, skip_none=False)
+        (folder / "config.yaml").write_text(text, encoding="utf-8")
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.config.update({"cli": self.config.as_dict()}, allow_val_change=True)
+
+
+class PredictionPictures(Callback):
+    """Draws the first faces of validation and test, prediction beside truth, and the curve of the test errors.
+
+    Args:
+        count: faces in the grid.
+        columns: of the grid.
+        every: epochs from one validation picture to the next.
+    """
+
+    def __init__(self, count: int = 16, columns: int = 4, every: int = 5) -> None:
+        self.count, self.columns, self.every = count, columns, every
+        self._cells: list[np.ndarray] = []
+
+    def _collect(self, task: L.LightningModule, batch: FaceBatch, prediction: Prediction) -> None:
+        if not isinstance(task, LandmarkTask):
+            return
+        for index in range(min(len(batch), self.count - len(self._cells))):
+            image = batch.image[index].permute(1, 2, 0).cpu().numpy()
+            true, points = batch.points[index].cpu().numpy(), prediction.points[index].detach().float().cpu().numpy()
+            self._cells.append(draw_landmarks(draw_landmarks(image, true, task.scheme, TRUE), points, task.scheme))
+
+    def _write(self, trainer: L.Trainer, name: str) -> None:
+        if self._cells and trainer.is_global_zero:
+            path = run_folder(trainer) / "pictures" / f"{name}.png"
+            write_image(path, grid(self._cells, self.columns))
+            for logger in trainer.loggers:
+                if isinstance(logger, WandbLogger):
+                    logger.log_image(f"pictures/{name.split('-')[0]}", [str(path)])
+        self._cells = []
+
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
+                                batch_idx: int, dataloader_idx: int = 0) -> None:  # fmt: skip
+        due = (trainer.current_epoch + 1) % self.every == 0 or trainer.current_epoch + 1 == trainer.max_epochs
+        if not trainer.sanity_checking and (due or not trainer.training):
+            self._collect(pl_module, batch, outputs)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._write(trainer, f"val-{trainer.current_epoch:04d}")
+
+    def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
+                          batch_idx: int, dataloader_idx: int = 0) -> None:  # fmt: skip
+        self._collect(pl_module, batch, outputs)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._write(trainer, "test")
+        if not isinstance(pl_module, LandmarkTask) or not trainer.is_global_zero:
+            return
+        record = pl_module.test_per_image
+        folder = run_folder(trainer)
+        folder.mkdir(parents=True, exist_ok=True)
+        ids = list(pl_module.test_points)
+        points = np.stack([pl_module.test_points[i] for i in ids])
+        np.savez_compressed(folder / "test_predictions.npz", ids=np.array(ids), points=points, **record)
+        path = folder / "pictures" / "test-ced.png"
+        write_ced(path, {pl_module.METHOD: record["nme"]}, pl_module.test_metric.threshold)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image("pictures/ced", [str(path)])
+
+
+class PredictionFile(Callback):
+    """Writes what `predict` answered to `predictions.npz`: ids, points (N, L, 2) in image pixels."""
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, Any]] = []
+
+    def on_predict_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
+                             batch_idx: int, dataloader_idx: int = 0) -> None:  # fmt: skip
+        self._rows.append(outputs)
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        folder = run_folder(trainer)
+        folder.mkdir(parents=True, exist_ok=True)
+        ids = np.array([i for row in self._rows for i in row["ids"]])
+        points = torch.cat([row["points"] for row in self._rows]).numpy()
+        np.savez_compressed(folder / "predictions.npz", ids=ids, points=points)
+        print(f"wrote {len(ids)} faces to {folder / 'predictions.npz'}")
+        self._rows = []

@@ -1,0 +1,136 @@
+"""Reading, checking and writing weights: strict, with a complete report, and without ever running pickled code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from common.errors import LabError
+
+KEYS_SHOWN = 5
+
+
+def read_checkpoint(path: Path | str) -> dict[str, Any]:
+    """Return the content of a checkpoint file.
+
+    Args:
+        path: a `.safetensors` file (its tensors are answered under "state_dict"), or a file of `torch.save`.
+
+    Raises:
+        LabError: the file is missing, truncated or damaged, or would have to run code to be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise LabError(f"{path}: checkpoint is missing; check the path, or train it first")
+    try:
+        if path.suffix == ".safetensors":
+            return {"state_dict": load_file(path)}
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Weights only load failed" in str(error) and ("GLOBAL" in str(error) or "Unsupported" in str(error)):
+            raise LabError(
+                f"{path}: refused, since this pickle would run code when read; get the weights as plain tensors"
+            ) from None
+        raise LabError(f"{path}: checkpoint is damaged or no checkpoint; copy or download it again") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, SafetensorError, zipfile.BadZipFile):
+        raise LabError(f"{path}: checkpoint is truncated or damaged; copy or download it again") from None
+    if not isinstance(content, dict):
+        raise LabError(f"{path}: holds a {type(content).__name__} where a dictionary of weights was expected")
+    return content
+
+
+def read_state_dict(path: Path | str) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint: its "state_dict" if it has one, else the file itself.
+
+    Raises:
+        LabError: as `read_checkpoint`, or an entry is no tensor.
+    """
+    content = read_checkpoint(path)
+    state = content.get("state_dict", content)
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            raise LabError(f"{path}: entry {key} is a {type(value).__name__}, no tensor; is this a file of weights?")
+    return dict(state)
+
+
+def _some(keys: Iterable[str]) -> str:
+    keys = sorted(keys)
+    more = f" and {len(keys) - KEYS_SHOWN} more" if len(keys) > KEYS_SHOWN else ""
+    return ", ".join(keys[:KEYS_SHOWN]) + more
+
+
+def load_weights(
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    where: str,
+    allow_missing: tuple[str, ...] = (),
+    drop: tuple[str, ...] = (),
+) -> list[str]:
+    """Load weights strictly; nothing is loaded when anything does not fit.
+
+    Args:
+        module: receives the weights.
+        state: their keys and tensors.
+        where: file they come from, for messages.
+        allow_missing: prefixes of keys that the file need not have (a later stage's new parts).
+        drop: prefixes of keys of the file that are left out on purpose.
+
+    Returns:
+        The keys that kept their initial value.
+
+    Raises:
+        LabError: a key is missing or unknown, or a shape differs.
+    """
+    own = module.state_dict()
+    given = {key: value for key, value in state.items() if not key.startswith(drop)} if drop else dict(state)
+    missing = [key for key in own if key not in given]
+    lacking = [key for key in missing if not (allow_missing and key.startswith(allow_missing))]
+    unknown = [key for key in given if key not in own]
+    shapes = [
+        f"{key} is {tuple(given[key].shape)}, not {tuple(own[key].shape)}"
+        for key in own
+        if key in given and given[key].shape != own[key].shape
+    ]
+    problems = []
+    if lacking:
+        problems.append(f"{len(lacking)} keys missing ({_some(lacking)})")
+    if unknown:
+        problems.append(f"{len(unknown)} keys unknown ({_some(unknown)})")
+    if shapes:
+        problems.append(f"{len(shapes)} shapes differ ({_some(shapes)})")
+    if problems:
+        raise LabError(f"{where}: weights do not fit this network: {'; '.join(problems)}")
+    module.load_state_dict(given, strict=False)
+    return missing
+
+
+def save_safetensors(
+    state: Mapping[str, Tensor], path: Path | str, metadata: Mapping[str, str] | None = None, overwrite: bool = False
+) -> None:
+    """Write tensors to a `.safetensors` file, whole or not at all.
+
+    Raises:
+        LabError: the file exists and `overwrite` is off, or its folder is missing.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise LabError(f"{path}: exists already; remove it or choose another name")
+    if not path.parent.is_dir():
+        raise LabError(f"{path.parent}: no such folder; make it first")
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    os.close(handle)
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, name, dict(metadata or {}))
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -1,0 +1,151 @@
+"""The command line that all methods share: `python -m <method>.cli fit|validate|test|predict --config FILE`."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
+
+from common.callbacks import PredictionFile, PredictionPictures, SaveConfig
+from common.checkpoints import load_weights, read_checkpoint, read_state_dict
+from common.data.datamodule import FaceDataModule
+from common.errors import LabError
+from common.task import LandmarkTask, check_method
+
+DEFAULTS = Path(__file__).parent / "configs" / "defaults.yaml"
+SUBCOMMANDS = ("fit", "validate", "test", "predict")
+USER_ERROR = 2  # exit code, the same as argparse's
+
+
+class LandmarkCLI(LightningCLI):
+    """LightningCLI with one model class, one data module, shared defaults and a warm start."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.link_arguments("data.scheme", "model.scheme")
+        parser.link_arguments("data.crop.size", "model.input_size")
+        parser.add_argument(
+            "--init_from", type=str | None, default=None, help="weights that this run starts from (.ckpt, .safetensors)"
+        )
+        parser.add_argument("--run", type=str | None, default=None, help="folder of the run; default runs/METHOD/DATA")
+        parser.add_argument("--track", type=bool, default=True, help="log to W&B (offline unless logged in)")
+
+    def _value(self, name: str) -> Any:
+        return self.config[self.subcommand].get(name)
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        stage = Path(str(config.config[-1])).stem if config.get("config") else "default"
+        folder = Path(config.get("run") or f"runs/{self.model_class.METHOD}/{config.data.dataset}/{stage}")
+        config.trainer.default_root_dir = str(folder)
+        if config.get("checkpoint") is not None:
+            config.checkpoint.dirpath = config.checkpoint.dirpath or str(folder / "checkpoints")
+        ckpt = config.get("ckpt_path")
+        if ckpt not in (None, "best", "last", "hpc"):
+            check_method(read_checkpoint(ckpt), self.model_class.METHOD, ckpt)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        config = self.config[self.subcommand]
+        if config.trainer.logger is None and not config.trainer.fast_dev_run:
+            folder = Path(config.trainer.default_root_dir)
+            loggers: list[Any] = [CSVLogger(save_dir=str(folder), name="logs")]
+            if self._value("track") and self.subcommand in ("fit", "test"):
+                loggers.append(_wandb_logger(folder, self.model_class.METHOD, self.subcommand))
+            kwargs["logger"] = loggers
+        return super().instantiate_trainer(**kwargs)
+
+    def _warm_start(self) -> None:
+        source = self._value("init_from")
+        if source is None or self._value("ckpt_path") is not None:
+            return  # a resumed run must not be reset
+        check_method(read_checkpoint(source), self.model_class.METHOD, source)
+        load_weights(self.model, read_state_dict(source), source, allow_missing=self.model.new_parts())
+
+    def before_fit(self) -> None:
+        self._warm_start()
+
+    def before_validate(self) -> None:
+        self._warm_start()
+
+    def before_test(self) -> None:
+        self._warm_start()
+
+    def before_predict(self) -> None:
+        self._warm_start()
+
+
+def _wandb_logger(folder: Path, method: str, job: str) -> WandbLogger:
+    """Return a W&B logger that never asks and never fails the run: offline unless the user is logged in."""
+    import wandb
+
+    os.environ.setdefault("WANDB_SILENT", "true")
+    if "WANDB_MODE" not in os.environ:
+        known = bool(os.environ.get("WANDB_API_KEY")) or bool(getattr(wandb.api, "api_key", None))
+        os.environ["WANDB_MODE"] = "online" if known else "offline"
+    folder.mkdir(parents=True, exist_ok=True)
+    name = "-".join(folder.parts[-3:])
+    settings = wandb.Settings(init_timeout=30)
+    offline = os.environ["WANDB_MODE"] == "offline"
+    logger = WandbLogger(project="face-alignment-lab", name=name, group=method, job_type=job, save_dir=str(folder),
+                         offline=offline, settings=settings)  # fmt: skip
+    try:
+        logger.experiment  # noqa: B018 - starts the run, so that a failure shows here
+    except Exception as error:  # the network's failures have no common class
+        print(f"W&B cannot be reached ({type(error).__name__}); this run is tracked offline", file=sys.stderr)
+        os.environ["WANDB_MODE"] = "offline"
+        logger = WandbLogger(project="face-alignment-lab", name=name, group=method, job_type=job,
+                             save_dir=str(folder), offline=True)  # fmt: skip
+    return logger
+
+
+def run_cli(task_class: type[LandmarkTask], args: ArgsType = None) -> LandmarkCLI:
+    """Run the command line of a method and return it (tests look at its trainer and model).
+
+    A user's mistake is printed as one line, and the process ends with exit code 2.
+    """
+    warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    given = list(sys.argv[1:]) if args is None else list(args)  # type: ignore[arg-type]
+    callbacks: list[Callback] = [PredictionPictures(), PredictionFile()]
+    try:
+        check_config_files(given)
+        return LandmarkCLI(
+            task_class,
+            FaceDataModule,
+            save_config_callback=SaveConfig,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            trainer_defaults={"callbacks": callbacks},
+            parser_kwargs={name: {"default_config_files": [str(DEFAULTS)]} for name in SUBCOMMANDS},
+            args=given,
+        )
+    except LabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(USER_ERROR) from None
+
+
+def check_config_files(args: list[str]) -> None:
+    """Raise a LabError when a file given by --config is missing or is no YAML."""
+    for index, word in enumerate(args):
+        found = re.fullmatch(r"(?:--config|-c)(?:=(.+))?", word)
+        if not found:
+            continue
+        name = found.group(1) or (args[index + 1] if index + 1 < len(args) else "")
+        if not Path(name).is_file():
+            raise LabError(f"{name or '--config'}: no such configuration file")
+        try:
+            yaml.safe_load(Path(name).read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f":{mark.line + 1}" if mark else ""
+            raise LabError(f"{name}{line}: is not valid YAML") from None

@@ -1,0 +1,1 @@
+"""Data sets, crops, augmentation and the data module."""

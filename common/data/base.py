@@ -1,0 +1,100 @@
+"""What a data set is: an index that answers `FaceSample`s; and the checks that every reader shares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch.utils.data import Dataset
+
+from common.errors import LabError
+from common.schemes import LandmarkScheme
+from common.types import FaceSample
+
+
+class FaceDataset(Dataset[FaceSample]):
+    """Annotated faces. Knows no augmentation and no network.
+
+    Attributes:
+        name: short name for tables.
+        scheme: landmark scheme of `FaceSample.points`.
+        subset_names: all subsets that samples may name, in the order of tables.
+    """
+
+    name: str
+    scheme: LandmarkScheme
+    subset_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> FaceSample:
+        raise NotImplementedError
+
+
+def check_points(points: np.ndarray, scheme: LandmarkScheme, where: str) -> np.ndarray:
+    """Return the points as float32 (L, D), or tell what is wrong with them.
+
+    Raises:
+        LabError: the count does not fit the scheme, or a coordinate is NaN or infinite.
+    """
+    if points.ndim != 2 or points.shape[0] != scheme.num_points or points.shape[1] not in (2, 3):
+        raise LabError(f"{where}: {points.shape[0]} landmarks, but scheme {scheme.name} has {scheme.num_points}")
+    bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
+    if bad.size:
+        raise LabError(f"{where}: landmark {int(bad[0])} is not finite; correct or remove this face")
+    return points.astype(np.float32)
+
+
+def check_box(box: np.ndarray, where: str) -> np.ndarray:
+    """Return the box x0 y0 x1 y1 as float32 (4,).
+
+    Raises:
+        LabError: it is not finite or has no area.
+    """
+    box = np.asarray(box, dtype=np.float32)
+    if box.shape != (4,) or not np.isfinite(box).all():
+        raise LabError(f"{where}: box {box.tolist()} is not four finite numbers")
+    if box[2] <= box[0] or box[3] <= box[1]:
+        raise LabError(f"{where}: box {box.tolist()} (x0 y0 x1 y1) has no area")
+    return box
+
+
+def decode_image(data: np.ndarray | bytes, where: str) -> np.ndarray:
+    """Return the (H, W, 3) uint8 RGB image in a JPEG, PNG, ... byte string.
+
+    Raises:
+        LabError: the bytes are no image.
+    """
+    buffer = np.frombuffer(data, dtype=np.uint8)
+    image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if buffer.size else None
+    if image is None:
+        raise LabError(f"{where}: the image does not decode; the file is damaged or no image")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, image)
+
+
+def read_image(path: Path | str) -> np.ndarray:
+    """Return the (H, W, 3) uint8 RGB image in a file.
+
+    Raises:
+        LabError: the file is missing or is no image.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise LabError(f"{path}: image is missing; is the data set complete?")
+    return decode_image(path.read_bytes(), str(path))
+
+
+def check_root(root: Path | str | None, what: str) -> Path:
+    """Return `root` as a folder that exists.
+
+    Raises:
+        LabError: no root was given, or there is no such folder.
+    """
+    if root is None:
+        raise LabError(f"data set {what} needs its folder: give --data.root FOLDER")
+    path = Path(root)
+    if not path.is_dir():
+        raise LabError(f"{path}: no such folder (root of data set {what}); check --data.root")
+    return path

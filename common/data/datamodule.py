@@ -1,0 +1,190 @@
+"""From a data set's name to the batches of training, validation, test and prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+from torch.utils.data import DataLoader
+
+from common.data.base import FaceDataset
+from common.data.crops import Collate, CropConfig, CroppedFace, CroppedFaces
+from common.errors import LabError
+from common.schemes import get_scheme
+from common.types import FaceBatch
+
+VAL_OFFSET, TEST_OFFSET = 1_000_000, 2_000_000  # synthetic faces of the three splits never share an index
+
+
+def _synthetic(split: str, data: FaceDataModule) -> FaceDataset:
+    from common.data.synthetic import SyntheticFaces
+
+    count = {"train": data.train_count, "val": data.val_count, "test": data.test_count}[split]
+    offset = {"train": 0, "val": VAL_OFFSET, "test": TEST_OFFSET}[split]
+    return SyntheticFaces(count, scheme=data.scheme, seed=data.synthetic_seed, offset=offset)
+
+
+def _crops(split: str, data: FaceDataModule) -> FaceDataset:
+    from common.data.base import check_root
+    from common.data.prepared import PreparedCrops
+
+    return PreparedCrops(str(check_root(data.root, "crops")), split, scheme=data.scheme)
+
+
+def _wflw(split: str, data: FaceDataModule) -> FaceDataset:
+    from common.data.base import check_root
+    from common.data.wflw import WFLW
+
+    # The set has no validation part; its test list must not choose an epoch unless the user asks for it.
+    return WFLW(str(check_root(data.root, "wflw")), "train" if split == "train" else data.eval_split or "test")
+
+
+def _w300(split: str, data: FaceDataModule) -> FaceDataset:
+    from common.data.base import check_root
+    from common.data.w300 import W300
+
+    return W300(str(check_root(data.root, "w300")), "train" if split == "train" else data.eval_split or "full")
+
+
+def _cofw(split: str, data: FaceDataModule) -> FaceDataset:
+    from common.data.base import check_root
+    from common.data.cofw import COFW
+
+    return COFW(str(check_root(data.root, "cofw")), "train" if split == "train" else data.eval_split or "test")
+
+
+DATASETS: dict[str, Callable[[str, Any], FaceDataset]] = {
+    "synthetic": _synthetic,
+    "crops": _crops,
+    "wflw": _wflw,
+    "w300": _w300,
+    "cofw": _cofw,
+}
+
+
+class FaceDataModule(L.LightningDataModule):
+    """Batches of one data set.
+
+    Args:
+        dataset: synthetic, crops, wflw, w300 or cofw.
+        root: folder of the data set; not needed for synthetic.
+        scheme: landmark scheme.
+        crop: crop and augmentation of training; validation and test use the same crop without augmentation.
+        batch_size: faces a training batch.
+        eval_batch_size: faces a batch otherwise.
+        num_workers: loader processes; 0 loads in the main process.
+        train_count: synthetic training faces.
+        val_count: synthetic validation faces.
+        test_count: synthetic test faces.
+        synthetic_seed: seed of the synthetic set.
+        seed: seed of the order and the augmentation of training.
+        eval_split: split for validation and test where the data set has several (w300: full, common, challenge,
+            private).
+        cache: keep decoded samples in memory (needs H * W * 3 bytes a face and worker).
+    """
+
+    def __init__(
+        self,
+        dataset: str = "synthetic",
+        root: str | None = None,
+        scheme: str = "ibug68",
+        crop: CropConfig = CropConfig(),  # noqa: B008 - frozen
+        batch_size: int = 16,
+        eval_batch_size: int = 16,
+        num_workers: int = 2,
+        train_count: int = 2000,
+        val_count: int = 200,
+        test_count: int = 200,
+        synthetic_seed: int = 0,
+        seed: int = 0,
+        eval_split: str | None = None,
+        cache: bool = False,
+    ) -> None:
+        super().__init__()
+        if dataset not in DATASETS:
+            raise LabError(f"--data.dataset must be one of {', '.join(DATASETS)}, got {dataset}")
+        if batch_size < 1 or eval_batch_size < 1 or num_workers < 0:
+            raise LabError(f"batch sizes must be positive and num_workers not negative, got {batch_size}, "
+                           f"{eval_batch_size}, {num_workers}")  # fmt: skip
+        get_scheme(scheme)
+        self.dataset, self.root, self.scheme, self.crop = dataset, root, scheme, crop
+        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.train_count, self.val_count, self.test_count = train_count, val_count, test_count
+        self.synthetic_seed, self.seed, self.eval_split, self.cache = synthetic_seed, seed, eval_split, cache
+        self._sets: dict[str, CroppedFaces] = {}
+
+    def cropped(self, split: str) -> CroppedFaces:
+        """Return the data set of a split (train, val, test) behind its crop; made once.
+
+        Raises:
+            LabError: the data set's scheme is not `scheme`, or it holds no face.
+        """
+        if split not in self._sets:
+            faces = DATASETS[self.dataset](split, self)
+            if faces.scheme.num_points != get_scheme(self.scheme).num_points:
+                raise LabError(
+                    f"data set {self.dataset} has {faces.scheme.num_points} landmarks ({faces.scheme.name}), "
+                    f"but --data.scheme is {self.scheme}"
+                )
+            if len(faces) == 0:
+                raise LabError(f"data set {self.dataset}, split {split}: no face in {self.root}")
+            train = split == "train"
+            if self.cache:
+                faces = CachedFaces(faces)
+            self._sets[split] = CroppedFaces(
+                faces, self.crop if train else self.crop.still(), self.seed if train else None
+            )
+        return self._sets[split]
+
+    def setup(self, stage: str) -> None:
+        """Open the splits that the stage needs, so that bad input shows before training begins."""
+        needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
+        for split in needed[stage]:
+            self.cropped(split)
+
+    def train_dataloader(self) -> DataLoader[CroppedFace]:
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader[CroppedFace]:
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[CroppedFace]:
+        return self._loader("test")
+
+    def predict_dataloader(self) -> DataLoader[CroppedFace]:
+        return self._loader("test")
+
+    def _loader(self, split: str) -> DataLoader[CroppedFace]:
+        from common.data.sampler import EpochSampler
+
+        cropped, train = self.cropped(split), split == "train"
+        return DataLoader(
+            cropped,
+            batch_size=min(self.batch_size, len(cropped)) if train else self.eval_batch_size,
+            sampler=EpochSampler(cropped, self.seed) if train else None,
+            drop_last=train,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=Collate(cropped.faces.subset_names),
+        )
+
+    def transfer_batch_to_device(self, batch: FaceBatch, device: Any, dataloader_idx: int) -> FaceBatch:
+        return batch.to(device, non_blocking=True)
+
+
+class CachedFaces(FaceDataset):
+    """Keeps the samples of another data set in memory once they were asked for."""
+
+    def __init__(self, faces: FaceDataset) -> None:
+        self.inner = faces
+        self.name, self.scheme, self.subset_names = faces.name, faces.scheme, faces.subset_names
+        self._kept: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __getitem__(self, index: int) -> Any:
+        if index not in self._kept:
+            self._kept[index] = self.inner[index]
+        return self._kept[index]

@@ -1,0 +1,123 @@
+"""Affine maps between image and crop, boxes, similarity fits. Pure functions on NumPy arrays or tensors.
+
+One pixel convention holds in the whole project: x runs right, y runs down, the centre of the first pixel is (0, 0).
+A square of `side` image pixels round `center` becomes a crop of `size` pixels by
+`crop = (image - center) * size / side + (size - 1) / 2`: pixel *areas* are mapped on each other, so the crop's outer
+edge is the square's outer edge, whatever the sizes.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Array = TypeVar("Array", np.ndarray, Tensor)
+
+
+def apply_affine(matrix: Array, points: Array) -> Array:
+    """Map points by an affine matrix; a third coordinate is scaled by the map's mean scale, so depth keeps its unit.
+
+    Args:
+        matrix: (..., 2, 3).
+        points: (..., L, D) with D 2 or 3; leading axes as the matrix's.
+
+    Returns:
+        (..., L, D), in the target frame of the matrix.
+    """
+    linear, shift = matrix[..., :2], matrix[..., 2]
+    xy = points[..., :2] @ linear.swapaxes(-1, -2) + shift[..., None, :]
+    if points.shape[-1] == 2:
+        return xy
+    det = linear[..., 0, 0] * linear[..., 1, 1] - linear[..., 0, 1] * linear[..., 1, 0]
+    z = points[..., 2:] * (abs(det) ** 0.5)[..., None, None]
+    if isinstance(xy, Tensor):
+        return torch.cat([xy, z], dim=-1)
+    return np.concatenate([xy, z], axis=-1)
+
+
+def compose_affine(second: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Return the (2, 3) matrix that applies `first`, then `second`."""
+    linear = second[:, :2] @ first[:, :2]
+    shift = second[:, :2] @ first[:, 2] + second[:, 2]
+    return np.concatenate([linear, shift[:, None]], axis=1)
+
+
+def invert_affine(matrix: Array) -> Array:
+    """Return the inverse of affine matrices (..., 2, 3).
+
+    Raises:
+        ValueError: a NumPy matrix is singular (a tensor gives infinities, as a check would wait for the device).
+    """
+    a, b, tx = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 0, 2]
+    c, d, ty = matrix[..., 1, 0], matrix[..., 1, 1], matrix[..., 1, 2]
+    det = a * d - b * c
+    if isinstance(matrix, np.ndarray) and not np.all(np.abs(det) > 0):
+        raise ValueError("affine matrix is singular")
+    values = [d / det, -b / det, (b * ty - d * tx) / det, -c / det, a / det, (c * tx - a * ty) / det]
+    if isinstance(matrix, Tensor):
+        return torch.stack(values, dim=-1).unflatten(-1, (2, 3))
+    return np.stack(values, axis=-1).reshape(*matrix.shape[:-2], 2, 3)
+
+
+def crop_matrix(
+    center: np.ndarray, side: float, size: int, angle_deg: float = 0.0, flip: bool = False
+) -> np.ndarray:
+    """Return the (2, 3) float64 map from image to crop pixels.
+
+    Args:
+        center: (2,) x, y of the square's centre in image pixels.
+        side: side of the square in image pixels.
+        size: side of the crop in pixels.
+        angle_deg: turns the picture's content counter-clockwise, as seen on the screen.
+        flip: mirrors left and right after the turn.
+
+    Raises:
+        ValueError: `side` or `size` is not positive.
+    """
+    if not (side > 0 and size > 0):
+        raise ValueError(f"side and size must be positive, got {side} and {size}")
+    scale, angle = size / side, np.deg2rad(angle_deg)
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    linear = np.array([[cos, sin], [-sin, cos]])
+    if flip:
+        linear[0] *= -1
+    shift = (size - 1) / 2 - linear @ np.asarray(center, dtype=np.float64)
+    return np.concatenate([linear, shift[:, None]], axis=1)
+
+
+def tight_box(points: np.ndarray) -> np.ndarray:
+    """Return x0 y0 x1 y1 (..., 4) of the points (..., L, D), ignoring NaN."""
+    xy = points[..., :2]
+    return np.concatenate([np.nanmin(xy, axis=-2), np.nanmax(xy, axis=-2)], axis=-1)
+
+
+def box_center(box: np.ndarray) -> np.ndarray:
+    """Return the centre (..., 2) of boxes x0 y0 x1 y1 (..., 4)."""
+    return (box[..., :2] + box[..., 2:]) / 2
+
+
+def box_sides(box: np.ndarray) -> np.ndarray:
+    """Return width and height (..., 2) of boxes x0 y0 x1 y1 (..., 4)."""
+    return box[..., 2:] - box[..., :2]
+
+
+def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return the least-squares similarity (2, 3) that maps source (L, 2) to target (L, 2), without reflection.
+
+    Closed form of the orthogonal Procrustes problem in the plane (points as complex numbers).
+
+    Raises:
+        ValueError: fewer than two distinct source points.
+    """
+    p = source[:, 0] + 1j * source[:, 1]
+    q = target[:, 0] + 1j * target[:, 1]
+    p0, q0 = p.mean(), q.mean()
+    spread = float(np.sum(np.abs(p - p0) ** 2))
+    if spread <= 0:
+        raise ValueError("a similarity needs at least two distinct points")
+    factor = np.sum(np.conj(p - p0) * (q - q0)) / spread
+    shift = q0 - factor * p0
+    return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])

@@ -1,0 +1,1 @@
+"""Landmark and head-pose metrics and the evaluation protocols."""

@@ -1,0 +1,71 @@
+"""Pictures: landmarks on faces, grids of them, cumulative error curves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from common.schemes import LandmarkScheme
+
+PREDICTED, TRUE = (255, 80, 40), (60, 230, 90)  # RGB
+SHIFT = 3  # OpenCV draws at 1/8 pixel
+
+
+def draw_landmarks(
+    image: np.ndarray, points: np.ndarray, scheme: LandmarkScheme, color: tuple[int, int, int] = PREDICTED
+) -> np.ndarray:
+    """Return a copy of the RGB image (H, W, 3) with the scheme's edges and the points (L, 2), image pixels."""
+    canvas = np.ascontiguousarray(image).copy()
+    fixed = np.round(points[:, :2] * 2**SHIFT).astype(np.int32)
+    for first, second in scheme.edges:
+        cv2.line(canvas, fixed[first].tolist(), fixed[second].tolist(), color, 1, cv2.LINE_AA, SHIFT)
+    radius = max(1, round(min(image.shape[:2]) / 200)) * 2**SHIFT
+    for x, y in fixed.tolist():
+        cv2.circle(canvas, (x, y), radius, color, -1, cv2.LINE_AA, SHIFT)
+    return canvas
+
+
+def grid(images: list[np.ndarray], columns: int) -> np.ndarray:
+    """Return equal RGB images side by side, filled up with black."""
+    rows = -(-len(images) // columns)
+    blank = np.zeros_like(images[0])
+    cells = images + [blank] * (rows * columns - len(images))
+    return np.concatenate([np.concatenate(cells[r * columns : (r + 1) * columns], axis=1) for r in range(rows)])
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write an RGB image; a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.stem + ".part" + path.suffix)
+    cv2.imwrite(str(part), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    os.replace(part, path)
+
+
+def write_ced(path: Path, errors: Mapping[str, np.ndarray], threshold: float) -> None:
+    """Write the cumulative error distribution of several methods as a picture.
+
+    Args:
+        path: picture to write.
+        errors: name -> (N,) NME of each face in percent.
+        threshold: right end of the axis in percent.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), dpi=120)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for name, values in errors.items():
+        steps = np.sort(values)
+        share = np.arange(1, len(steps) + 1) / len(steps)
+        axes.step(np.r_[0, steps], np.r_[0, share], where="post", label=f"{name} ({values.mean():.2f} %)")
+    axes.set(xlim=(0, threshold), ylim=(0, 1), xlabel="NME, percent", ylabel="share of faces")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", fontsize=8)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)

@@ -1,0 +1,233 @@
+"""The contract of a method: a LightningModule that answers predictions and a training loss; all else is given.
+
+A method writes `predict_batch` and `training_loss`. Training, validation, test, metrics, optimiser and checkpoint
+checks are the same for all, so that their figures can be compared.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from common.data.augment import PhotometricAugment
+from common.errors import LabError
+from common.geometry import apply_affine
+from common.metrics.landmark import LandmarkMetric
+from common.schemes import get_scheme
+from common.types import FaceBatch, Prediction
+
+OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")
+SCHEDULES = ("multistep", "cosine", "constant")
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
+    """Return the value, or raise a LabError that lists the choices."""
+    if value not in choices:
+        raise LabError(f"{name} must be one of {', '.join(choices)}, got {value}")
+    return value
+
+
+class LandmarkTask(L.LightningModule):
+    """Base of every method.
+
+    Args:
+        scheme: name of the landmark scheme that the method predicts.
+        input_size: side of the crops in pixels.
+        threshold: FR and AUC threshold in percent of the normaliser.
+        optimizer: one of OPTIMIZERS.
+        lr: learning rate.
+        weight_decay: L2 penalty (decoupled with adamw).
+        momentum: of rmsprop and sgd.
+        schedule: multistep (factor `gamma` at `milestones`), cosine (to 0 at the last epoch) or constant.
+        milestones: epochs at which the learning rate falls.
+        gamma: factor of each fall.
+        warmup_steps: optimiser steps of linear growth of the learning rate.
+        augment: arguments of `PhotometricAugment`; None for none.
+        compile_net: compile the network in place before training.
+        channels_last: run the network in channels-last memory order, which is faster on most machines.
+    """
+
+    METHOD = "base"  # written to checkpoints, so that another method's are refused
+
+    def __init__(
+        self,
+        scheme: str,
+        input_size: int,
+        threshold: float = 10.0,
+        optimizer: str = "adamw",
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        schedule: str = "constant",
+        milestones: tuple[int, ...] = (),
+        gamma: float = 0.1,
+        warmup_steps: int = 0,
+        augment: dict[str, float] | None = None,
+        compile_net: bool = False,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.scheme = get_scheme(scheme)
+        self.input_size = input_size
+        self.optimizer_name = check_choice("optimizer", optimizer, OPTIMIZERS)
+        self.schedule = check_choice("schedule", schedule, SCHEDULES)
+        self.lr, self.weight_decay, self.momentum = lr, weight_decay, momentum
+        self.milestones, self.gamma, self.warmup_steps = tuple(milestones), gamma, warmup_steps
+        self.compile_net, self.channels_last = compile_net, channels_last
+        self.augment = PhotometricAugment(**augment) if augment else None
+        self.val_metric = LandmarkMetric(threshold=threshold)
+        self.test_metric = LandmarkMetric(threshold=threshold)
+        self.test_points: dict[str, np.ndarray] = {}
+
+    # What a method brings.
+
+    def network(self) -> nn.Module:
+        """Return the network proper: what is counted, compiled, timed and exported."""
+        raise NotImplementedError
+
+    def predict_batch(self, batch: FaceBatch) -> Prediction:
+        """Return points in the batch's crop pixels; no loss, no logging."""
+        raise NotImplementedError
+
+    def training_loss(self, batch: FaceBatch) -> dict[str, Tensor]:
+        """Return "loss" and its named parts, weighted as they were added."""
+        raise NotImplementedError
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the optimiser's groups; here all parameters that are trained."""
+        return [{"name": "all", "params": [p for p in self.parameters() if p.requires_grad]}]
+
+    def new_parts(self) -> tuple[str, ...]:
+        """Return prefixes of keys that a warm start's file need not have."""
+        return ()
+
+    # What every method is given.
+
+    def check_batch(self, batch: FaceBatch) -> None:
+        """Raise a LabError when the batch is not what this network was made for."""
+        if batch.points.shape[1] != self.scheme.num_points or batch.image.shape[-1] != self.input_size:
+            raise LabError(
+                f"data has {batch.points.shape[1]} landmarks at {batch.image.shape[-1]} px, the model "
+                f"{self.scheme.num_points} ({self.scheme.name}) at {self.input_size} px: make --data.scheme equal to "
+                "--model.scheme and --data.crop.size to --model.input_size"
+            )
+
+    def on_fit_start(self) -> None:
+        if self.channels_last:
+            self.network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.compile_net:
+            self.network().compile()
+
+    def _augment_generator(self) -> torch.Generator:
+        # Drawn from the step, not from a running stream: a resumed run goes on with the same changes.
+        seed = int(np.random.SeedSequence([torch.initial_seed() % 2**63, self.global_step]).generate_state(1)[0])
+        return torch.Generator(device="cpu").manual_seed(seed)
+
+    def training_step(self, batch: FaceBatch, batch_idx: int) -> Tensor:
+        if batch_idx == 0:
+            self.check_batch(batch)
+        if self.augment is not None:
+            batch = self.augment(batch, self._augment_generator())
+        parts = self.training_loss(batch)
+        loss = parts["loss"]
+        logged = {f"train/{name}": value.detach() for name, value in parts.items()}
+        self.log_dict(logged, batch_size=len(batch), on_step=False, on_epoch=True)
+        self.log("loss", loss.detach(), batch_size=len(batch), prog_bar=True, logger=False)
+        return loss
+
+    def to_image_pixels(self, points: Tensor, batch: FaceBatch) -> Tensor:
+        """Return crop points (B, L, D) in image pixels."""
+        return apply_affine(batch.to_image.to(points.dtype), points)
+
+    def validation_step(self, batch: FaceBatch, batch_idx: int) -> Prediction:
+        if batch_idx == 0:
+            self.check_batch(batch)
+        prediction = self.predict_batch(batch)
+        self.val_metric.update(self.to_image_pixels(prediction.points, batch), batch)
+        return prediction
+
+    def on_validation_epoch_end(self) -> None:
+        if not self.trainer.sanity_checking:
+            self._log_metric(self.val_metric, "val")
+        self.val_metric.reset()
+
+    def on_test_epoch_start(self) -> None:
+        self.test_points = {}
+
+    def test_step(self, batch: FaceBatch, batch_idx: int) -> Prediction:
+        if batch_idx == 0:
+            self.check_batch(batch)
+        prediction = self.predict_batch(batch)
+        points = self.to_image_pixels(prediction.points, batch)
+        self.test_metric.update(points, batch)
+        self.test_points.update(zip(batch.ids, points.detach().cpu().numpy(), strict=True))
+        return prediction
+
+    def on_test_epoch_end(self) -> None:
+        self._log_metric(self.test_metric, "test")
+        self.test_per_image = self.test_metric.per_image()
+        self.test_metric.reset()
+
+    def _log_metric(self, metric: LandmarkMetric, prefix: str) -> None:
+        values = {f"{prefix}/{name}": float(value) for name, value in metric.compute().items()}
+        main = f"{prefix}/nme"
+        self.log(main, torch.tensor(values.pop(main), dtype=torch.float32), prog_bar=True)
+        self.log_dict({k: torch.tensor(v, dtype=torch.float32) for k, v in values.items()})
+
+    def predict_step(self, batch: FaceBatch, batch_idx: int) -> dict[str, Any]:
+        """Return ids and points (B, L, D) in image pixels as CPU tensors."""
+        prediction = self.predict_batch(batch)
+        points = self.to_image_pixels(prediction.points, batch)
+        score = None if prediction.score is None else prediction.score.detach().cpu()
+        return {"ids": batch.ids, "points": points.detach().cpu(), "score": score}
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        groups = self.parameter_groups()
+        decay = self.weight_decay
+        optimizer: torch.optim.Optimizer
+        match self.optimizer_name:
+            case "rmsprop":
+                optimizer = torch.optim.RMSprop(groups, lr=self.lr, weight_decay=decay, momentum=self.momentum)
+            case "sgd":
+                optimizer = torch.optim.SGD(groups, lr=self.lr, weight_decay=decay, momentum=self.momentum)
+            case "adam":
+                optimizer = torch.optim.Adam(groups, lr=self.lr, weight_decay=decay)
+            case _:
+                optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=decay)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self._scheduler(optimizer), "interval": "step"},
+        }
+
+    def _scheduler(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        steps_per_epoch = max(1, total // max(1, self.trainer.max_epochs or 1))
+
+        def factor(step: int) -> float:
+            value = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+            if self.schedule == "cosine":
+                return float(value * 0.5 * (1 + np.cos(np.pi * min(1.0, step / total))))
+            if self.schedule == "multistep":
+                passed = sum(step // steps_per_epoch >= milestone for milestone in self.milestones)
+                return float(value * self.gamma**passed)
+            return float(value)
+
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["method"] = self.METHOD
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_method(checkpoint, self.METHOD, "checkpoint")
+
+
+def check_method(checkpoint: dict[str, Any], method: str, where: Path | str) -> None:
+    """Raise a LabError when the checkpoint was written by another method."""
+    found = checkpoint.get("method")
+    if found is not None and found != method:
+        raise LabError(f"{where}: is a checkpoint of method {found}, not of {method}; use that method's command")

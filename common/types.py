@@ -1,0 +1,99 @@
+"""What flows through the laboratory: samples, batches, predictions.
+
+Frames: *image pixels* are those of the photograph as it lies on disk; *crop pixels* are those of the square that a
+network sees. In both, x runs right, y runs down, and the centre of the first pixel is (0, 0).
+Letters: B batch, L landmarks, D coordinates (2 or 3), S crop side, K subsets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+
+@dataclass
+class FaceSample:
+    """One annotated face of a photograph, before any crop.
+
+    Attributes:
+        image: (H, W, 3) uint8, RGB.
+        points: (L, D) float32, image pixels.
+        visible: (L,) bool; False where the point is occluded or not annotated.
+        box: (4,) float32, x0 y0 x1 y1 in image pixels.
+        pose: (3,) float32 yaw, pitch, roll in degrees, or None where unknown.
+        subsets: names of the test subsets that the face belongs to.
+        id: stable name, unique in its data set.
+    """
+
+    image: np.ndarray
+    points: np.ndarray
+    visible: np.ndarray
+    box: np.ndarray
+    pose: np.ndarray | None = None
+    subsets: tuple[str, ...] = ()
+    id: str = ""
+
+
+@dataclass
+class FaceBatch:
+    """Faces cropped to one size.
+
+    Attributes:
+        image: (B, 3, S, S) uint8, RGB.
+        points: (B, L, D) float32, crop pixels.
+        weight: (B, L) float32; 0 for points without annotation.
+        image_points: (B, L, D) float32, ground truth in image pixels.
+        to_image: (B, 2, 3) float32, affine map from crop to image pixels.
+        norm: (B,) float32, the data set's normaliser in image pixels (outer eye corners unless told otherwise).
+        visible: (B, L) bool.
+        subsets: (B, K) bool, membership in `subset_names`.
+        ids: B stable names.
+        pose: (B, 3) yaw, pitch, roll in degrees, NaN where unknown.
+    """
+
+    image: Tensor
+    points: Tensor
+    weight: Tensor
+    image_points: Tensor
+    to_image: Tensor
+    norm: Tensor
+    visible: Tensor
+    subsets: Tensor
+    pose: Tensor
+    ids: list[str] = field(default_factory=list)
+    subset_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return int(self.image.shape[0])
+
+    def _map(self, fn: Any) -> FaceBatch:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return FaceBatch(**{k: fn(v) if isinstance(v, Tensor) else v for k, v in values.items()})
+
+    def to(self, *args: Any, **kwargs: Any) -> FaceBatch:
+        """Return the batch with every tensor moved as by `Tensor.to` (pass a device, not a dtype)."""
+        return self._map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def pin_memory(self) -> FaceBatch:
+        """Return the batch in page-locked memory; called by the data loader."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+
+@dataclass
+class Prediction:
+    """What a method answers for a batch, in the batch's crop pixels.
+
+    Attributes:
+        points: (B, L, D).
+        score: (B, L) confidence, larger is surer, or None.
+        pose: (B, 3) yaw, pitch, roll in degrees, or None.
+        steps: intermediate answers (B, L, D), first to last, for cascades and stacks.
+    """
+
+    points: Tensor
+    score: Tensor | None = None
+    pose: Tensor | None = None
+    steps: list[Tensor] = field(default_factory=list)

@@ -41,6 +41,24 @@ class LandmarkCLI(LightningCLI):
     def _value(self, name: str) -> Any:
         return self.config[self.subcommand].get(name)
 
+    def _parse_ckpt_path(self) -> None:
+        # The checkpoint's hyper-parameters make the model (a resumed or tested network must be the one that was
+        # saved). Its scheme and input size are linked from the data, so they are set there. Reading it here, before
+        # anything is written, also finds a damaged file or another method's.
+        config = self.config[self.config.subcommand]
+        path = config.get("ckpt_path")
+        if path in (None, "best", "last", "hpc", "registry"):
+            return
+        checkpoint = read_checkpoint(path)
+        check_method(checkpoint, self._model_class.METHOD, path)
+        values = dict(checkpoint.get("hyper_parameters") or {})
+        values.pop("_instantiator", None)
+        data = {"scheme": values.pop("scheme", config.data.scheme)}
+        size = values.pop("input_size", config.data.crop.size)
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+        update = {self.config.subcommand: {"model": values, "data": {**data, "crop": {"size": size}}}}
+        self.config = self.parser.parse_object(update, self.config)
+
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         stage = Path(str(config.config[-1])).stem if config.get("config") else "default"
@@ -48,9 +66,6 @@ class LandmarkCLI(LightningCLI):
         config.trainer.default_root_dir = str(folder)
         if config.get("checkpoint") is not None:
             config.checkpoint.dirpath = config.checkpoint.dirpath or str(folder / "checkpoints")
-        ckpt = config.get("ckpt_path")
-        if ckpt not in (None, "best", "last", "hpc"):
-            check_method(read_checkpoint(ckpt), self.model_class.METHOD, ckpt)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         config = self.config[self.subcommand]

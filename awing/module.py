@@ -1,0 +1,140 @@
+"""Training and prediction of the Adaptive Wing method: network, targets and loss joined behind the common contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from awing.backbone import TimmUNet
+from awing.loss import AWingObjective
+from awing.network import AWingNet
+from awing.targets import AWingTargets
+from common.errors import LabError
+from common.heatmaps import cells_to_crop, decode_argmax, decode_quarter, decode_window, soft_argmax
+from common.task import LandmarkTask, check_choice
+from common.types import FaceBatch, Prediction
+
+DECODERS = ("argmax", "quarter", "window", "soft")
+STRIDE = 4  # crop pixels a heatmap cell
+
+
+class AWingTask(LandmarkTask):
+    """Adaptive Wing loss, weighted loss map, boundary channel and CoordConv (Wang, Bo, Li, ICCV 2019).
+
+    Args:
+        scheme: landmark scheme.
+        input_size: side of the crops in pixels; a multiple of 4 * 2 ** depth.
+        stacks: hourglasses, one behind the other (paper: 4).
+        width: features of the hourglasses (paper: 256); the stem scales with it.
+        depth: levels of each hourglass (paper: 4).
+        coord_conv: coordinate channels at the stem and before each hourglass.
+        boundary: coordinates masked by the former stack's boundary, from stack 2 on.
+        backbone: hourglass, or the name of a timm encoder, which gets a U-Net decoder (dla34, resnet50, ...).
+        pretrained: start the timm encoder from its published weights.
+        loss: awing (sec. 4.2 of the paper) or focal (penalty-reduced).
+        integral_weight: factor of the mean coordinate error of the soft-arg-max; 0 switches it off.
+        integral_beta: sharpness of the soft-arg-max; below about 20 the background pulls it to the middle.
+        map_weight: W of the weighted loss map (sec. 4.3).
+        decode: quarter (released code), argmax, window (centre of mass round the peak) or soft.
+        legacy_border: reproduce the released Gaussian's shift at the left and top border.
+        boundary_shift: cells by which the boundary target lies to the right (released drawing: 1).
+        official_frame: crop coordinates as in the released code, half a pixel off this project's; for its weights.
+    """
+
+    METHOD = "awing"
+
+    def __init__(
+        self,
+        scheme: str = "wflw98",
+        input_size: int = 256,
+        stacks: int = 4,
+        width: int = 256,
+        depth: int = 4,
+        coord_conv: bool = True,
+        boundary: bool = True,
+        backbone: str = "hourglass",
+        pretrained: bool = False,
+        loss: str = "awing",
+        integral_weight: float = 0.0,
+        integral_beta: float = 25.0,
+        map_weight: float = 10.0,
+        decode: str = "quarter",
+        legacy_border: bool = False,
+        boundary_shift: int = 1,
+        official_frame: bool = False,
+        threshold: float = 10.0,
+        optimizer: str = "rmsprop",
+        lr: float = 1e-4,
+        weight_decay: float = 1e-5,
+        momentum: float = 0.0,
+        schedule: str = "multistep",
+        milestones: tuple[int, ...] = (80, 160),
+        gamma: float = 0.1,
+        warmup_steps: int = 0,
+        augment: dict[str, float] | None = None,
+        compile_net: bool = False,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__(
+            scheme, input_size, threshold, optimizer, lr, weight_decay, momentum, schedule, milestones, gamma,
+            warmup_steps, augment, compile_net, channels_last,
+        )  # fmt: skip
+        self.save_hyperparameters()
+        self.decode = check_choice("decode", decode, DECODERS)
+        self.logits = check_choice("loss", loss, ("awing", "focal")) == "focal"
+        self.integral_beta = integral_beta
+        self.frame_shift = 0.0 if official_frame else 0.5
+        multiple = STRIDE * 2**depth if backbone == "hourglass" else 32
+        if input_size % multiple:
+            raise LabError(f"input_size must be a multiple of {multiple} for this network, got {input_size}")
+        points = self.scheme.num_points
+        self.net: nn.Module
+        if backbone == "hourglass":
+            self.net = AWingNet(points, stacks=stacks, width=width, depth=depth, coord_conv=coord_conv,
+                                boundary=boundary, logits=self.logits)  # fmt: skip
+        else:
+            self.net = TimmUNet(backbone, points, pretrained=pretrained)
+        self.targets = AWingTargets(
+            self.scheme, map_size=input_size // STRIDE, stride=STRIDE, legacy_border=legacy_border,
+            x_shift=boundary_shift,
+        )  # fmt: skip
+        self.objective = AWingObjective(loss, map_weight, integral_weight, integral_beta)
+
+    def network(self) -> nn.Module:
+        return self.net
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Return one (B, L + 1, S / 4, S / 4) map per stack, boundary last, for uint8 crops (B, 3, S, S)."""
+        maps: list[Tensor] = self.net(image)
+        return maps
+
+    def training_loss(self, batch: FaceBatch) -> dict[str, Tensor]:
+        # Frame of the released targets: pixel areas, so the first pixel's centre is (0.5, 0.5).
+        points = batch.points[..., :2] + self.frame_shift
+        heatmaps, weight_map = self.targets(points)
+        parts: dict[str, Tensor] = self.objective(self(batch.image), heatmaps, weight_map, points / STRIDE)
+        return parts
+
+    def decode_maps(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Return points (B, L, 2) in crop pixels and the peaks' heights (B, L) of maps (B, L + 1, H, W)."""
+        maps = maps[:, :-1].float()
+        if self.logits:
+            maps = maps.sigmoid()
+        match self.decode:
+            case "argmax":
+                cells = decode_argmax(maps)
+            case "quarter":
+                cells = decode_quarter(maps)
+            case "window":
+                cells = decode_window(maps)
+            case _:
+                cells = soft_argmax(maps, temperature=1 / self.integral_beta)
+        return cells_to_crop(cells, STRIDE) - (self.frame_shift - 0.5), maps.flatten(2).amax(-1)
+
+    def predict_batch(self, batch: FaceBatch) -> Prediction:
+        with torch.autocast(batch.image.device.type, enabled=False):
+            decoded: list[Any] = [self.decode_maps(maps) for maps in self(batch.image)]
+        points, score = decoded[-1]
+        return Prediction(points=points, score=score, steps=[step for step, _ in decoded])

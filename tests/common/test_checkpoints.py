@@ -1,0 +1,79 @@
+"""Weights: strict, told completely, never by running code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from common.checkpoints import load_weights, read_checkpoint, read_state_dict, save_safetensors
+from common.errors import LabError
+
+
+class Trap:
+    """Would leave a file behind if its pickle were executed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_round_trip_is_atomic_and_never_overwrites(tmp_path: Path) -> None:
+    net, path = nn.Linear(3, 2), tmp_path / "w.safetensors"
+    save_safetensors(net.state_dict(), path, {"points": "68"})
+    assert torch.equal(read_state_dict(path)["weight"], net.weight)
+    with pytest.raises(LabError, match="exists already"):
+        save_safetensors(net.state_dict(), path)
+    with pytest.raises(LabError, match="no such folder"):
+        save_safetensors(net.state_dict(), tmp_path / "no" / "w.safetensors")
+    assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["w.ckpt", "w.safetensors"])
+def test_truncated_file(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name.endswith("ckpt"):
+        torch.save({"state_dict": nn.Linear(50, 50).state_dict()}, path)
+    else:
+        save_safetensors(nn.Linear(50, 50).state_dict(), path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(LabError, match="truncated or damaged|damaged or no checkpoint"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_pickle_with_code_is_refused_and_not_run(tmp_path: Path, legacy: bool) -> None:
+    path, mark = tmp_path / "evil.pth", tmp_path / "was_run"
+    if legacy:
+        path.write_bytes(pickle.dumps({"w": Trap(mark)}))
+    else:
+        torch.save({"w": Trap(mark)}, path)
+    with pytest.raises(LabError, match="would run code"):
+        read_checkpoint(path)
+    assert not mark.exists()
+
+
+def test_missing_file_and_foreign_content(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="missing"):
+        read_checkpoint(tmp_path / "none.ckpt")
+    torch.save({"a": 3}, tmp_path / "a.pth")
+    with pytest.raises(LabError, match="entry a is a int"):
+        read_state_dict(tmp_path / "a.pth")
+
+
+def test_load_is_strict_and_reports_everything() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3))
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    state = {"0.weight": torch.ones(2, 2), "0.bias": torch.ones(3), "typo": torch.ones(1)}
+    with pytest.raises(LabError, match=r"2 keys missing \(1.bias, 1.weight\).*1 keys unknown \(typo\).*0.bias is \(3,\)"):
+        load_weights(net, state, "f.ckpt")
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+    good = {"0.weight": torch.ones(2, 2), "0.bias": torch.ones(2), "typo": torch.ones(1)}
+    kept = load_weights(net, good, "f.ckpt", allow_missing=("1.",), drop=("typo",))
+    assert sorted(kept) == ["1.bias", "1.weight"] and net[0].bias.tolist() == [1, 1]

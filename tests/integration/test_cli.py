@@ -1,0 +1,152 @@
+"""The commands that users type, called as functions, with what they can get wrong."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from awing.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = [
+    "--config", str(ROOT / "awing/smoke.yaml"), "--data.crop.size", "64", "--model.width", "16", "--model.stacks", "1",
+    "--model.depth", "2", "--data.num_workers", "0", "--data.train_count", "32", "--data.val_count", "8",
+    "--data.test_count", "8", "--data.batch_size", "8", "--trainer.accelerator", "cpu", "--track", "false",
+    "--trainer.enable_progress_bar", "false", "--trainer.deterministic", "true",
+]  # fmt: skip
+
+
+def tiny(folder: Path, *more: str) -> list[str]:
+    return [*TINY, "--run", str(folder), *more]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    main(["fit", *tiny(folder, "--trainer.max_epochs", "2")])
+    return folder
+
+
+def curve(folder: Path) -> dict[int, float]:
+    """Return epoch -> validation NME from all CSV logs of a run."""
+    values: dict[int, float] = {}
+    for path in sorted(folder.glob("logs/version_*/metrics.csv")):
+        with path.open() as file:
+            for row in csv.DictReader(file):
+                if row.get("val/nme"):
+                    values[int(row["epoch"])] = float(row["val/nme"])
+    return values
+
+
+def test_fit_leaves_checkpoints_config_curve_and_pictures(trained: Path) -> None:
+    assert (trained / "checkpoints/best.ckpt").is_file() and (trained / "checkpoints/last.ckpt").is_file()
+    assert "width: 16" in (trained / "config.yaml").read_text()
+    assert sorted(curve(trained)) == [0, 1]
+    assert list((trained / "pictures").glob("val-*.png"))
+
+
+def test_validate_test_and_predict_on_the_checkpoint(trained: Path, tmp_path: Path) -> None:
+    ckpt = str(trained / "checkpoints/last.ckpt")
+    found = main(["validate", *tiny(tmp_path, "--ckpt_path", ckpt)])
+    assert float(found.trainer.callback_metrics["val/nme"]) == pytest.approx(curve(trained)[1], rel=1e-5)
+    tested = main(["test", *tiny(tmp_path, "--ckpt_path", ckpt)])
+    metrics = tested.trainer.callback_metrics
+    assert {"test/nme", "test/fr", "test/auc"} <= set(metrics)
+    record = np.load(tmp_path / "test_predictions.npz")
+    assert record["points"].shape == (8, 68, 2)
+    assert record["nme"].mean() == pytest.approx(float(metrics["test/nme"]), rel=1e-5)
+    main(["predict", *tiny(tmp_path, "--ckpt_path", ckpt)])
+    predicted = np.load(tmp_path / "predictions.npz")
+    np.testing.assert_allclose(predicted["points"], record["points"], atol=1e-4)
+
+
+def test_warm_start_takes_the_weights(trained: Path, tmp_path: Path) -> None:
+    """With learning rate 0 the weights after one epoch are those of the file."""
+    ckpt = trained / "checkpoints/last.ckpt"
+    more = ("--init_from", str(ckpt), "--trainer.max_epochs", "1", "--model.lr", "0", "--model.weight_decay", "0")
+    run = main(["fit", *tiny(tmp_path, *more)])
+    state = torch.load(ckpt, weights_only=True)["state_dict"]
+    for name, parameter in run.model.named_parameters():
+        assert torch.equal(parameter.detach(), state[name]), name
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        (["--model.no_such_key", "3"], "no_such_key"),
+        (["--config", "missing.yaml"], "missing.yaml: no such configuration file"),
+        (["--data.dataset", "crops"], "needs its folder: give --data.root"),
+        (["--data.dataset", "crops", "--data.root", "/no/such/folder"], "/no/such/folder: no such folder"),
+        (["--data.dataset", "lfw"], "--data.dataset must be one of"),
+        (["--ckpt_path", "none.ckpt"], "none.ckpt: checkpoint is missing"),
+        (["--init_from", "none.ckpt"], "none.ckpt: checkpoint is missing"),
+        (["--data.scheme", "dlib5"], "dlib5"),
+        (["--model.decode", "best"], "decode must be one of"),
+        (["--data.crop.size", "60"], "input_size must be a multiple of 16"),
+    ],
+)
+def test_bad_input_is_one_line_and_an_exit_code(
+    more: list[str], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *tiny(tmp_path / "run", *more)])
+    assert stop.value.code not in (0, None)
+    message = capsys.readouterr().err
+    assert text in message
+    assert "Traceback" not in message
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_checkpoint_of_another_method_and_truncated_one(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
+    content["method"] = "other"
+    torch.save(content, tmp_path / "other.ckpt")
+    data = (trained / "checkpoints/last.ckpt").read_bytes()
+    (tmp_path / "half.ckpt").write_bytes(data[: len(data) // 2])
+    for name, text in (("other.ckpt", "is a checkpoint of method other, not of awing"), ("half.ckpt", "truncated")):
+        with pytest.raises(SystemExit) as stop:
+            main(["test", *tiny(tmp_path / "run", "--ckpt_path", str(tmp_path / name))])
+        assert stop.value.code == 2
+        assert text in capsys.readouterr().err
+
+
+def test_wandb_is_offline_and_asks_nothing(tmp_path: Path) -> None:
+    args = [word for word in tiny(tmp_path, "--trainer.max_epochs", "1")]
+    args[args.index("--track") + 1] = "true"
+    env = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")} | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-m", "awing.cli", "fit", *args], cwd=ROOT, env=env,
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert list(tmp_path.glob("wandb/offline-run-*"))
+
+
+def test_killed_and_resumed_run_gives_the_same_curve(tmp_path: Path) -> None:
+    """Signal 9 in the middle of an epoch, then a resume from last.ckpt: the validation curve does not change."""
+    epochs = ("--trainer.max_epochs", "4", "--data.train_count", "64", "--data.batch_size", "4")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    main(["fit", *tiny(whole, *epochs)])
+    env = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads()), "WANDB_MODE": "disabled"}
+    command = [sys.executable, "-m", "awing.cli", "fit", *tiny(broken, *epochs)]
+    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    last, deadline = broken / "checkpoints/last.ckpt", time.monotonic() + 200
+    while not last.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.005)
+    time.sleep(0.3)  # some way into the next epoch
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert last.exists()
+    main(["fit", *tiny(broken, *epochs, "--ckpt_path", str(last))])
+    assert sorted(curve(whole)) == [0, 1, 2, 3]
+    assert {k: v for k, v in curve(broken).items()} == {k: curve(whole)[k] for k in curve(broken)}
+    assert max(curve(broken)) == 3

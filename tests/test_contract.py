@@ -1,0 +1,116 @@
+"""What every registered method must keep: the next paper is tested by being registered."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from benchmarks.registry import METHODS
+from common.checkpoints import load_weights, read_state_dict
+from common.data.crops import Collate, CropConfig, CroppedFaces
+from common.data.synthetic import SyntheticFaces
+from common.task import LandmarkTask
+from common.types import FaceBatch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def make_task(name: str) -> LandmarkTask:
+    """Return the method as its smoke recipe makes it."""
+    module, cls = METHODS[name].task.rsplit(".", 1)
+    recipe = yaml.safe_load((ROOT / METHODS[name].recipes["smoke"]).read_text())
+    torch.manual_seed(0)
+    task = getattr(importlib.import_module(module), cls)(
+        scheme=recipe["data"]["scheme"], input_size=recipe["data"]["crop"]["size"], **recipe["model"]
+    )
+    assert isinstance(task, LandmarkTask)
+    return task
+
+
+def make_batch(task: LandmarkTask, count: int = 4) -> FaceBatch:
+    faces = SyntheticFaces(count, scheme=task.scheme.name, seed=5)
+    crops = CroppedFaces(faces, CropConfig(size=task.input_size))
+    return Collate(faces.subset_names)([crops[i] for i in range(count)])
+
+
+@pytest.fixture(params=sorted(METHODS))
+def made(request: pytest.FixtureRequest) -> tuple[str, LandmarkTask, FaceBatch]:
+    task = make_task(request.param)
+    return request.param, task, make_batch(task)
+
+
+def test_prediction_has_the_batch_s_shape_and_frame(made: tuple[str, LandmarkTask, FaceBatch]) -> None:
+    _, task, batch = made
+    task.eval()
+    with torch.inference_mode():
+        prediction = task.predict_batch(batch)
+    assert prediction.points.shape == (4, task.scheme.num_points, 2)
+    assert torch.isfinite(prediction.points).all()
+    assert all(step.shape == prediction.points.shape for step in prediction.steps)
+    margin = task.input_size / 2
+    assert prediction.points.min() > -margin and prediction.points.max() < task.input_size + margin
+
+
+def test_every_trained_parameter_gets_a_finite_gradient(made: tuple[str, LandmarkTask, FaceBatch]) -> None:
+    _, task, batch = made
+    task.train()
+    parts = task.training_loss(batch)
+    assert "loss" in parts and parts["loss"].ndim == 0
+    parts["loss"].backward()
+    trained = {id(p) for group in task.parameter_groups() for p in group["params"]}
+    for name, parameter in task.named_parameters():
+        if id(parameter) in trained:
+            assert parameter.grad is not None, f"{name} has no gradient"
+            assert torch.isfinite(parameter.grad).all(), f"{name} has a gradient that is not finite"
+
+
+def test_it_can_learn_four_faces(made: tuple[str, LandmarkTask, FaceBatch]) -> None:
+    _, task, batch = made
+    task.train()
+    optimizer = torch.optim.AdamW(task.parameter_groups(), lr=2e-3)
+    losses = []
+    for _ in range(12):
+        optimizer.zero_grad()
+        loss = task.training_loss(batch)["loss"]
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_checkpoint_round_trip(made: tuple[str, LandmarkTask, FaceBatch], tmp_path: Path) -> None:
+    name, task, batch = made
+    task.eval()
+    path = tmp_path / "task.ckpt"
+    content: dict[str, Any] = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}
+    torch.save(content, path)
+    hyper = torch.load(path, weights_only=True)["hyper_parameters"]
+    again = type(task)(**hyper)
+    load_weights(again, read_state_dict(path), str(path))
+    again.eval()
+    with torch.inference_mode():
+        assert torch.equal(task.predict_batch(batch).points, again.predict_batch(batch).points)
+
+
+def test_predictions_do_not_depend_on_the_batch(made: tuple[str, LandmarkTask, FaceBatch]) -> None:
+    """One face alone gets the answer that it gets among others (no batch statistics at inference)."""
+    _, task, batch = made
+    task.eval()
+    single = FaceBatch(**{k: v[:1] if k != "subset_names" else v for k, v in vars(batch).items()})
+    with torch.inference_mode():
+        first, alone = task.predict_batch(batch), task.predict_batch(single)
+    assert (first.points[:1] - alone.points).norm(dim=-1).median() < 0.05
+
+
+def test_recipes_exist_and_name_a_known_data_set() -> None:
+    from common.data.datamodule import DATASETS
+
+    for method in METHODS.values():
+        for recipe in method.recipes.values():
+            content = yaml.safe_load((ROOT / recipe).read_text())
+            assert content["data"]["dataset"] in DATASETS, recipe

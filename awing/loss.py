@@ -1,0 +1,71 @@
+"""Training objective of Adaptive Wing: the weighted loss map summed over the stacks (sec. 4), and its variants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from common.losses import AdaptiveWingLoss, focal_heatmap_loss, integral_loss
+
+LOSSES = ("awing", "focal")
+
+
+class AWingObjective(nn.Module):
+    """Sum over the stacks of a heatmap loss, optionally with a coordinate term.
+
+    Args:
+        loss: awing (weighted adaptive wing) or focal (penalty-reduced, for networks that answer logits).
+        map_weight: W of the weighted loss map; focal does not use it.
+        integral_weight: factor of the soft-arg-max's mean coordinate error in cells; 0 switches it off.
+        integral_beta: sharpness of that soft-arg-max.
+    """
+
+    def __init__(
+        self,
+        loss: str = "awing",
+        map_weight: float = 10.0,
+        integral_weight: float = 0.0,
+        integral_beta: float = 25.0,
+    ) -> None:
+        super().__init__()
+        if loss not in LOSSES:
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss}")
+        if not integral_weight >= 0 or not integral_beta > 0:
+            raise ValueError(
+                "integral_weight must not be negative and integral_beta must be positive, "
+                f"got {integral_weight}, {integral_beta}"
+            )
+        self.loss = loss
+        self.integral_weight, self.integral_beta = integral_weight, integral_beta
+        self.awing = AdaptiveWingLoss(map_weight=map_weight)
+
+    def forward(
+        self, stacks: Sequence[Tensor], heatmaps: Tensor, weight_map: Tensor | None, cells: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the named parts of the loss; "loss" is what to minimise.
+
+        Args:
+            stacks: one (B, L + 1, S, S) answer per stack, boundary last; logits with the focal loss.
+            heatmaps: (B, L + 1, S, S) targets, the same for each stack.
+            weight_map: (B, L + 1, S, S) foreground, or None.
+            cells: (B, L, 2) true points in map cells, not rounded; for the coordinate term.
+
+        Returns:
+            "loss", and per stack i "stack{i}" (heatmaps) and, where it is on, "integral{i}" (before its factor).
+        """
+        if not stacks:
+            raise ValueError("the network answered no map, the loss needs one or more")
+        total = heatmaps.new_zeros(())
+        parts: dict[str, Tensor] = {}
+        for i, maps in enumerate(stacks):
+            focal = self.loss == "focal"
+            part = focal_heatmap_loss(maps, heatmaps) if focal else self.awing(maps, heatmaps, weight_map)
+            parts[f"stack{i}"] = part
+            total = total + part
+            if self.integral_weight:
+                landmarks = maps[:, : cells.shape[1]]
+                landmarks = landmarks.float().sigmoid() if focal else landmarks
+                parts[f"integral{i}"] = integral_loss(landmarks, cells, self.integral_beta)
+                total = total + self.integral_weight * parts[f"integral{i}"]
+        return {"loss": total, **parts}

@@ -1,0 +1,115 @@
+"""Training targets of Adaptive Wing: landmark heatmaps, the boundary channel and the weighted loss map M.
+
+Everything is drawn for the whole batch on the points' device, after the geometry of the augmentation, never warped.
+Letters: B batch, L landmarks, S side of the map in cells.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import max_pool2d, pad
+
+from awing.boundary import BoundaryRenderer
+from awing.curves import boundary_lines
+from common.heatmaps import gaussian_profiles
+from common.schemes import LandmarkScheme, get_scheme
+
+SIGMA = 1.75  # cells; the released code says 1, but its kernel is 0.25 * 7 wide
+RADIUS = 3  # a 7 x 7 patch
+MAP_THRESHOLD = 0.2
+
+
+def weight_map(maps: Tensor, threshold: float = MAP_THRESHOLD) -> Tensor:
+    """Return the bool map of cells whose 3 x 3 neighbourhood in (B, C, S, S) maps exceeds the threshold (sec. 4.3)."""
+    return max_pool2d(maps, 3, stride=1, padding=1) > threshold
+
+
+class AWingTargets(nn.Module):
+    """Heatmaps and weight maps of a batch.
+
+    Args:
+        scheme: landmark scheme or its name.
+        map_size: side of the maps in cells.
+        stride: crop pixels a cell covers.
+        sigma: standard deviation of the peaks in cells.
+        radius: half side of the patch a peak is cut to, cells.
+        legacy_border: reproduce the released Gaussian's shift at the left and top border.
+        boundary: draw the boundary as one more channel.
+        x_shift: cells by which the boundary lies to the right (released drawing: 1; centred: 0).
+        quantise: pass the boundary through the released code's 8-bit image.
+        boundary_map_unit_range: threshold the boundary's M at 0.2 of its peak. The released pipeline (False) builds
+            it while the boundary is still 0..255, so every byte that is not zero counts.
+    """
+
+    def __init__(
+        self,
+        scheme: LandmarkScheme | str,
+        map_size: int = 64,
+        stride: float = 4.0,
+        sigma: float = SIGMA,
+        radius: int = RADIUS,
+        legacy_border: bool = False,
+        boundary: bool = True,
+        x_shift: int = 1,
+        quantise: bool = True,
+        boundary_map_unit_range: bool = False,
+    ) -> None:
+        super().__init__()
+        if map_size < 1 or not stride > 0:
+            raise ValueError(f"map_size and stride must be positive, got {map_size}, {stride}")
+        self.scheme = get_scheme(scheme) if isinstance(scheme, str) else scheme
+        self.map_size, self.stride, self.sigma, self.radius = map_size, stride, sigma, radius
+        self.legacy_border = legacy_border
+        self.boundary: BoundaryRenderer | None = None
+        if boundary:
+            self.boundary = BoundaryRenderer(boundary_lines(self.scheme), map_size, stride, x_shift, quantise)
+        self.boundary_threshold = MAP_THRESHOLD if boundary_map_unit_range else MAP_THRESHOLD / 255
+
+    def make(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Return targets of points (B, L, 2) in crop pixels, corner of the first pixel at (0, 0).
+
+        Returns:
+            Heatmaps (B, L + 1, S, S) float32 with the boundary last (B, L, S, S without it), and the weight map of
+            the same shape, bool.
+        """
+        heatmaps, columns, rows = self._draw(points)
+        marked = torch.empty(heatmaps.shape, dtype=torch.bool, device=points.device)
+        landmarks = points.shape[1]
+        # The dilation of a product of non-negative profiles is the product of their dilations.
+        high_columns, high_rows = _dilate(columns), _dilate(rows)
+        product = high_rows[..., :, None] * high_columns[..., None, :]
+        torch.gt(product, MAP_THRESHOLD, out=marked[:, :landmarks])
+        if self.boundary is not None:
+            marked[:, landmarks:] = weight_map(heatmaps[:, landmarks:], self.boundary_threshold)
+        return heatmaps, marked
+
+    forward = make
+
+    def heatmaps(self, points: Tensor) -> Tensor:
+        """Return the heatmaps of `make` alone."""
+        return self._draw(points)[0]
+
+    @torch.no_grad()
+    def _draw(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if points.ndim != 3 or points.shape[1:] != (self.scheme.num_points, 2):
+            raise ValueError(f"points must be (B, {self.scheme.num_points}, 2), got {tuple(points.shape)}")
+        points = points.float()
+        batch, landmarks, size = points.shape[0], points.shape[1], self.map_size
+        cells = points / self.stride
+        profiles = gaussian_profiles(cells, size, self.sigma, self.radius, self.legacy_border)
+        columns, rows = profiles.unbind(-2)
+        if self.legacy_border:
+            columns = columns * (points[..., :1] > 0)
+        channels = landmarks + (self.boundary is not None)
+        maps = torch.empty((batch, channels, size, size), dtype=torch.float32, device=points.device)
+        torch.mul(rows[..., :, None], columns[..., None, :], out=maps[:, :landmarks])
+        if self.boundary is not None:
+            maps[:, landmarks] = self.boundary(points)
+        return maps, columns, rows
+
+
+def _dilate(profiles: Tensor) -> Tensor:
+    """Return the maximum of each (..., S) entry and its two neighbours."""
+    before, after = pad(profiles, (1, 0))[..., :-1], pad(profiles, (0, 1))[..., 1:]
+    return torch.maximum(profiles, torch.maximum(before, after))

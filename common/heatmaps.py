@@ -1,0 +1,215 @@
+"""Heatmaps: rendering of Gaussian peaks and decoding of points, batched and on the tensors' own device.
+
+Frames. Points of a heatmap are given in *map cells*: x runs right, y runs down, and a cell covers a unit square, so
+the first cell spans [0, 1) and its centre is (0.5, 0.5). A point at (x, y) lies in column floor(x) and row floor(y).
+Decoders answer in the same frame: the middle of column c is c + 0.5. Two conversions to crop pixels are in use:
+
+* pixel centres on integers (this project): crop = cell * stride - 0.5, see `cells_to_crop` and `crop_to_cells`;
+* pixel areas (many releases of heatmap code): crop = cell * stride; pass `pixel_offset=0.0`.
+
+Letters: B batch, L landmarks, H and W sides of the map in cells.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = [
+    "cells_to_crop",
+    "crop_to_cells",
+    "decode_argmax",
+    "decode_quarter",
+    "decode_window",
+    "gaussian_profiles",
+    "merge_heatmaps",
+    "render_gaussians",
+    "soft_argmax",
+]
+
+ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, Tensor)
+
+
+def cells_to_crop(cells: ArrayOrTensor, stride: float = 4.0, pixel_offset: float = 0.5) -> ArrayOrTensor:
+    """Convert map cells to crop pixels.
+
+    Args:
+        cells: (..., 2) points in map cells; the middle of the first cell is 0.5.
+        stride: crop pixels that one cell covers.
+        pixel_offset: 0.5 where the centre of the first crop pixel is (0, 0); 0 where its corner is (0, 0), in which
+            case the middle of cell c lies at (c + 0.5) * stride.
+
+    Returns:
+        (..., 2) points in crop pixels.
+    """
+    return cells * stride - pixel_offset
+
+
+def crop_to_cells(points: ArrayOrTensor, stride: float = 4.0, pixel_offset: float = 0.5) -> ArrayOrTensor:
+    """Convert crop pixels (..., 2) to map cells; the inverse of `cells_to_crop`."""
+    return (points + pixel_offset) / stride
+
+
+def gaussian_profiles(
+    centres: Tensor, size: int, sigma: float, radius: int, legacy_border: bool = False, quantise: bool = True
+) -> Tensor:
+    """Return the one-dimensional Gaussians whose outer products are the peaks.
+
+    Args:
+        centres: (...) one coordinate of the points, map cells.
+        size: side of the map in cells.
+        sigma: standard deviation in cells.
+        radius: cells on each side of the centre's cell that are drawn, 3 for a 7 x 7 patch.
+        legacy_border: place the patch as a widespread release does, shifted within `radius` cells of the near border.
+        quantise: centre the Gaussian in the point's cell instead of on the point itself.
+
+    Returns:
+        (..., size); peak 1 (with `quantise`), zero outside the patch and for centres that are not finite.
+    """
+    if size < 1 or sigma <= 0 or radius < 0:
+        raise ValueError(f"size and sigma must be positive and radius not negative, got {size}, {sigma}, {radius}")
+    if legacy_border and not quantise:
+        raise ValueError("legacy_border=True draws in whole cells and needs quantise=True, got quantise=False")
+    cell = centres.floor()
+    middle = cell if quantise else centres - 0.5
+    if legacy_border:
+        # First cell of the patch (one-based) less than 1: the release starts copying at kernel column max(1, -first),
+        # where 2 - first would be right.
+        first = cell + 1 - radius
+        middle = torch.where(first < 1, radius + 1 - (-first).clamp(min=1), cell)
+    cells = torch.arange(size, device=centres.device, dtype=centres.dtype)
+    near = (cells - cell[..., None]).abs() <= radius  # (..., size), False for NaN
+    return torch.where(near, torch.exp(-(cells - middle[..., None]).square() / (2 * sigma**2)), 0.0)
+
+
+def render_gaussians(
+    points: Tensor,
+    size: int,
+    sigma: float,
+    radius: int,
+    legacy_border: bool = False,
+    quantise: bool = True,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Draw one Gaussian per point, cut to a square patch.
+
+    Args:
+        points: (B, L, 2) x, y in map cells. Points beside the map keep the part of the patch that reaches it.
+        size: side of the maps in cells.
+        sigma: standard deviation in cells.
+        radius: half side of the patch; the patch has 2 * radius + 1 cells a side.
+        legacy_border: shift patches at the left and top border as a widespread release does; it also leaves out
+            points with x <= 0, which mark missing points there.
+        quantise: centre the peak in the point's cell (True) or on the point itself.
+        out: (B, L, size, size) tensor to draw into, of the points' dtype.
+
+    Returns:
+        (B, L, size, size) maps with peaks of height 1.
+    """
+    profiles = gaussian_profiles(points, size, sigma, radius, legacy_border, quantise)  # (B, L, 2, size)
+    columns, rows = profiles.unbind(-2)
+    if legacy_border:
+        columns = columns * (points[..., :1] > 0)
+    if out is None:
+        return rows[..., :, None] * columns[..., None, :]
+    return torch.mul(rows[..., :, None], columns[..., None, :], out=out)
+
+
+def merge_heatmaps(maps: Tensor, dim: int = 1) -> Tensor:
+    """Add maps along `dim` and clip at 1, for several points that share a channel."""
+    return maps.sum(dim).clamp(max=1.0)
+
+
+def _peaks(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the columns and rows (B, L) of the highest cells, the first in row-major order where several tie."""
+    flat = maps.flatten(2)
+    # torch.argmax promises no order among ties, a comparison with the maximum does.
+    count = flat.shape[-1]
+    order = torch.arange(count, device=maps.device)
+    index = torch.where(flat == flat.amax(-1, keepdim=True), order, count).amin(-1).clamp(max=count - 1)
+    return index % maps.shape[-1], torch.div(index, maps.shape[-1], rounding_mode="floor")
+
+
+def decode_argmax(maps: Tensor) -> Tensor:
+    """Return the middles of the highest cells.
+
+    Args:
+        maps: (B, L, H, W).
+
+    Returns:
+        (B, L, 2) x, y in map cells; the first in row-major order where several cells tie.
+    """
+    return torch.stack(_peaks(maps), -1).to(maps.dtype) + 0.5
+
+
+def decode_quarter(maps: Tensor) -> Tensor:
+    """Return the highest cells' middles, moved a quarter of a cell towards the higher neighbour on each axis.
+
+    A peak in the first or last row or column is not moved at all, on either axis; equal neighbours move nothing.
+
+    Args:
+        maps: (B, L, H, W).
+
+    Returns:
+        (B, L, 2) x, y in map cells.
+    """
+    height, width = maps.shape[-2:]
+    column, row = _peaks(maps)
+    inside = (column > 0) & (column < width - 1) & (row > 0) & (row < height - 1)
+    flat = maps.flatten(2)
+    index = row * width + column
+
+    def level(offset: int) -> Tensor:
+        return flat.gather(-1, (index + offset).clamp(0, height * width - 1)[..., None]).squeeze(-1)
+
+    shift = torch.stack([level(1) - level(-1), level(width) - level(-width)], -1).sign() * 0.25
+    return torch.stack([column, row], -1).to(maps.dtype) + torch.where(inside[..., None], shift, 0.0) + 0.5
+
+
+def _centre_of_mass(mass: Tensor) -> Tensor:
+    """Return the mean position (B, L, 2) in map cells of masses (B, L, H, W) that sum to 1."""
+    columns = torch.arange(mass.shape[-1], device=mass.device, dtype=mass.dtype) + 0.5
+    rows = torch.arange(mass.shape[-2], device=mass.device, dtype=mass.dtype) + 0.5
+    return torch.stack([mass.sum(-2) @ columns, mass.sum(-1) @ rows], -1)
+
+
+def soft_argmax(maps: Tensor, temperature: float = 0.04) -> Tensor:
+    """Return the mean position under softmax(maps / temperature); differentiable.
+
+    Args:
+        maps: (B, L, H, W).
+        temperature: smaller is nearer to the peak. For peaks of height 1 on a zero background, anything above about
+            0.05 is pulled to the middle of the map.
+
+    Returns:
+        (B, L, 2) x, y in map cells.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    return _centre_of_mass((maps.flatten(2) / temperature).softmax(-1).view_as(maps))
+
+
+def decode_window(maps: Tensor, radius: int = 3) -> Tensor:
+    """Return the centre of mass of the positive cells in a square window round the highest cell.
+
+    Args:
+        maps: (B, L, H, W).
+        radius: the window has 2 * radius + 1 cells a side and is cut at the border.
+
+    Returns:
+        (B, L, 2) x, y in map cells; the middle of the highest cell where no cell of the window is positive.
+    """
+    if radius < 0:
+        raise ValueError(f"radius must not be negative, got {radius}")
+    column, row = _peaks(maps)
+    columns = torch.arange(maps.shape[-1], device=maps.device)
+    rows = torch.arange(maps.shape[-2], device=maps.device)
+    near_columns = (columns - column[..., None]).abs() <= radius
+    near_rows = (rows - row[..., None]).abs() <= radius
+    mass = maps.clamp(min=0) * (near_rows[..., :, None] & near_columns[..., None, :])
+    total = mass.sum((-2, -1), keepdim=True)
+    centre = _centre_of_mass(mass / total.clamp(min=torch.finfo(maps.dtype).tiny))
+    return torch.where(total.squeeze(-1) > 0, centre, torch.stack([column, row], -1).to(maps.dtype) + 0.5)

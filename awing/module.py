@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from awing.backbone import TimmUNet
 from awing.loss import AWingObjective
 from awing.network import AWingNet
 from awing.targets import AWingTargets
@@ -95,6 +94,8 @@ class AWingTask(LandmarkTask):
             self.net = AWingNet(points, stacks=stacks, width=width, depth=depth, coord_conv=coord_conv,
                                 boundary=boundary, logits=self.logits)  # fmt: skip
         else:
+            from awing.backbone import TimmUNet  # timm takes seconds to import; most runs do not need it
+
             self.net = TimmUNet(backbone, points, pretrained=pretrained)
         self.targets = AWingTargets(
             self.scheme, map_size=input_size // STRIDE, stride=STRIDE, legacy_border=legacy_border,

@@ -1,0 +1,47 @@
+# Face Alignment Lab. `make help` lists the targets from the comments behind their names.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORKERS ?= 2
+RUN_TESTS := OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest -n $(WORKERS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lint format types test test-slow benchmark demo clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## make .venv and install the project in it (again only when pyproject.toml or constraints.txt change)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+lint: setup  ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup  ## put style and format right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup  ## check types
+	$(BIN)/mypy
+
+test: setup  ## run the tests that take seconds
+	$(RUN_TESTS) -m 'not slow'
+
+test-slow: setup  ## run the tests that take minutes
+	$(RUN_TESTS) -m slow
+
+benchmark: setup  ## train and compare all methods on synthetic faces, and write the report
+	$(BIN)/python -m benchmarks run --config benchmarks/smoke.yaml
+
+demo: setup  ## train the smoke recipe of AWing; pictures of its predictions are in runs/awing/synthetic/smoke/pictures
+	$(BIN)/python -m awing.cli fit --config awing/smoke.yaml
+
+clean:  ## remove caches and build products (keeps .venv, runs and data)
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,105 @@
+"""Prepared crops: `NAME.zip` of JPEG members beside `NAME.npz` with their landmarks, one pair per split."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from common.data.base import FaceDataset, check_box, check_points, check_root, decode_image
+from common.errors import LabError
+from common.geometry import tight_box
+from common.schemes import get_scheme
+from common.types import FaceSample
+
+FIELDS = ("filename", "landmarks_crop")
+
+
+class PreparedCrops(FaceDataset):
+    """Faces cut out beforehand; image pixels are those of the prepared crop.
+
+    Args:
+        root: folder with SPLIT.zip and SPLIT.npz.
+        split: train, val or test.
+        scheme: landmark scheme of the arrays.
+
+    Raises:
+        LabError: a file is missing or damaged, an array is missing, a member of the zip is missing or unnamed,
+            landmarks do not fit the scheme or are not finite.
+    """
+
+    def __init__(self, root: str, split: str = "train", scheme: str = "ibug68") -> None:
+        folder = check_root(root, "crops")
+        self.name, self.scheme = f"{folder.name}/{split}", get_scheme(scheme)
+        self.zip_path, table = folder / f"{split}.zip", folder / f"{split}.npz"
+        for path in (self.zip_path, table):
+            if not path.is_file():
+                raise LabError(f"{path}: missing; a split of prepared crops is a .zip and a .npz of one name")
+        arrays = _read_table(table)
+        self.files: list[str] = [str(name) for name in arrays["filename"]]
+        landmarks = arrays["landmarks_crop"]
+        if len(landmarks) != len(self.files):
+            raise LabError(f"{table}: {len(self.files)} file names but {len(landmarks)} sets of landmarks")
+        self.points = np.stack(
+            [check_points(p, self.scheme, f"{table}: row {row}") for row, p in enumerate(landmarks)]
+        ) if len(landmarks) else np.zeros((0, self.scheme.num_points, 2), np.float32)  # fmt: skip
+        self.boxes = np.stack([check_box(tight_box(p), f"{table}: row {i}") for i, p in enumerate(self.points)])
+        subset = arrays.get("subset")
+        self.subsets = [str(value) for value in subset] if subset is not None else [""] * len(self.files)
+        self.subset_names = tuple(sorted(set(self.subsets) - {""}))
+        self.identities = [str(value) for value in arrays.get("identity", self.files)]
+        self._check_members()
+        self._archive: tuple[int, zipfile.ZipFile] | None = None
+
+    def _check_members(self) -> None:
+        try:
+            with zipfile.ZipFile(self.zip_path) as archive:
+                members = set(archive.namelist())
+        except zipfile.BadZipFile:
+            raise LabError(f"{self.zip_path}: damaged or no zip file; copy it again") from None
+        absent = [name for name in self.files if name not in members]
+        if absent:
+            raise LabError(f"{self.zip_path}: {len(absent)} images of the table are missing, first {absent[0]}")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def _read(self, name: str) -> bytes:
+        # One handle a process: a handle shared over a fork would mix the readers' positions.
+        if self._archive is None or self._archive[0] != os.getpid():
+            self._archive = (os.getpid(), zipfile.ZipFile(self.zip_path))
+        return self._archive[1].read(name)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_archive": None}
+
+    def __getitem__(self, index: int) -> FaceSample:
+        name, where = self.files[index], f"{self.zip_path}: member {self.files[index]}"
+        try:
+            data = self._read(name)
+        except (zipfile.BadZipFile, OSError, EOFError):
+            raise LabError(f"{where}: cannot be read; the zip file is damaged") from None
+        subset = self.subsets[index]
+        return FaceSample(
+            image=decode_image(data, where),
+            points=self.points[index],
+            visible=np.ones(self.scheme.num_points, dtype=bool),
+            box=self.boxes[index],
+            subsets=(subset,) if subset else (),
+            id=name,
+        )
+
+
+def _read_table(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an .npz, without objects (which would be pickles)."""
+    try:
+        with np.load(path, allow_pickle=False) as table:
+            arrays = {name: table[name] for name in table.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
+        raise LabError(f"{path}: damaged, or holds pickled objects, which are not read") from None
+    for field in FIELDS:
+        if field not in arrays:
+            raise LabError(f"{path}: array {field} is missing; it has {', '.join(arrays) or 'none'}")
+    return arrays

@@ -1,6 +1,6 @@
 """Turn the weights that were released for this method into this project's names and file format.
 
-    python -m awing.convert WFLW_4HG.pth wflw_4hg.safetensors
+python -m awing.convert WFLW_4HG.pth wflw_4hg.safetensors
 """
 
 from __future__ import annotations

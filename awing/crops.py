@@ -91,9 +91,7 @@ def crop_frame(frame: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.nd
     return crop, moved, WIDE
 
 
-def rotate_crop(
-    image: np.ndarray, points: np.ndarray, degrees: float, scale: float
-) -> tuple[np.ndarray, np.ndarray]:
+def rotate_crop(image: np.ndarray, points: np.ndarray, degrees: float, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Turn (positive is counter-clockwise) and scale a square crop about its centre.
 
     Returns:

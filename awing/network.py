@@ -83,15 +83,18 @@ class AWingNet(nn.Module):
         self.block2 = MultiScaleBlock(middle, middle)
         self.block3 = MultiScaleBlock(middle, width)
         self.stacks = nn.ModuleList(
-            Stack(width, num_points + 1, depth, coord_conv, coord_conv and boundary and i > 0, i == stacks - 1, end_relu)
+            Stack(
+                width, num_points + 1, depth, coord_conv, coord_conv and boundary and i > 0, i == stacks - 1, end_relu
+            )
             for i in range(stacks)
         )
         if logits:
             for stack in self.stacks:
+                assert isinstance(stack, Stack)
                 nn.init.constant_(stack.head.bias, FOCAL_PRIOR)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Return the maps (B, L + 1, S / 4, S / 4) of each stack for RGB crops (B, 3, S, S): uint8, or float in [0, 1]."""
+        """Return each stack's maps (B, L + 1, S / 4, S / 4) of RGB crops (B, 3, S, S), uint8 or float in [0, 1]."""
         x = image.float() / 255 if image.dtype == torch.uint8 else image
         x = F.relu(self.bn(self.stem(x)))  # (B, 64, S/2, S/2) at full width, as below
         x = F.avg_pool2d(self.block1(x), 2)  # (B, 128, S/4, S/4)

@@ -12,7 +12,7 @@ from torch.nn.functional import max_pool2d, pad
 
 from awing.boundary import BoundaryRenderer
 from awing.curves import boundary_lines
-from common.heatmaps import gaussian_profiles
+from common.heatmaps import gaussian_patches, write_patches
 from common.schemes import LandmarkScheme, get_scheme
 
 SIGMA = 1.75  # cells; the released code says 1, but its kernel is 0.25 * 7 wide
@@ -56,8 +56,10 @@ class AWingTargets(nn.Module):
         boundary_map_unit_range: bool = False,
     ) -> None:
         super().__init__()
-        if map_size < 1 or not stride > 0:
-            raise ValueError(f"map_size and stride must be positive, got {map_size}, {stride}")
+        if map_size < 2 * radius + 3 or not stride > 0:
+            raise ValueError(
+                f"map_size must hold a peak, {2 * radius + 3} cells, and stride be positive, got {map_size}, {stride}"
+            )
         self.scheme = get_scheme(scheme) if isinstance(scheme, str) else scheme
         self.map_size, self.stride, self.sigma, self.radius = map_size, stride, sigma, radius
         self.legacy_border = legacy_border
@@ -73,40 +75,47 @@ class AWingTargets(nn.Module):
             Heatmaps (B, L + 1, S, S) float32 with the boundary last (B, L, S, S without it), and the weight map of
             the same shape, bool.
         """
-        heatmaps, columns, rows = self._draw(points)
-        marked = torch.empty(heatmaps.shape, dtype=torch.bool, device=points.device)
-        landmarks = points.shape[1]
-        # The dilation of a product of non-negative profiles is the product of their dilations.
-        high_columns, high_rows = _dilate(columns), _dilate(rows)
-        product = high_rows[..., :, None] * high_columns[..., None, :]
-        torch.gt(product, MAP_THRESHOLD, out=marked[:, :landmarks])
+        heatmaps = self.heatmaps(points)
+        landmarks, size = points.shape[1], self.map_size
+        marked = torch.zeros(heatmaps.shape, dtype=torch.bool, device=points.device)
+        # The 3 x 3 dilation of a product of non-negative profiles is the product of their dilations.
+        cells, profiles = self._patches(points, self.radius + 1)
+        profiles = _dilate(profiles) * ((cells >= 0) & (cells < size))
+        columns, rows = profiles.unbind(-2)
+        high = rows[..., :, None] * columns[..., None, :] > MAP_THRESHOLD
+        write_patches(marked[:, :landmarks], cells, high)
         if self.boundary is not None:
             marked[:, landmarks:] = weight_map(heatmaps[:, landmarks:], self.boundary_threshold)
         return heatmaps, marked
 
     forward = make
 
+    @torch.no_grad()
     def heatmaps(self, points: Tensor) -> Tensor:
         """Return the heatmaps of `make` alone."""
-        return self._draw(points)[0]
-
-    @torch.no_grad()
-    def _draw(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if points.ndim != 3 or points.shape[1:] != (self.scheme.num_points, 2):
             raise ValueError(f"points must be (B, {self.scheme.num_points}, 2), got {tuple(points.shape)}")
-        points = points.float()
         batch, landmarks, size = points.shape[0], points.shape[1], self.map_size
-        cells = points / self.stride
-        profiles = gaussian_profiles(cells, size, self.sigma, self.radius, self.legacy_border)
-        columns, rows = profiles.unbind(-2)
-        if self.legacy_border:
-            columns = columns * (points[..., :1] > 0)
         channels = landmarks + (self.boundary is not None)
-        maps = torch.empty((batch, channels, size, size), dtype=torch.float32, device=points.device)
-        torch.mul(rows[..., :, None], columns[..., None, :], out=maps[:, :landmarks])
+        maps = torch.zeros((batch, channels, size, size), dtype=torch.float32, device=points.device)
+        cells, profiles = self._patches(points, self.radius)
+        columns, rows = profiles.unbind(-2)
+        write_patches(maps[:, :landmarks], cells, rows[..., :, None] * columns[..., None, :])
         if self.boundary is not None:
             maps[:, landmarks] = self.boundary(points)
-        return maps, columns, rows
+        return maps
+
+    def _patches(self, points: Tensor, reach: int) -> tuple[Tensor, Tensor]:
+        """Return cells and profiles (B, L, 2, 2 * reach + 1) of the peaks, zero beyond the radius."""
+        cells, profiles = gaussian_patches(
+            points.float() / self.stride, self.map_size, self.sigma, self.radius, self.legacy_border
+        )
+        more = reach - self.radius
+        if more:
+            ends = torch.arange(1, more + 1, device=cells.device)
+            cells = torch.cat([cells[..., :1] - ends.flip(0), cells, cells[..., -1:] + ends], -1)
+            profiles = pad(profiles, (more, more))
+        return cells, profiles
 
 
 def _dilate(profiles: Tensor) -> Tensor:

@@ -92,7 +92,8 @@ class PredictionPictures(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         ids = list(pl_module.test_points)
         points = np.stack([pl_module.test_points[i] for i in ids])
-        np.savez_compressed(folder / "test_predictions.npz", ids=np.array(ids), points=points, **record)
+        arrays: dict[str, Any] = {"ids": np.array(ids), "points": points, **record}
+        np.savez_compressed(folder / "test_predictions.npz", **arrays)
         path = folder / "pictures" / "test-ced.png"
         write_ced(path, {pl_module.METHOD: record["nme"]}, pl_module.test_metric.threshold)
         for logger in trainer.loggers:

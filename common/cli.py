@@ -38,6 +38,10 @@ class LandmarkCLI(LightningCLI):
         parser.add_argument("--run", type=str | None, default=None, help="folder of the run; default runs/METHOD/DATA")
         parser.add_argument("--track", type=bool, default=True, help="log to W&B (offline unless logged in)")
 
+    def _method(self) -> str:
+        task_class: Any = self._model_class  # typed as any module or factory; here always a LandmarkTask
+        return task_class.METHOD
+
     def _value(self, name: str) -> Any:
         return self.config[self.subcommand].get(name)
 
@@ -50,7 +54,7 @@ class LandmarkCLI(LightningCLI):
         if path in (None, "best", "last", "hpc", "registry"):
             return
         checkpoint = read_checkpoint(path)
-        check_method(checkpoint, self._model_class.METHOD, path)
+        check_method(checkpoint, self._method(), path)
         values = dict(checkpoint.get("hyper_parameters") or {})
         values.pop("_instantiator", None)
         data = {"scheme": values.pop("scheme", config.data.scheme)}
@@ -62,7 +66,7 @@ class LandmarkCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         stage = Path(str(config.config[-1])).stem if config.get("config") else "default"
-        folder = Path(config.get("run") or f"runs/{self.model_class.METHOD}/{config.data.dataset}/{stage}")
+        folder = Path(config.get("run") or f"runs/{self._method()}/{config.data.dataset}/{stage}")
         config.trainer.default_root_dir = str(folder)
         if config.get("checkpoint") is not None:
             config.checkpoint.dirpath = config.checkpoint.dirpath or str(folder / "checkpoints")
@@ -73,7 +77,7 @@ class LandmarkCLI(LightningCLI):
             folder = Path(config.trainer.default_root_dir)
             loggers: list[Any] = [CSVLogger(save_dir=str(folder), name="logs")]
             if self._value("track") and self.subcommand in ("fit", "test"):
-                loggers.append(_wandb_logger(folder, self.model_class.METHOD, self.subcommand))
+                loggers.append(_wandb_logger(folder, self._method(), self.subcommand))
             kwargs["logger"] = loggers
         return super().instantiate_trainer(**kwargs)
 
@@ -81,7 +85,7 @@ class LandmarkCLI(LightningCLI):
         source = self._value("init_from")
         if source is None or self._value("ckpt_path") is not None:
             return  # a resumed run must not be reset
-        check_method(read_checkpoint(source), self.model_class.METHOD, source)
+        check_method(read_checkpoint(source), self._method(), source)
         load_weights(self.model, read_state_dict(source), source, allow_missing=self.model.new_parts())
 
     def before_fit(self) -> None:

@@ -34,7 +34,7 @@ def apply_affine(matrix: Array, points: Array) -> Array:
     det = linear[..., 0, 0] * linear[..., 1, 1] - linear[..., 0, 1] * linear[..., 1, 0]
     z = points[..., 2:] * (abs(det) ** 0.5)[..., None, None]
     if isinstance(xy, Tensor):
-        return torch.cat([xy, z], dim=-1)
+        return torch.cat([xy, z], dim=-1)  # type: ignore[return-value]
     return np.concatenate([xy, z], axis=-1)
 
 
@@ -62,9 +62,7 @@ def invert_affine(matrix: Array) -> Array:
     return np.stack(values, axis=-1).reshape(*matrix.shape[:-2], 2, 3)
 
 
-def crop_matrix(
-    center: np.ndarray, side: float, size: int, angle_deg: float = 0.0, flip: bool = False
-) -> np.ndarray:
+def crop_matrix(center: np.ndarray, side: float, size: int, angle_deg: float = 0.0, flip: bool = False) -> np.ndarray:
     """Return the (2, 3) float64 map from image to crop pixels.
 
     Args:

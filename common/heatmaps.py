@@ -24,10 +24,11 @@ __all__ = [
     "decode_argmax",
     "decode_quarter",
     "decode_window",
-    "gaussian_profiles",
+    "gaussian_patches",
     "merge_heatmaps",
     "render_gaussians",
     "soft_argmax",
+    "write_patches",
 ]
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, Tensor)
@@ -53,36 +54,67 @@ def crop_to_cells(points: ArrayOrTensor, stride: float = 4.0, pixel_offset: floa
     return (points + pixel_offset) / stride
 
 
-def gaussian_profiles(
-    centres: Tensor, size: int, sigma: float, radius: int, legacy_border: bool = False, quantise: bool = True
-) -> Tensor:
-    """Return the one-dimensional Gaussians whose outer products are the peaks.
+def gaussian_patches(
+    points: Tensor,
+    size: int,
+    sigma: float,
+    radius: int,
+    legacy_border: bool = False,
+    quantise: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """Return the cells of each point's square patch and the two profiles whose outer product fills it.
 
     Args:
-        centres: (...) one coordinate of the points, map cells.
+        points: (B, L, 2) x, y in map cells; not finite, or far off the map, gives zeros.
         size: side of the map in cells.
         sigma: standard deviation in cells.
-        radius: cells on each side of the centre's cell that are drawn, 3 for a 7 x 7 patch.
-        legacy_border: place the patch as a widespread release does, shifted within `radius` cells of the near border.
-        quantise: centre the Gaussian in the point's cell instead of on the point itself.
+        radius: half side of the patch; the patch has P = 2 * radius + 1 cells a side.
+        legacy_border: place patches as a widespread release does, shifted within `radius` cells of the left and top
+            border; it also leaves out points with x <= 0, which mark missing points there.
+        quantise: peak of 1 in the middle of the point's cell (True) or centred on the point itself.
 
     Returns:
-        (..., size); peak 1 (with `quantise`), zero outside the patch and for centres that are not finite.
+        Cells (B, L, 2, P) int64, x then y, possibly off the map; profiles (B, L, 2, P), zero off the map.
     """
     if size < 1 or sigma <= 0 or radius < 0:
         raise ValueError(f"size and sigma must be positive and radius not negative, got {size}, {sigma}, {radius}")
     if legacy_border and not quantise:
         raise ValueError("legacy_border=True draws in whole cells and needs quantise=True, got quantise=False")
-    cell = centres.floor()
-    middle = cell if quantise else centres - 0.5
+    off = -float(size + 2 * radius)  # where no patch reaches the map
+    points = points.nan_to_num(nan=off).clamp(off, 2.0 * size + 2 * radius)
+    cell = points.floor()
+    middle = cell if quantise else points - 0.5
     if legacy_border:
         # First cell of the patch (one-based) less than 1: the release starts copying at kernel column max(1, -first),
         # where 2 - first would be right.
         first = cell + 1 - radius
         middle = torch.where(first < 1, radius + 1 - (-first).clamp(min=1), cell)
-    cells = torch.arange(size, device=centres.device, dtype=centres.dtype)
-    near = (cells - cell[..., None]).abs() <= radius  # (..., size), False for NaN
-    return torch.where(near, torch.exp(-(cells - middle[..., None]).square() / (2 * sigma**2)), 0.0)
+    cells = cell[..., None] + torch.arange(-radius, radius + 1, device=points.device, dtype=points.dtype)
+    profiles = torch.exp((cells - middle[..., None]).square() * (-0.5 / sigma**2))
+    profiles = profiles * ((cells >= 0) & (cells < size))
+    if legacy_border:
+        profiles = profiles * (points[..., :1, None] > 0)
+    return cells.long(), profiles
+
+
+def write_patches(maps: Tensor, cells: Tensor, values: Tensor) -> Tensor:
+    """Write square patches into zero maps, in place; few cells are touched, whatever the size of the maps.
+
+    Args:
+        maps: (B, L, H, W) zeros, H = W, contiguous within each map.
+        cells: (B, L, 2, P) columns and rows of the patches, P <= W.
+        values: (B, L, P, P) rows by columns; must be 0 off the map.
+
+    Returns:
+        `maps`.
+    """
+    size = maps.shape[-1]
+    # Cells off the map wrap round to other cells of the same map and leave a 0 there; as P <= W, each patch still has
+    # P * P distinct cells, so the order of writing does not matter.
+    columns, rows = (cells % size).unbind(-2)
+    index = rows[..., :, None] * size + columns[..., None, :]
+    maps.flatten(2).scatter_(2, index.flatten(2), values.flatten(2).to(maps.dtype))
+    return maps
 
 
 def render_gaussians(
@@ -98,24 +130,26 @@ def render_gaussians(
 
     Args:
         points: (B, L, 2) x, y in map cells. Points beside the map keep the part of the patch that reaches it.
-        size: side of the maps in cells.
-        sigma: standard deviation in cells.
-        radius: half side of the patch; the patch has 2 * radius + 1 cells a side.
-        legacy_border: shift patches at the left and top border as a widespread release does; it also leaves out
-            points with x <= 0, which mark missing points there.
-        quantise: centre the peak in the point's cell (True) or on the point itself.
-        out: (B, L, size, size) tensor to draw into, of the points' dtype.
+        size, sigma, radius, legacy_border, quantise: see `gaussian_patches`.
+        out: (B, L, size, size) zeros to draw into, for instance a part of a larger tensor.
 
     Returns:
         (B, L, size, size) maps with peaks of height 1.
     """
-    profiles = gaussian_profiles(points, size, sigma, radius, legacy_border, quantise)  # (B, L, 2, size)
+    cells, profiles = gaussian_patches(points, size, sigma, radius, legacy_border, quantise)
+    maps = points.new_zeros((*points.shape[:2], size, size)) if out is None else out
+    if cells.shape[-1] > size:  # a patch wider than the map: no cell may be written twice
+        cells, profiles = _cut_to_map(cells, profiles, size)
     columns, rows = profiles.unbind(-2)
-    if legacy_border:
-        columns = columns * (points[..., :1] > 0)
-    if out is None:
-        return rows[..., :, None] * columns[..., None, :]
-    return torch.mul(rows[..., :, None], columns[..., None, :], out=out)
+    return write_patches(maps, cells, rows[..., :, None] * columns[..., None, :])
+
+
+def _cut_to_map(cells: Tensor, profiles: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Return every cell of the map, (B, L, 2, size), and the profiles there."""
+    whole = torch.arange(size, device=cells.device).expand(*cells.shape[:-1], size)
+    place = whole - cells[..., :1]
+    inside = (place >= 0) & (place < cells.shape[-1])
+    return whole, profiles.gather(-1, place.clamp(0, cells.shape[-1] - 1)) * inside
 
 
 def merge_heatmaps(maps: Tensor, dim: int = 1) -> Tensor:

@@ -57,9 +57,7 @@ def adaptive_wing(
     return _adaptive_wing(_full_precision(pred), target, alpha, omega, epsilon, theta)
 
 
-def _adaptive_wing(
-    pred: Tensor, target: Tensor, alpha: float, omega: float, epsilon: float, theta: float
-) -> Tensor:
+def _adaptive_wing(pred: Tensor, target: Tensor, alpha: float, omega: float, epsilon: float, theta: float) -> Tensor:
     target = target.detach().to(pred.dtype)
     error = (target - pred).abs()
     exponent = alpha - target

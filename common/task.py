@@ -144,7 +144,7 @@ class LandmarkTask(L.LightningModule):
         """Return crop points (B, L, D) in image pixels."""
         return apply_affine(batch.to_image.to(points.dtype), points)
 
-    def validation_step(self, batch: FaceBatch, batch_idx: int) -> Prediction:
+    def validation_step(self, batch: FaceBatch, batch_idx: int) -> Prediction:  # type: ignore[override]
         if batch_idx == 0:
             self.check_batch(batch)
         prediction = self.predict_batch(batch)
@@ -159,7 +159,7 @@ class LandmarkTask(L.LightningModule):
     def on_test_epoch_start(self) -> None:
         self.test_points = {}
 
-    def test_step(self, batch: FaceBatch, batch_idx: int) -> Prediction:
+    def test_step(self, batch: FaceBatch, batch_idx: int) -> Prediction:  # type: ignore[override]
         if batch_idx == 0:
             self.check_batch(batch)
         prediction = self.predict_batch(batch)
@@ -186,7 +186,7 @@ class LandmarkTask(L.LightningModule):
         score = None if prediction.score is None else prediction.score.detach().cpu()
         return {"ids": batch.ids, "points": points.detach().cpu(), "score": score}
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         groups = self.parameter_groups()
         decay = self.weight_decay
         optimizer: torch.optim.Optimizer

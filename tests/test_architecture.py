@@ -128,9 +128,9 @@ def unsafe_calls(tree: ast.AST) -> Iterator[str]:
         if not isinstance(node, ast.Call):
             continue
         for keyword in node.keywords:
-            value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
-            if (keyword.arg, value) in (("weights_only", False), ("allow_pickle", True)):
-                yield f"{node.lineno}: {keyword.arg}={value}"
+            written = f"{keyword.arg}={ast.unparse(keyword.value)}"
+            if written in ("weights_only=False", "allow_pickle=True"):
+                yield f"{node.lineno}: {written}"
         function = ast.unparse(node.func)
         if function in ("pickle.load", "pickle.loads", "pickle.Unpickler", "joblib.load", "yaml.load"):
             yield f"{node.lineno}: {function}"

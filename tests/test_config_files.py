@@ -59,9 +59,7 @@ def test_shared_defaults_reach_the_recipe(recipe: str, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_key_that_does_not_exist_is_refused(
-    recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_key_that_does_not_exist_is_refused(recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wrong = yaml.safe_load((ROOT / recipe).read_text(encoding="utf-8"))
     wrong["model"]["learnin_rate"] = 1
     (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import timm
 import torch
@@ -46,8 +47,8 @@ class TimmEncoder(nn.Module):
             if isinstance(error, (RuntimeError, NotImplementedError, AttributeError)):
                 raise LabError(f"backbone {name}: timm cannot give its features ({error}); choose another") from error
             raise
-        strides = list(self.body.feature_info.reduction())
-        channels = list(self.body.feature_info.channels())
+        info: Any = self.body.feature_info
+        strides, channels = list(info.reduction()), list(info.channels())
         if any(strides.count(stride) != 1 for stride in STRIDES):
             raise LabError(f"backbone {name}: features at strides 4, 8, 16, 32 are needed, it has {strides}")
         self.picked = tuple(strides.index(stride) for stride in STRIDES)

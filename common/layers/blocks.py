@@ -71,9 +71,7 @@ class MultiScaleBlock(nn.Module):
         self.bn3, self.conv3 = nn.BatchNorm2d(quarter), nn.Conv2d(quarter, quarter, 3, padding=1, bias=False)
         self.shortcut: nn.Module = nn.Identity()
         if channels != out:
-            self.shortcut = nn.Sequential(
-                nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, out, 1, bias=False)
-            )
+            self.shortcut = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, out, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, out, H, W); no activation after the sum."""

@@ -52,9 +52,7 @@ def test_crop_matches_golden(golden: dict[str, np.ndarray], picture: Callable, c
 
 @needs_shared
 @pytest.mark.parametrize(("case", "divisor"), [(0, 250), (1, 250), (2, 140)])
-def test_conversion_matches_golden(
-    golden: dict[str, np.ndarray], picture: Callable, case: int, divisor: float
-) -> None:
+def test_conversion_matches_golden(golden: dict[str, np.ndarray], picture: Callable, case: int, divisor: float) -> None:
     points, box = golden[f"conv{case}_landmarks_in"], golden[f"conv{case}_bbox"]
     frame, moved, used = convert_wflw(picture(21, 600, 800), points, box)
     assert used == divisor

@@ -62,9 +62,7 @@ def test_weight_maps_match_golden(golden: dict[str, np.ndarray], count: int) -> 
     np.testing.assert_array_equal(marked[0, :-1].sum((1, 2)).numpy(), golden[f"weight_map_sums{count}"][:-1])
     if count in (98, 68):
         np.testing.assert_array_equal(marked[0, 0].numpy(), golden[f"weight_map_landmark0_{count}"] > 0)
-        np.testing.assert_allclose(
-            heatmaps[0, :-1].sum((1, 2)).numpy(), golden[f"heatmap_sums{count}"], atol=1e-5
-        )
+        np.testing.assert_allclose(heatmaps[0, :-1].sum((1, 2)).numpy(), golden[f"heatmap_sums{count}"], atol=1e-5)
 
 
 @needs_shared

@@ -26,7 +26,9 @@ def make_sample(index: int = 0) -> FaceSample:
     grid_y, grid_x = np.mgrid[:200, :220]
     image[:] = (255 * np.exp(-((grid_x - x) ** 2 + (grid_y - y) ** 2) / 32))[..., None].astype(np.uint8)
     box = np.array([60, 60, 140, 140], np.float32)
-    return FaceSample(image, points, np.ones(68, bool), box, np.array([10, 5, -3], np.float32), ("odd",), f"face{index}")
+    return FaceSample(
+        image, points, np.ones(68, bool), box, np.array([10, 5, -3], np.float32), ("odd",), f"face{index}"
+    )
 
 
 class Faces(FaceDataset):

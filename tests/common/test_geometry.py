@@ -22,8 +22,12 @@ number = st.floats(-2000, 2000)
 
 
 @settings(max_examples=200, deadline=None)
-@given(number, number, st.floats(8, 3000), st.integers(16, 512), st.floats(-180, 180), st.booleans(), st.integers(0, 99))
-def test_image_to_crop_and_back(x: float, y: float, side: float, size: int, angle: float, flip: bool, seed: int) -> None:
+@given(
+    number, number, st.floats(8, 3000), st.integers(16, 512), st.floats(-180, 180), st.booleans(), st.integers(0, 99)
+)
+def test_image_to_crop_and_back(
+    x: float, y: float, side: float, size: int, angle: float, flip: bool, seed: int
+) -> None:
     matrix = crop_matrix(np.array([x, y]), side, size, angle, flip)
     points = np.random.default_rng(seed).uniform(-1, 1, (20, 2)) * side + [x, y]
     back = apply_affine(invert_affine(matrix), apply_affine(matrix, points))

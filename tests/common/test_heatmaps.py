@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ from common.heatmaps import (
 )
 from tests.conftest import SHARED, needs_shared
 
-PATCH = {"size": 64, "sigma": 1.75, "radius": 3}
+PATCH: dict[str, Any] = {"size": 64, "sigma": 1.75, "radius": 3}
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +67,7 @@ def test_quarter_decoding_matches_golden(golden: dict[str, np.ndarray]) -> None:
 
 @needs_shared
 @pytest.mark.parametrize(("count", "first", "last"), [(98, 60, 72), (68, 36, 42), (29, 16, 17)])
-def test_nme_of_decoded_maps_matches_golden(
-    golden: dict[str, np.ndarray], count: int, first: int, last: int
-) -> None:
+def test_nme_of_decoded_maps_matches_golden(golden: dict[str, np.ndarray], count: int, first: int, last: int) -> None:
     cells = torch.from_numpy(golden[f"nme{count}_cells"]).long()
     maps = torch.zeros(*cells.shape[:2], 64, 64)
     image, point = torch.meshgrid(torch.arange(2), torch.arange(count), indexing="ij")
@@ -127,7 +127,9 @@ def test_integral_decoders_recover_unquantised_centres(decode) -> None:  # type:
     torch.testing.assert_close(decode(maps), points, atol=2e-3, rtol=0)
 
 
-@pytest.mark.parametrize(("beta", "x", "y"), [(1, 31.96, 31.89), (5, 31.0, 29.1), (10, 26.0, 14.0), (15, 25.505, 12.516)])
+@pytest.mark.parametrize(
+    ("beta", "x", "y"), [(1, 31.96, 31.89), (5, 31.0, 29.1), (10, 26.0, 14.0), (15, 25.505, 12.516)]
+)
 def test_soft_argmax_is_pulled_to_the_middle_when_it_is_too_warm(beta: float, x: float, y: float) -> None:
     maps = render_gaussians(torch.tensor([[[25.5, 12.5]]]), **PATCH)
     found = soft_argmax(maps, 1 / beta)[0, 0]
@@ -151,6 +153,13 @@ def test_unquantised_peak_follows_the_point() -> None:
     point = torch.tensor([[[20.8, 30.3]]])
     maps = render_gaussians(point, 64, 1.5, 6, quantise=False)
     torch.testing.assert_close(decode_window(maps, 6), point, atol=0.02, rtol=0)
+
+
+def test_a_patch_wider_than_the_map_is_cut() -> None:
+    maps = render_gaussians(torch.tensor([[[1.5, 2.5], [9.5, 0.5]]]), 5, 2.0, 4)[0]
+    rows, columns = torch.meshgrid(torch.arange(5), torch.arange(5), indexing="ij")
+    torch.testing.assert_close(maps[0], torch.exp(-((columns - 1) ** 2 + (rows - 2) ** 2) / 8.0))
+    assert not maps[1].any()
 
 
 def test_wrong_options_are_named() -> None:

@@ -65,12 +65,12 @@ def test_weighted_loss_and_gradient_match_golden(golden: dict[str, np.ndarray]) 
     np.testing.assert_allclose(pred.grad.numpy(), golden["loss_weighted_grad"], atol=1e-5 / each.numel())
     sums = (each * (10 * marked + 1)).sum((0, 2, 3)).numpy()
     np.testing.assert_allclose(sums, golden["loss_weighted_sum_per_channel"], rtol=1e-6)
-    np.testing.assert_allclose(
-        each.sum((0, 2, 3)).numpy(), golden["loss_unweighted_sum_per_channel"], rtol=1e-6
-    )
+    np.testing.assert_allclose(each.sum((0, 2, 3)).numpy(), golden["loss_unweighted_sum_per_channel"], rtol=1e-6)
 
 
-@pytest.mark.parametrize(("target", "slope", "offset"), [(0, 11.121422, 2.625476), (0.5, 11.112673, 1.565127), (1, 9.79785, -0.461533)])
+@pytest.mark.parametrize(
+    ("target", "slope", "offset"), [(0, 11.121422, 2.625476), (0.5, 11.112673, 1.565127), (1, 9.79785, -0.461533)]
+)
 def test_published_check_values(target: float, slope: float, offset: float) -> None:
     y = torch.tensor(target, dtype=torch.float64)
     far = [adaptive_wing(y - d, y).item() for d in (1.0, 3.0)]

@@ -1,0 +1,80 @@
+"""COFW: MATLAB 7.3 (HDF5) files with 29 points and their occlusion (Burgos-Artizzu et al., ICCV 2013)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from common.data.base import FaceDataset, check_box, check_points, check_root
+from common.errors import LabError
+from common.schemes import COFW29
+from common.types import FaceSample
+
+FILES = {"train": "COFW_train_color.mat", "test": "COFW_test_color.mat"}
+SUFFIX = {"train": "Tr", "test": "T"}  # the variables are IsTr, phisTr, bboxesTr and IsT, phisT, bboxesT
+L = COFW29.num_points
+
+
+class COFW(FaceDataset):
+    """COFW in its published colour files.
+
+    Points are read 1-based and answered 0-based. Boxes are the file's detector boxes (x, y, width, height).
+
+    Args:
+        root: folder that holds the `.mat` files.
+        split: train or test, or the path of a file in the test file's format.
+
+    Raises:
+        LabError: the file is missing, is no MATLAB 7.3 file or lacks a variable, or a face in it is wrong.
+    """
+
+    def __init__(self, root: str, split: str = "train") -> None:
+        folder = check_root(root, "cofw")
+        if split not in FILES and not split.endswith(".mat"):
+            raise LabError(f"cofw has the splits {', '.join(FILES)}, not {split}")
+        self.path = Path(split) if split.endswith(".mat") else folder / FILES[split]
+        if not self.path.is_file():
+            raise LabError(f"{self.path}: missing; it is one of the two colour files of COFW")
+        self.name, self.scheme, tail = f"cofw/{split}", COFW29, SUFFIX.get(split, "T")
+        self.images_key = f"Is{tail}"
+        with self._open() as file:
+            for key in (self.images_key, f"phis{tail}", f"bboxes{tail}"):
+                if key not in file:
+                    raise LabError(f"{self.path}: variable {key} is missing; it has {', '.join(file)}")
+            phis, boxes = np.asarray(file[f"phis{tail}"]).T, np.asarray(file[f"bboxes{tail}"]).T
+            count = file[self.images_key].size
+        if phis.shape != (count, 3 * L) or boxes.shape != (count, 4):
+            raise LabError(f"{self.path}: {count} images, but landmarks {phis.shape} and boxes {boxes.shape}")
+        self.points, self.boxes = [], []
+        for row in range(count):
+            where = f"{self.path}: face {row + 1}"
+            xy = np.stack([phis[row, :L], phis[row, L : 2 * L]], axis=1) - 1
+            self.points.append(check_points(xy, COFW29, where))
+            x, y, width, height = boxes[row]
+            self.boxes.append(check_box(np.array([x - 1, y - 1, x - 1 + width, y - 1 + height]), where))
+        self.visible = phis[:, 2 * L :] < 0.5
+
+    def _open(self) -> h5py.File:
+        try:
+            return h5py.File(self.path, "r")
+        except OSError:
+            raise LabError(f"{self.path}: is no MATLAB 7.3 (HDF5) file, or is damaged") from None
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __getitem__(self, index: int) -> FaceSample:
+        with self._open() as file:  # opened anew: HDF5 handles do not survive a fork
+            reference = np.asarray(file[self.images_key]).reshape(-1)[index]
+            stored = np.asarray(file[reference])
+        # MATLAB stores columns first: (3, W, H) in HDF5 is (H, W, 3) there; grey pictures have no third axis.
+        image = stored.transpose(2, 1, 0) if stored.ndim == 3 else np.repeat(stored.T[..., None], 3, axis=2)
+        return FaceSample(
+            image=np.ascontiguousarray(image.astype(np.uint8)),
+            points=self.points[index],
+            visible=self.visible[index],
+            box=self.boxes[index],
+            id=f"{self.path.name}/{index + 1}",
+        )

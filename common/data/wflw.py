@@ -1,0 +1,78 @@
+"""WFLW: one list file a split, 98 points and six attributes a line (Wu et al., "Look at Boundary", CVPR 2018)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from common.data.base import FaceDataset, check_box, check_points, check_root, read_image
+from common.errors import LabError
+from common.schemes import WFLW98
+from common.types import FaceSample
+
+ATTRIBUTES = ("pose", "expression", "illumination", "makeup", "occlusion", "blur")
+LISTS = "WFLW_annotations/list_98pt_rect_attr_train_test"
+COORDINATES, BOX = 2 * WFLW98.num_points, 4
+FIELDS = COORDINATES + BOX + len(ATTRIBUTES) + 1  # 207: the last is the photograph's path
+
+
+class WFLW(FaceDataset):
+    """WFLW in its published tree: WFLW_annotations and WFLW_images.
+
+    The coordinates are taken as 0-based, as the field does; the box is the list's, which is the landmarks' tight box
+    in whole pixels.
+
+    Args:
+        root: folder that holds the two folders.
+        split: train or test, or the path of a list file in the same format.
+
+    Raises:
+        LabError: the list or a photograph is missing, or a line is wrong (told with its number).
+    """
+
+    subset_names = ATTRIBUTES
+
+    def __init__(self, root: str, split: str = "train") -> None:
+        folder = check_root(root, "wflw")
+        path = Path(split) if split.endswith(".txt") else folder / LISTS / f"list_98pt_rect_attr_{split}.txt"
+        if not path.is_file():
+            raise LabError(f"{path}: list is missing; wflw has the splits train and test")
+        self.name, self.scheme, self.images = f"wflw/{split}", WFLW98, folder / "WFLW_images"
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        self.rows = [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+        for number, row in enumerate(self.rows, 1):
+            if not (self.images / row[3]).is_file():
+                raise LabError(f"{path}:{number}: photograph {self.images / row[3]} is missing")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> FaceSample:
+        points, box, subsets, name = self.rows[index]
+        return FaceSample(
+            image=read_image(self.images / name),
+            points=points,
+            visible=np.ones(len(points), dtype=bool),
+            box=box,
+            subsets=subsets,
+            id=f"{index:05d}/{name}",  # a photograph may hold several faces
+        )
+
+
+def _parse(line: str, where: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...], str]:
+    """Return points, box, subsets and photograph of one line."""
+    words = line.split(" ")
+    words = [word for word in words if word]
+    if len(words) != FIELDS:
+        raise LabError(f"{where}: {len(words)} fields, expected {FIELDS} (98 points, box, 6 attributes, photograph)")
+    try:
+        numbers = np.array([float(word) for word in words[:-1]])
+    except ValueError as error:
+        raise LabError(f"{where}: {error}") from None
+    points = check_points(numbers[:COORDINATES].reshape(-1, 2), WFLW98, where)
+    box = check_box(numbers[COORDINATES : COORDINATES + BOX], where)
+    flags = numbers[COORDINATES + BOX :]
+    if not np.isin(flags, (0, 1)).all():
+        raise LabError(f"{where}: the six attributes must be 0 or 1, got {flags.tolist()}")
+    return points, box, tuple(name for name, flag in zip(ATTRIBUTES, flags) if flag), words[-1]

@@ -1,0 +1,165 @@
+"""The converter of released weights: names, strictness, and what it does with damaged files."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from awing.convert import convert_state_dict, describe, main, official_state_dict
+from awing.network import AWingNet
+from common.checkpoints import load_weights, read_state_dict
+from common.errors import LabError
+from tests.conftest import needs_shared
+
+
+def small() -> AWingNet:
+    """Return a network whose every entry differs from the others, so that no two can be swapped unseen."""
+    net = AWingNet(5, stacks=2, width=16, depth=2).eval()
+    for i, value in enumerate(net.state_dict().values()):
+        value.copy_(torch.full_like(value, i + 1) if value.ndim == 0 else torch.rand_like(value) + 0.5)
+    return net
+
+
+@pytest.fixture
+def official() -> dict[str, Tensor]:
+    return official_state_dict(small().state_dict())
+
+
+def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
+
+
+def test_round_trip_and_size() -> None:
+    state = dict(small().state_dict())
+    there = official_state_dict(state)
+    assert same(convert_state_dict(there), state)
+    assert describe(there) == {"num_points": 5, "stacks": 2, "width": 16, "depth": 2}
+    assert torch.equal(there["m1.b2_plus_1.conv2.weight"], state["stacks.1.hourglass.inner.inner.conv2.weight"])
+    assert torch.equal(there["m0.b1_2.conv1.weight"], state["stacks.0.hourglass.skip.conv1.weight"])
+    assert torch.equal(there["m0.b3_1.conv1.weight"], state["stacks.0.hourglass.inner.up.conv1.weight"])
+    assert torch.equal(there["conv4.downsample.2.weight"], state["block3.shortcut.2.weight"])
+
+
+@needs_shared
+@pytest.mark.parametrize(("model", "points"), [("wflw98_4hg", 98), ("lm68_4hg", 68)])
+def test_names_and_shapes_are_the_released_ones(shared_dir: Path, model: str, points: int) -> None:
+    keys = json.loads((shared_dir / "golden" / "awing" / "keys.json").read_text())[model]["keys"]
+    with torch.device("meta"):
+        state = AWingNet(points).state_dict()
+        released = {key: torch.empty(shape) for key, shape in keys.items()}
+    assert {key: list(value.shape) for key, value in official_state_dict(state).items()} == keys
+    converted = convert_state_dict(released)
+    assert {key: value.shape for key, value in converted.items()} == {key: v.shape for key, v in state.items()}
+
+
+def test_module_prefix_and_missing_counters(official: dict[str, Tensor]) -> None:
+    old = {f"module.{key}": value for key, value in official.items() if not key.endswith("num_batches_tracked")}
+    state = convert_state_dict(old)
+    AWingNet(5, stacks=2, width=16, depth=2).load_state_dict(state, strict=True)
+    assert state["bn.num_batches_tracked"].dtype == torch.int64 and state["bn.num_batches_tracked"] == 0
+    assert torch.equal(state["stacks.1.head.bias"], official["l1.bias"])
+
+
+@pytest.mark.parametrize("key", ["bl0.weight", "m1.b2_1.bn2.running_var", "conv1.conv.bias"])
+def test_a_missing_key_is_named(official: dict[str, Tensor], key: str) -> None:
+    del official[key]
+    with pytest.raises(LabError, match=rf"1 keys missing \({re.escape(key)}\)"):
+        convert_state_dict(official)
+
+
+@pytest.mark.parametrize("key", ["al1.weight", "m0.b4_1.conv1.weight", "conv2.downsample.1.weight", "extra"])
+def test_an_unknown_key_is_named(official: dict[str, Tensor], key: str) -> None:
+    official[key] = torch.zeros(1)
+    with pytest.raises(LabError, match=rf"1 keys unknown \({re.escape(key)}\)"):
+        convert_state_dict(official)
+
+
+def test_another_shape_is_named(official: dict[str, Tensor]) -> None:
+    official["l1.bias"] = torch.zeros(7)
+    with pytest.raises(LabError, match=r"of another shape \(l1.bias is \(7,\), not \(6,\)\)"):
+        convert_state_dict(official)
+
+
+def test_a_foreign_file_and_doubled_keys(official: dict[str, Tensor]) -> None:
+    with pytest.raises(LabError, match="l0.weight"):
+        convert_state_dict({"fc.weight": torch.zeros(2, 2)})
+    official["module.bn1.bias"] = official["bn1.bias"]
+    with pytest.raises(LabError, match="both with and without"):
+        convert_state_dict(official)
+
+
+def test_variants_that_were_never_released_have_no_official_names() -> None:
+    with pytest.raises(LabError, match="keys differ"):
+        official_state_dict(AWingNet(5, stacks=2, width=16, depth=2, boundary=False, coord_conv=False).state_dict())
+    with pytest.raises(LabError, match="no stacks"):
+        official_state_dict({})
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], wrapped: bool) -> None:
+    net = small()
+    official = official_state_dict(net.state_dict())
+    source, target = tmp_path / "old.pth", tmp_path / "new.safetensors"
+    torch.save({"state_dict": official, "epoch": 3} if wrapped else official, source)
+    assert main([str(source), str(target)]) == 0
+    assert "num_points 5, stacks 2" in capsys.readouterr().out
+    with safe_open(target, framework="pt") as file:
+        assert {"num_points": "5", "stacks": "2"}.items() <= file.metadata().items()
+    loaded = AWingNet(5, stacks=2, width=16, depth=2).eval()
+    assert load_weights(loaded, read_state_dict(target), str(target)) == []
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded(image)[-1], net(image)[-1], rtol=0, atol=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.safetensors", "old.pth"]
+
+
+def test_an_existing_file_stays_unless_told(
+    tmp_path: Path, official: dict[str, Tensor], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = tmp_path / "old.pth", tmp_path / "new.safetensors"
+    torch.save(official, source)
+    target.write_bytes(b"precious")
+    assert main([str(source), str(target)]) == 2
+    assert "--overwrite" in capsys.readouterr().err and target.read_bytes() == b"precious"
+    assert main([str(source), str(target), "--overwrite"]) == 0
+    assert torch.equal(read_state_dict(target)["stacks.0.head.bias"], official["l0.bias"])
+
+
+class Code:
+    """Pickles into a call."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("this must never be printed",)
+
+
+@pytest.mark.parametrize("kind", ["code", "old_code", "truncated", "empty", "absent", "foreign", "other_suffix"])
+def test_bad_files_are_told_and_nothing_is_written(
+    tmp_path: Path, official: dict[str, Tensor], capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    source, target = tmp_path / "old.pth", tmp_path / "new.safetensors"
+    torch.save({**official, "code": Code()} if kind == "code" else official, source)
+    if kind == "old_code":
+        source.write_bytes(pickle.dumps(Code()))
+    elif kind in ("truncated", "empty"):
+        content = source.read_bytes()
+        source.write_bytes(content[: len(content) // 2] if kind == "truncated" else b"")
+    elif kind == "absent":
+        source.unlink()
+    elif kind == "foreign":
+        torch.save({"fc.weight": torch.zeros(2)}, source)
+    elif kind == "other_suffix":
+        target = tmp_path / "new.pth"
+    before = sorted(tmp_path.iterdir())
+    assert main([str(source), str(target)]) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith("error: ") and told.err.count("\n") == 1
+    assert (target.name if kind == "other_suffix" else source.name) in told.err
+    assert "never be printed" not in told.out
+    assert sorted(tmp_path.iterdir()) == before

@@ -121,10 +121,11 @@ class BoundaryRenderer(nn.Module):
 
     def _cell_index(self, samples: Tensor) -> Tensor:
         size = self.map_size
-        column, row = samples.floor().nan_to_num(nan=-FAR).long().unbind(-1)
+        cells = samples.floor().nan_to_num(nan=-FAR).clamp(-FAR, FAR).to(torch.int32)
+        column, row = cells.unbind(-1)
         column = column + self.x_shift
         inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
-        return torch.where(inside, row * size + column, size * size)
+        return torch.where(inside, row * size + column, size * size).long()
 
     def _spread(self, value: Tensor, dim: int) -> Tensor:
         """Return the maximum over the neighbours along `dim` of value times exp(-offset^2 / 2)."""
@@ -160,18 +161,20 @@ def interpolate_lines(points: Tensor, times: Tensor) -> Tensor:
     points = torch.where(broken[:, None, None], 0.0, points).clamp(-FAR, FAR)
     knots, points, count = _distinct(points)
     slopes = _slopes(knots, points, count)
+    step = (knots[:, 1:] - knots[:, :-1])[..., None]  # (M, N - 1, 1)
+    chord = (points[:, 1:] - points[:, :-1]) / step
+    square = (3 * chord - 2 * slopes[:, :-1] - slopes[:, 1:]) / step
+    cube = (slopes[:, :-1] + slopes[:, 1:] - 2 * chord) / step.square()
+    # One row per piece: where it starts, and its polynomial in the distance from there.
+    pieces = torch.cat([knots[:, :-1, None], points[:, :-1], slopes[:, :-1], square, cube], -1)  # (M, N - 1, 9)
     last = (count - 2).clamp(min=0)[:, None]
-    left = (torch.searchsorted(knots, times.expand(len(knots), -1).contiguous(), right=True) - 1).clamp(min=0)
-    left = torch.minimum(left, last)
-    start, end = knots.gather(1, left), knots.gather(1, left + 1)
-    step = (end - start)[..., None]
-    t = (times - start)[..., None] / step  # (M, T, 1)
-    pick = left[..., None].expand(-1, -1, 2)
-    p0, p1 = points.gather(1, pick), points.gather(1, pick + 1)
-    s0, s1 = slopes.gather(1, pick) * step, slopes.gather(1, pick + 1) * step
-    rise = p1 - p0
-    samples = p0 + t * (s0 + t * (3 * rise - 2 * s0 - s1 + t * (s0 + s1 - 2 * rise)))
-    samples = torch.where(broken[:, None, None], torch.nan, samples)
+    piece = torch.searchsorted(knots, times.expand(len(knots), -1).contiguous(), right=True) - 1
+    piece = torch.minimum(piece, last)
+    first = torch.arange(len(knots), device=knots.device)[:, None] * pieces.shape[1]
+    start, p0, p1, p2, p3 = pieces.flatten(0, 1).index_select(0, (first + piece).flatten()).split([1, 2, 2, 2, 2], 1)
+    t = times.repeat(len(knots))[:, None] - start
+    samples = torch.addcmul(p0, t, torch.addcmul(p1, t, torch.addcmul(p2, t, p3))).view(len(knots), -1, 2)
+    samples = samples.masked_fill(broken[:, None, None], torch.nan)
     return samples.view(*shape[:-2], len(times), 2)
 
 

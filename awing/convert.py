@@ -18,6 +18,7 @@ from awing.network import AWingNet
 from common.checkpoints import read_state_dict, save_safetensors
 from common.errors import LabError
 
+TASK_PREFIX = "net."  # where AWingTask holds its network, so that --init_from takes the converted file
 COUNTER = "num_batches_tracked"  # BatchNorm's step counter, which PyTorch 0.4.0 and earlier did not store
 HEAD = re.compile(r"l(\d+)\.weight")
 LEVEL = re.compile(r"m0\.b1_(\d+)\.")
@@ -134,7 +135,7 @@ def official_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def convert_file(source: Path, target: Path, overwrite: bool = False) -> dict[str, int]:
-    """Convert a released file to `.safetensors`, whole or not at all; return the network's size.
+    """Convert a released file to weights of `AWingTask`, whole or not at all; return the network's size.
 
     Raises:
         LabError: the file cannot be read or does not fit, or the target exists and `overwrite` is off.
@@ -150,7 +151,8 @@ def convert_file(source: Path, target: Path, overwrite: bool = False) -> dict[st
     stacks = sum(key.endswith(".head.weight") for key in state)
     maps, width = state["stacks.0.head.weight"].shape[:2]
     size = {"num_points": maps - 1, "stacks": stacks, "width": width}
-    save_safetensors(state, target, {key: str(value) for key, value in size.items()}, overwrite=overwrite)
+    metadata = {key: str(value) for key, value in size.items()}
+    save_safetensors({TASK_PREFIX + key: value for key, value in state.items()}, target, metadata, overwrite=overwrite)
     return size
 
 

@@ -91,13 +91,19 @@ class AWingTargets(nn.Module):
     forward = make
 
     @torch.no_grad()
-    def heatmaps(self, points: Tensor) -> Tensor:
-        """Return the heatmaps of `make` alone."""
+    def heatmaps(self, points: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return the heatmaps of `make` alone, drawn into `out` (float32, of their shape) where it is given.
+
+        On the CPU most of the time goes into the first touch of fresh memory, which a reused `out` saves.
+        """
         if points.ndim != 3 or points.shape[1:] != (self.scheme.num_points, 2):
             raise ValueError(f"points must be (B, {self.scheme.num_points}, 2), got {tuple(points.shape)}")
         batch, landmarks, size = points.shape[0], points.shape[1], self.map_size
         channels = landmarks + (self.boundary is not None)
-        maps = torch.zeros((batch, channels, size, size), dtype=torch.float32, device=points.device)
+        shape = (batch, channels, size, size)
+        if out is not None and out.shape != shape:
+            raise ValueError(f"out must be {shape}, got {tuple(out.shape)}")
+        maps = torch.zeros(shape, dtype=torch.float32, device=points.device) if out is None else out.zero_()
         cells, profiles = self._patches(points, self.radius)
         columns, rows = profiles.unbind(-2)
         write_patches(maps[:, :landmarks], cells, rows[..., :, None] * columns[..., None, :])

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from awing.convert import convert_state_dict, describe, main, official_state_dict
+from awing.module import AWingTask
 from awing.network import AWingNet
 from common.checkpoints import load_weights, read_state_dict
 from common.errors import LabError
@@ -102,6 +103,16 @@ def test_variants_that_were_never_released_have_no_official_names() -> None:
         official_state_dict({})
 
 
+def test_the_converted_file_starts_the_task(tmp_path: Path) -> None:
+    net = AWingNet(98, stacks=2, width=16)
+    source, target = tmp_path / "old.pth", tmp_path / "new.safetensors"
+    torch.save(official_state_dict(net.state_dict()), source)
+    assert main([str(source), str(target)]) == 0
+    task = AWingTask(scheme="wflw98", stacks=2, width=16)
+    assert load_weights(task, read_state_dict(target), str(target)) == []
+    assert same(dict(task.network().state_dict()), dict(net.state_dict()))
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], wrapped: bool) -> None:
     net = small()
@@ -112,11 +123,11 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], wrappe
     assert "num_points 5, stacks 2" in capsys.readouterr().out
     with safe_open(target, framework="pt") as file:
         assert {"num_points": "5", "stacks": "2"}.items() <= file.metadata().items()
-    loaded = AWingNet(5, stacks=2, width=16, depth=2).eval()
+    loaded = nn.ModuleDict({"net": AWingNet(5, stacks=2, width=16, depth=2)}).eval()
     assert load_weights(loaded, read_state_dict(target), str(target)) == []
     image = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
-        torch.testing.assert_close(loaded(image)[-1], net(image)[-1], rtol=0, atol=0)
+        torch.testing.assert_close(loaded["net"](image)[-1], net(image)[-1], rtol=0, atol=0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.safetensors", "old.pth"]
 
 
@@ -129,7 +140,7 @@ def test_an_existing_file_stays_unless_told(
     assert main([str(source), str(target)]) == 2
     assert "--overwrite" in capsys.readouterr().err and target.read_bytes() == b"precious"
     assert main([str(source), str(target), "--overwrite"]) == 0
-    assert torch.equal(read_state_dict(target)["stacks.0.head.bias"], official["l0.bias"])
+    assert torch.equal(read_state_dict(target)["net.stacks.0.head.bias"], official["l0.bias"])
 
 
 class Code:

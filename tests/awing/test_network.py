@@ -118,6 +118,7 @@ def test_features(run: Run) -> None:
 
 @needs_shared
 def test_coordinates_and_boundary_masks(run: Run) -> None:
+    covered: list[float] = []
     for i, channels in enumerate(run.coordinates):
         close(channels[:1], run.golden[f"bc{i}"], 1e-6)
         close(channels.double().sum((2, 3)), run.golden[f"bc{i}_sum"].reshape(channels.shape[:2]), 1e-3)
@@ -126,7 +127,8 @@ def test_coordinates_and_boundary_masks(run: Run) -> None:
             np.testing.assert_array_equal(channels[:1].numpy() != 0, run.golden[f"bc{i}"] != 0)
             official = run.golden[f"hm{i - 1}_boundary"].reshape(channels.shape[0], *channels.shape[2:])
             np.testing.assert_array_equal(channels[:, 0].numpy() != 0, np.clip(official, 0, 1) > 0.05)
-            assert 0 < (channels[:, 0] != 0).float().mean() < 1
+            covered.append(float(np.mean(channels[:, 0].numpy() != 0)))
+    assert any(0.1 < share < 0.9 for share in covered)  # some masks are full by chance, but not all
 
 
 @needs_shared

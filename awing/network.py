@@ -91,7 +91,7 @@ class AWingNet(nn.Module):
         if logits:
             for stack in self.stacks:
                 assert isinstance(stack, Stack)
-                nn.init.constant_(stack.head.bias, FOCAL_PRIOR)
+                nn.init.constant_(stack.head.get_parameter("bias"), FOCAL_PRIOR)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return each stack's maps (B, L + 1, S / 4, S / 4) of RGB crops (B, 3, S, S), uint8 or float in [0, 1]."""

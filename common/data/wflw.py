@@ -75,4 +75,4 @@ def _parse(line: str, where: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ..
     flags = numbers[COORDINATES + BOX :]
     if not np.isin(flags, (0, 1)).all():
         raise LabError(f"{where}: the six attributes must be 0 or 1, got {flags.tolist()}")
-    return points, box, tuple(name for name, flag in zip(ATTRIBUTES, flags) if flag), words[-1]
+    return points, box, tuple(name for name, flag in zip(ATTRIBUTES, flags, strict=True) if flag), words[-1]

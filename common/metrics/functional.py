@@ -116,7 +116,7 @@ def _simpson_odd(y: np.ndarray, x: np.ndarray) -> float:
 
 
 def auc_fr_histogram(nmes: np.ndarray, threshold: float, bins: int = HISTOGRAM_BINS) -> tuple[float, float]:
-    """Return AUC and FR by the rule of SPIGA-style reports: a histogram's cumulative curve and Simpson's integral.
+    """Return AUC and FR by the rule of binned reports: a histogram's cumulative curve and Simpson's integral.
 
     The histogram spans the smallest to the largest NME; each count stands at its bin's left edge, and edges below the
     threshold are kept. The part of the axis below the smallest NME adds nothing, the part from the last kept edge to

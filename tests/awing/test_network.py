@@ -226,7 +226,7 @@ def test_logits_mask_by_probability() -> None:
 @pytest.mark.parametrize("options", [{"width": 24}, {"stacks": 0}, {"depth": 0}])
 def test_impossible_sizes(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="multiple of 16"):
-        AWingNet(5, **options)
+        AWingNet(5, **options)  # type: ignore[arg-type]
 
 
 def test_export_keeps_the_result() -> None:

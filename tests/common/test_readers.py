@@ -58,7 +58,10 @@ def test_w300_reads_its_tree_zero_based(w300_tree: Path) -> None:
         (pts_text(POINTS68).replace(f"{POINTS68[4, 0]:.3f}", "nan", 1), "a_1.pts:8: expected two finite numbers"),
         (pts_text(POINTS68).replace(f"{POINTS68[4, 0]:.3f}", "ten", 1), "a_1.pts:8: expected 'x y'"),
         (pts_text(POINTS68).split("{\n")[1], "a_1.pts:1: expected the header"),
-        (pts_text(POINTS68).replace(f"{POINTS68[0, 0]:.3f} {POINTS68[0, 1]:.3f}\n", "", 1), "67 landmarks, expected 68"),
+        (
+            pts_text(POINTS68).replace(f"{POINTS68[0, 0]:.3f} {POINTS68[0, 1]:.3f}\n", "", 1),
+            "67 landmarks, expected 68",
+        ),
     ],
 )
 def test_w300_names_file_and_line(w300_tree: Path, text: str, message: str) -> None:
@@ -87,7 +90,9 @@ def test_headerless_points_on_demand(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_pts(path, 2, headerless=True), [[1, 2], [3, 4]])
 
 
-def wflw_line(points: np.ndarray, name: str = "1--A/a.jpg", box: str = "10 10 60 60", flags: str = "1 0 0 0 1 0") -> str:
+def wflw_line(
+    points: np.ndarray, name: str = "1--A/a.jpg", box: str = "10 10 60 60", flags: str = "1 0 0 0 1 0"
+) -> str:
     return " ".join(f"{v:.6f}" for v in points.ravel()) + f" {box} {flags} {name}"
 
 

@@ -96,7 +96,7 @@ class AWingTask(LandmarkTask):
         else:
             from awing.backbone import TimmUNet  # timm takes seconds to import; most runs do not need it
 
-            self.net = TimmUNet(backbone, points, pretrained=pretrained)
+            self.net = TimmUNet(backbone, points, pretrained=pretrained, logits=self.logits)
         self.targets = AWingTargets(
             self.scheme, map_size=input_size // STRIDE, stride=STRIDE, legacy_border=legacy_border,
             x_shift=boundary_shift,

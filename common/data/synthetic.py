@@ -18,7 +18,7 @@ from common.types import FaceSample
 ATTRIBUTES = ("pose", "expression", "illumination", "makeup", "occlusion", "blur")
 LARGE_YAW, STRONG_BLUR = 30.0, 1.2
 HIDDEN_NORMAL = 0.15  # a point whose surface turns further away than this (cosine) is self-occluded
-FACE_SHARE = (0.19, 0.27)  # inter-ocular distance over the picture's side
+FACE_SHARE = (0.24, 0.31)  # inter-ocular distance over the picture's side
 
 
 class SyntheticFaces(FaceDataset):
@@ -57,7 +57,7 @@ class SyntheticFaces(FaceDataset):
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, self.offset + index])))
         head, look = draw_head(rng), draw_look(rng)
         scale = self.size * rng.uniform(*FACE_SHARE)
-        centre = self.size * (np.array([0.5, 0.42]) + rng.uniform(-0.04, 0.04, 2))
+        centre = self.size * (np.array([0.5, 0.44]) + rng.uniform(-0.04, 0.04, 2))
         return rng, head, look, scale, centre
 
     def _project(self, head: Head, scale: float, centre: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -105,11 +105,9 @@ class SyntheticFaces(FaceDataset):
     def _subsets(self, head: Head, look: Look) -> tuple[str, ...]:
         flags = (abs(head.yaw) > LARGE_YAW, head.expressive, look.harsh, look.makeup, look.occluder or look.glasses,
                  look.blur >= STRONG_BLUR)  # fmt: skip
-        return tuple(name for name, flag in zip(ATTRIBUTES, flags) if flag)
+        return tuple(name for name, flag in zip(ATTRIBUTES, flags, strict=True) if flag)
 
-    def _draw(
-        self, rng: np.random.Generator, head: Head, look: Look, scale: float, centre: np.ndarray
-    ) -> np.ndarray:
+    def _draw(self, rng: np.random.Generator, head: Head, look: Look, scale: float, centre: np.ndarray) -> np.ndarray:
         """Return the float picture (size, size, 3): background, hair and neck behind, then the head."""
         image = background(rng, self.size)
         points, colors, _ = shaded_points(head, look, rng)
@@ -127,7 +125,9 @@ class SyntheticFaces(FaceDataset):
             self._glasses(rng, image, head, scale, centre)
         return image
 
-    def _glasses(self, rng: np.random.Generator, image: np.ndarray, head: Head, scale: float, centre: np.ndarray) -> None:
+    def _glasses(
+        self, rng: np.random.Generator, image: np.ndarray, head: Head, scale: float, centre: np.ndarray
+    ) -> None:
         angle = np.linspace(0, 2 * np.pi, 28)
         power = rng.uniform(0.5, 1.0)
         round_x = np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** power * 0.24

@@ -96,7 +96,9 @@ def _paint_eye(canvas: np.ndarray, head: Head, look: Look, side: int) -> None:
     unit = 16 * GRID / (SPAN_X[1] - SPAN_X[0])
     cv2.circle(eye, (x, y), round(0.066 * unit), look.eye.tolist(), -1, cv2.LINE_AA, 4)
     cv2.circle(eye, (x, y), round(0.032 * unit), (12, 10, 10), -1, cv2.LINE_AA, 4)
-    cv2.circle(eye, (x - round(0.02 * unit), y - round(0.025 * unit)), round(0.013 * unit), (235,) * 3, -1, cv2.LINE_AA, 4)
+    cv2.circle(
+        eye, (x - round(0.02 * unit), y - round(0.025 * unit)), round(0.013 * unit), (235,) * 3, -1, cv2.LINE_AA, 4
+    )
     share = white[..., None].astype(np.float32) / 255
     canvas[:] = canvas * (1 - share) + eye * share
     _line(canvas, upper, look.skin * (0.16 if look.makeup else 0.32), 2)
@@ -126,7 +128,7 @@ def paint_texture(head: Head, look: Look, rng: np.random.Generator) -> np.ndarra
     for side in (-1, 1):
         _paint_eye(canvas, head, look, side)
         brow = lines["left_brow" if side < 0 else "right_brow"]
-        thick = BROW_THICKNESS * np.array([0.35, 0.9, 1, 1, 0.9])[:: -side, None] * [0, 1]
+        thick = BROW_THICKNESS * np.array([0.35, 0.9, 1, 1, 0.9])[::-side, None] * [0, 1]
         hairy = look.hair * look.brow + look.skin * (1 - look.brow) * 0.8
         _fill(canvas, np.concatenate([_smooth(brow), _smooth(brow + thick)[::-1]]), hairy)
         nostril = np.array([side * 0.085, 0.555 * (1 + 0.5 * head.nose_length)])
@@ -142,7 +144,11 @@ def paint_texture(head: Head, look: Look, rng: np.random.Generator) -> np.ndarra
     _fill(canvas, inner, np.array([46, 16, 18]))
     if head.mouth_open > 0.05:
         teeth = lips["lips_inner_upper"]
-        _fill(canvas, np.concatenate([teeth, (teeth + [0, min(0.07, 0.6 * head.mouth_open)])[::-1]]), np.array([214, 208, 196]))
+        _fill(
+            canvas,
+            np.concatenate([teeth, (teeth + [0, min(0.07, 0.6 * head.mouth_open)])[::-1]]),
+            np.array([214, 208, 196]),
+        )
     _line(canvas, lips["lips_inner_upper"], look.lips * 0.5, 1)
     line = look.hairline + 0.06 * np.sin(x * 4 + look.seed % 7) + 0.35 * np.clip(np.abs(x) - 0.45, 0, None) * 2
     cap = 1 / (1 + np.exp((y - line) / 0.02))
@@ -153,8 +159,9 @@ def paint_texture(head: Head, look: Look, rng: np.random.Generator) -> np.ndarra
 
 def shaded_points(head: Head, look: Look, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return points (N, 3), lit colours (N, 3) and outward normals' z before the turn of the head's surface."""
-    x, y = np.meshgrid(np.linspace(*SPAN_X, GRID), np.linspace(*SPAN_Y, GRID))
-    z = cv2.GaussianBlur(relief(head, x, y), (5, 5), 1.0)
+    x, y = np.linspace(*SPAN_X, GRID)[None], np.linspace(*SPAN_Y, GRID)[:, None]
+    depth = relief(head, x, y)
+    z = cv2.GaussianBlur(depth, (5, 5), 1.0)
     step_x, step_y = x[0, 1] - x[0, 0], y[1, 0] - y[0, 0]
     dy, dx = np.gradient(z, step_y, step_x)
     normal = np.stack([-dx, -dy, np.ones_like(z)], -1) / np.sqrt(1 + dx**2 + dy**2)[..., None]
@@ -162,15 +169,17 @@ def shaded_points(head: Head, look: Look, rng: np.random.Generator) -> tuple[np.
     half = look.light + [0, 0, 1]
     shine = np.clip(normal @ (half / np.linalg.norm(half)), 0, None) ** 24 * 22
     color = paint_texture(head, look, rng) * (look.ambient + (1.25 - look.ambient) * lit)[..., None] + shine[..., None]
-    inside = relief(head, x, y) > 0
-    return np.stack([x, y, z], -1)[inside], color[inside], inside
+    inside = depth > 0
+    return np.stack([*np.broadcast_arrays(x, y, z)], -1)[inside], color[inside], inside
 
 
 def background(rng: np.random.Generator, size: int) -> np.ndarray:
     """Return a (size, size, 3) float32 picture of nothing in particular: gradients, blobs, shapes, blurred."""
     base = rng.uniform(10, 230, 3) + np.linspace(-1, 1, size)[:, None, None] * rng.normal(size=3) * 35
     picture = np.broadcast_to(base, (size, size, 3)).astype(np.float32).copy()
-    picture += _smooth_noise(rng, size, int(rng.integers(2, 12)))[..., None] * rng.normal(size=3).astype(np.float32) * 28
+    picture += (
+        _smooth_noise(rng, size, int(rng.integers(2, 12)))[..., None] * rng.normal(size=3).astype(np.float32) * 28
+    )
     for _ in range(int(rng.integers(2, 9))):
         a, b = rng.integers(-size // 4, size + size // 4, (2, 2)).tolist()
         cv2.rectangle(picture, a, b, rng.uniform(0, 255, 3).tolist(), -1 if rng.uniform() < 0.6 else 5)

@@ -1,0 +1,54 @@
+"""The one list of methods. To add a paper, add an entry: the contract test and the benchmark then run it too."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from common.task import LandmarkTask
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered method.
+
+    Attributes:
+        title: how tables call it.
+        task: import path of its LandmarkTask.
+        cli: module with `main(args)`.
+        recipes: name -> YAML; "smoke" is the one of `make benchmark`.
+        published: data set -> NME in percent as printed, see published.yaml for table and protocol.
+    """
+
+    title: str
+    task: str
+    cli: str
+    recipes: Mapping[str, str]
+    published: Mapping[str, float] = field(default_factory=dict)
+
+    def main(self) -> Callable[[list[str]], Any]:
+        """Return the method's command line as a function."""
+        return importlib.import_module(self.cli).main  # type: ignore[no-any-return]
+
+    def task_class(self) -> type[LandmarkTask]:
+        """Return the method's LandmarkTask."""
+        module, name = self.task.rsplit(".", 1)
+        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+
+
+METHODS: dict[str, Method] = {
+    "awing": Method(
+        title="Adaptive Wing",
+        task="awing.module.AWingTask",
+        cli="awing.cli",
+        recipes={
+            "smoke": "awing/smoke.yaml",
+            "wflw": "awing/wflw.yaml",
+            "w300": "awing/w300.yaml",
+            "helen": "awing/helen.yaml",
+        },
+        published={"WFLW": 4.36, "300W full": 3.07},
+    ),
+}

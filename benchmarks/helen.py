@@ -120,7 +120,7 @@ def _fill_readme(table: str) -> None:
     head, tail = text.split(BEGIN)[0], text.split(END)[1]
     body = (
         f"{BEGIN}\n{table}\n\n"
-        "330 HELEN test faces, percent of the distance of the outer eye corners; written by `python -m benchmarks helen`."
+        "330 HELEN test faces, percent of the distance of the outer eye corners; from `python -m benchmarks helen`."
         "\n\n![Cumulative error curves](docs/helen_ced.png)\n\nPrediction (red) over truth (green), best face to worst:"
         f"\n\n![Predictions](docs/helen_grid.png)\n{END}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import netrc
 import os
 import re
 import sys
@@ -101,14 +102,24 @@ class LandmarkCLI(LightningCLI):
         self._warm_start()
 
 
+def _logged_in() -> bool:
+    """Return whether the user has given W&B a key, by its variable or by the netrc file that `wandb login` writes."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        hosts = netrc.netrc(os.environ.get("NETRC")).hosts
+    except (OSError, netrc.NetrcParseError):
+        return False
+    return any("wandb" in host for host in hosts)
+
+
 def _wandb_logger(folder: Path, method: str, job: str) -> WandbLogger:
     """Return a W&B logger that never asks and never fails the run: offline unless the user is logged in."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    # Decided before wandb is imported, which reads its environment once.
+    os.environ.setdefault("WANDB_MODE", "online" if _logged_in() else "offline")
     import wandb
 
-    os.environ.setdefault("WANDB_SILENT", "true")
-    if "WANDB_MODE" not in os.environ:
-        known = bool(os.environ.get("WANDB_API_KEY")) or bool(getattr(wandb.api, "api_key", None))
-        os.environ["WANDB_MODE"] = "online" if known else "offline"
     folder.mkdir(parents=True, exist_ok=True)
     name = "-".join(folder.parts[-3:])
     settings = wandb.Settings(init_timeout=30)

@@ -21,7 +21,7 @@ TINY = [
     "--config", str(ROOT / "awing/smoke.yaml"), "--data.crop.size", "64", "--model.width", "16", "--model.stacks", "1",
     "--model.depth", "2", "--data.num_workers", "0", "--data.train_count", "32", "--data.val_count", "8",
     "--data.test_count", "8", "--data.batch_size", "8", "--trainer.accelerator", "cpu", "--track", "false",
-    "--trainer.enable_progress_bar", "false", "--trainer.deterministic", "true",
+    "--trainer.enable_progress_bar", "false", "--model.channels_last", "false", "--trainer.deterministic", "true",
 ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -54,5 +55,5 @@ def measure(net: nn.Module, size: int, batches: tuple[int, ...] = (1, 8)) -> dic
     with torch.inference_mode():
         for batch in batches:
             faces = image.repeat(batch, 1, 1, 1)
-            result[f"ms_per_face_b{batch}"] = median_ms(lambda faces=faces: net(faces)) / batch
+            result[f"ms_per_face_b{batch}"] = median_ms(partial(net, faces)) / batch
     return result

@@ -111,7 +111,7 @@ def paint_texture(head: Head, look: Look, rng: np.random.Generator) -> np.ndarra
     lines = frontal_landmarks(head)
     y = np.linspace(*SPAN_Y, GRID)[:, None]
     x = np.linspace(*SPAN_X, GRID)[None, :]
-    canvas = np.empty((GRID, GRID, 3), np.float32)
+    canvas: np.ndarray = np.empty((GRID, GRID, 3), np.float32)
     canvas[:] = look.skin
     canvas += _smooth_noise(rng, GRID, 6)[..., None] * 5 + _smooth_noise(rng, GRID, 70)[..., None] * 2.5
     for side in (-1, 1):

@@ -1,4 +1,4 @@
-"""`python -m benchmarks run | helen | boundary`: comparisons whose figures go into the documents."""
+"""`python -m benchmarks run | helen | report`: comparisons whose figures go into the documents."""
 
 from __future__ import annotations
 
@@ -20,12 +20,17 @@ def main(args: list[str] | None = None) -> None:
     helen.add_argument("--predictions", type=Path, required=True, help="test_predictions.npz of a run")
     helen.add_argument("--shared", type=Path, default=Path("../shared"), help="folder of the reference data")
     helen.add_argument("--synthetic", type=Path, help="test_predictions.npz of a run trained on synthetic faces only")
+    commands.add_parser("report", help="write BENCHMARKS.md from the records")
     options = parser.parse_args(args)
     try:
         if options.command == "run":
             from benchmarks.runner import run as run_benchmark
 
             run_benchmark(options.config, options.fresh)
+        elif options.command == "report":
+            from benchmarks.report import write
+
+            write()
         else:
             from benchmarks.helen import report
 

@@ -1,0 +1,76 @@
+"""Rate of the loader, augmentation included, against decoding and one warp alone; memory over three epochs.
+
+Run: python -m benchmarks.loader_speed --root FOLDER_OF_PREPARED_CROPS
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch.utils.data import DataLoader
+
+from common.data.base import decode_image
+from common.data.crops import Collate, CropConfig, CroppedFaces
+from common.data.prepared import PreparedCrops
+
+RECORD = Path("runs/benchmark/loader_speed.json")
+CONFIG = CropConfig(size=256, box_scale=1.28, rotation=30, scale=0.12, shift=0.05, flip=0.5)
+
+
+def rate(count: int, work: Callable[[], None]) -> float:
+    """Return items a second of one pass."""
+    start = time.perf_counter()
+    work()
+    return count / (time.perf_counter() - start)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Measure in one process and one thread, both ways in turn, and write the record."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.loader_speed", description=__doc__)
+    parser.add_argument("--root", required=True)
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args(args)
+    cv2.setNumThreads(1)
+    faces = PreparedCrops(options.root, options.split)
+    cropped = CroppedFaces(faces, CONFIG, seed=0)
+    loader = DataLoader(cropped, batch_size=16, collate_fn=Collate(faces.subset_names))
+    matrix = np.array([[0.8, 0.0, 0.0], [0.0, 0.8, 0.0]])
+
+    def bare() -> None:
+        for name in faces.files:
+            cv2.warpAffine(decode_image(faces._read(name), name), matrix, (CONFIG.size, CONFIG.size))
+
+    def full() -> None:
+        for _ in loader:
+            pass
+
+    full()  # warm-up
+    ratios, rates, memory = [], [], []
+    for epoch in range(options.rounds):
+        cropped.set_epoch(epoch)
+        reached, base = rate(len(faces), full), rate(len(faces), bare)
+        ratios.append(reached / base)
+        rates.append(reached)
+        memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    record = {
+        "ratio": statistics.median(ratios), "crops_per_second": statistics.median(rates),
+        "peak_memory_mb": memory, "rounds": options.rounds, "faces": len(faces),
+    }  # fmt: skip
+    RECORD.parent.mkdir(parents=True, exist_ok=True)
+    RECORD.write_text(json.dumps(record, indent=1))
+    print(
+        f"loader / (decode + warp): {record['ratio']:.2f}; peak memory per epoch {memory[0]:.0f} .. {memory[-1]:.0f} MB"
+    )
+
+
+if __name__ == "__main__":
+    main()

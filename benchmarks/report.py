@@ -11,7 +11,7 @@ from benchmarks.tables import comparison, markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 TITLE = (
-    "# Benchmarks\n\nWritten by `python -m benchmarks report` from the records of the scripts that are named. Ratios are "
+    "# Benchmarks\n\nWritten by `python -m benchmarks report` from the records of the scripts named here. Ratios are "
     "of one run on one machine.\n"
 )
 

@@ -87,8 +87,8 @@ def run(config: Path, fresh: bool = False) -> str:
                 old.unlink()
         record = run_cell(name, METHODS[name], recipe, folder)
         records.append(record)
-        with path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        # Written whole: a line that a kill cut short must not swallow the next one.
+        path.write_text("".join(json.dumps(finished) + "\n" for finished in records))
     table = comparison([r for r in records if r["method"] in names])
     (folder / "table.md").write_text(table + "\n")
     print(f"\nSynthetic faces, NME by the outer eye corners, FR and AUC at {THRESHOLD:g} %, all in percent\n{table}")

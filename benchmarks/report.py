@@ -44,8 +44,8 @@ def render(folder: Path) -> str:
         parts.append(
             "## Loader (`python -m benchmarks.loader_speed`)\n\n"
             f"{found['ratio']:.2f} of the rate of reading, decoding and one warp alone (goal 0.85, not reached), median of "
-            f"{found['rounds']} epochs; peak memory {memory[0]:.0f} MB after the first, {memory[-1]:.0f} MB after the "
-            "last.\n"
+            f"{found['rounds']} epochs; peak memory {memory[0]:.0f} MB after the first, {memory[-1]:.0f} MB after "
+            "the last.\n"
         )
     return "\n".join(parts)
 

@@ -43,7 +43,7 @@ def render(folder: Path) -> str:
         memory = found["peak_memory_mb"]
         parts.append(
             "## Loader (`python -m benchmarks.loader_speed`)\n\n"
-            f"{found['ratio']:.2f} of the rate of reading, decoding and one warp alone (goal 0.85, not reached), median of "
+            f"{found['ratio']:.2f} of the rate of read, decode and one warp alone (goal 0.85, not reached), median of "
             f"{found['rounds']} epochs; peak memory {memory[0]:.0f} MB after the first, {memory[-1]:.0f} MB after "
             "the last.\n"
         )

@@ -30,7 +30,10 @@ class LandmarkCLI(LightningCLI):
     """LightningCLI with one model class, one data module, shared defaults and a warm start."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        # Two of them, in this order: Lightning's own save_last writes only when the best improves, so that a resumed run
+        # would lose epochs; and the last one must hold the state of the other at the same epoch.
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
         parser.link_arguments("data.scheme", "model.scheme")
         parser.link_arguments("data.crop.size", "model.input_size")
         parser.add_argument(
@@ -69,8 +72,9 @@ class LandmarkCLI(LightningCLI):
         stage = Path(str(config.config[-1])).stem if config.get("config") else "default"
         folder = Path(config.get("run") or f"runs/{self._method()}/{config.data.dataset}/{stage}")
         config.trainer.default_root_dir = str(folder)
-        if config.get("checkpoint") is not None:
-            config.checkpoint.dirpath = config.checkpoint.dirpath or str(folder / "checkpoints")
+        for name in ("checkpoint", "last_checkpoint"):
+            if config.get(name) is not None:
+                config[name].dirpath = config[name].dirpath or str(folder / "checkpoints")
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         config = self.config[self.subcommand]

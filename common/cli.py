@@ -30,8 +30,8 @@ class LandmarkCLI(LightningCLI):
     """LightningCLI with one model class, one data module, shared defaults and a warm start."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        # Two of them, in this order: Lightning's own save_last writes only when the best improves, so that a resumed run
-        # would lose epochs; and the last one must hold the state of the other at the same epoch.
+        # Two of them, in this order: Lightning's own save_last writes only when the best improves, so that a resumed
+        # run would lose epochs; and the last one must hold the state of the other at the same epoch.
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
         parser.link_arguments("data.scheme", "model.scheme")

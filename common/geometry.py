@@ -8,6 +8,8 @@ edge is the square's outer edge, whatever the sizes.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -51,6 +53,8 @@ def invert_affine(matrix: Array) -> Array:
     Raises:
         ValueError: a NumPy matrix is singular (a tensor gives infinities, as a check would wait for the device).
     """
+    if isinstance(matrix, np.ndarray) and matrix.ndim == 2:
+        return _invert_one(matrix)
     a, b, tx = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 0, 2]
     c, d, ty = matrix[..., 1, 0], matrix[..., 1, 1], matrix[..., 1, 2]
     det = a * d - b * c
@@ -62,7 +66,19 @@ def invert_affine(matrix: Array) -> Array:
     return np.stack(values, axis=-1).reshape(*matrix.shape[:-2], 2, 3)
 
 
-def crop_matrix(center: np.ndarray, side: float, size: int, angle_deg: float = 0.0, flip: bool = False) -> np.ndarray:
+def _invert_one(matrix: np.ndarray) -> np.ndarray:
+    # In plain numbers, which for six of them is ten times as fast as in arrays; every sample needs it.
+    (a, b, tx), (c, d, ty) = matrix.tolist()
+    det = a * d - b * c
+    if not abs(det) > 0:
+        raise ValueError("affine matrix is singular")
+    values = [[d / det, -b / det, (b * ty - d * tx) / det], [-c / det, a / det, (c * tx - a * ty) / det]]
+    return np.array(values, dtype=matrix.dtype)
+
+
+def crop_matrix(
+    center: Sequence[float] | np.ndarray, side: float, size: int, angle_deg: float = 0.0, flip: bool = False
+) -> np.ndarray:
     """Return the (2, 3) float64 map from image to crop pixels.
 
     Args:
@@ -77,13 +93,11 @@ def crop_matrix(center: np.ndarray, side: float, size: int, angle_deg: float = 0
     """
     if not (side > 0 and size > 0):
         raise ValueError(f"side and size must be positive, got {side} and {size}")
-    scale, angle = size / side, np.deg2rad(angle_deg)
-    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
-    linear = np.array([[cos, sin], [-sin, cos]])
-    if flip:
-        linear[0] *= -1
-    shift = (size - 1) / 2 - linear @ np.asarray(center, dtype=np.float64)
-    return np.concatenate([linear, shift[:, None]], axis=1)
+    scale, angle = size / side, math.radians(angle_deg)
+    cos, sin = scale * math.cos(angle), scale * math.sin(angle)
+    sign, (x, y), middle = (-1.0 if flip else 1.0), map(float, center), (size - 1) / 2
+    top, bottom = (sign * cos, sign * sin), (-sin, cos)
+    return np.array([[*top, middle - top[0] * x - top[1] * y], [*bottom, middle - bottom[0] * x - bottom[1] * y]])
 
 
 def tight_box(points: np.ndarray) -> np.ndarray:

@@ -52,6 +52,8 @@ class FaceBatch:
         subsets: (B, K) bool, membership in `subset_names`.
         ids: B stable names.
         pose: (B, 3) yaw, pitch, roll in degrees, NaN where unknown.
+        box: (B, 4) x0 y0 x1 y1, the data set's box in crop pixels: its centre moved and its sides scaled with the
+            crop, its edges upright; None where a batch was made without boxes.
     """
 
     image: Tensor
@@ -65,6 +67,7 @@ class FaceBatch:
     pose: Tensor
     ids: list[str] = field(default_factory=list)
     subset_names: tuple[str, ...] = ()
+    box: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.image.shape[0])

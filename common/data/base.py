@@ -68,10 +68,10 @@ def decode_image(data: np.ndarray | bytes, where: str) -> np.ndarray:
         LabError: the bytes are no image.
     """
     buffer = np.frombuffer(data, dtype=np.uint8)
-    image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if buffer.size else None
+    image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB) if buffer.size else None
     if image is None:
         raise LabError(f"{where}: the image does not decode; the file is damaged or no image")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, image)
+    return image
 
 
 def read_image(path: Path | str) -> np.ndarray:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -12,11 +14,13 @@ from torch.utils.data import Dataset
 
 from common.data.base import FaceDataset
 from common.errors import LabError
-from common.geometry import apply_affine, box_center, box_sides, crop_matrix, invert_affine
+from common.geometry import apply_affine, crop_matrix, invert_affine
 from common.schemes import LandmarkScheme
 from common.types import FaceBatch, FaceSample
 
 SIDE_RULES = ("longer", "mean", "geometric")
+UNKNOWN_POSE = np.full(3, np.nan, np.float32)
+MIRRORED_POSE = np.array([-1, 1, -1], np.float32)  # yaw and roll change their sign
 
 
 @dataclass(frozen=True)
@@ -56,37 +60,43 @@ class CropConfig:
 
 def square_side(box: np.ndarray, rule: str) -> float:
     """Return the side in image pixels that stands for a box x0 y0 x1 y1 (4,)."""
-    width, height = (float(v) for v in box_sides(box))
+    x0, y0, x1, y1 = box.tolist()
+    width, height = x1 - x0, y1 - y0
     match rule:
         case "longer":
             return max(width, height)
         case "mean":
             return (width + height) / 2
         case "geometric":
-            return float(np.sqrt(width * height))
+            return math.sqrt(width * height)
     raise LabError(f"side_rule must be one of {', '.join(SIDE_RULES)}, got {rule}")
 
 
 def draw_matrix(box: np.ndarray, config: CropConfig, rng: np.random.Generator | None) -> tuple[np.ndarray, bool]:
     """Return the map image -> crop (2, 3) and whether it mirrors; without a generator there is no augmentation."""
-    center = box_center(box).astype(np.float64)
+    x0, y0, x1, y1 = box.tolist()
+    center = ((x0 + x1) / 2, (y0 + y1) / 2)
     side = square_side(box, config.side_rule) * config.box_scale
     if rng is None:
         return crop_matrix(center, side, config.size), False
     # Always the same number of draws, so that one switched-off change does not shift the others' stream.
-    turn, grow, dx, dy, coin = rng.uniform(-1, 1, 4).tolist() + [rng.uniform()]
-    center = center + np.array([dx, dy]) * config.shift * side
+    *draws, coin = rng.random(5).tolist()
+    turn, grow, dx, dy = (2 * value - 1 for value in draws)
+    center = (center[0] + dx * config.shift * side, center[1] + dy * config.shift * side)
     flip = coin < config.flip
     return crop_matrix(center, side * (1 + grow * config.scale), config.size, turn * config.rotation, flip), flip
 
 
-def warp_image(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+def warp_image(image: np.ndarray, matrix: np.ndarray, size: int, out: np.ndarray | None = None) -> np.ndarray:
     """Return the (size, size, 3) uint8 crop; black outside the image; area-averaged first when it shrinks a lot.
+
+    It is written into `out` where that is given.
 
     Bilinear sampling reads four pixels only, which aliases below half size; so the image is first halved as often as
     the map shrinks by two, with the matrix adapted to the pixel centres of the halved image.
     """
-    shrink = 1 / np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    (a, b), (c, d) = matrix[:, :2].tolist()
+    shrink = 1 / math.sqrt(abs(a * d - b * c))
     while shrink >= 2 and min(image.shape[:2]) >= 4:
         rows, cols = image.shape[0] // 2, image.shape[1] // 2
         # INTER_AREA on an even cut: new pixel u covers old 2u and 2u + 1, whose centre is 2u + 0.5.
@@ -94,7 +104,7 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
         doubling = np.array([[2.0, 0.0, 0.5], [0.0, 2.0, 0.5]])
         matrix = np.concatenate([matrix[:, :2] * 2, (matrix[:, :2] @ doubling[:, 2] + matrix[:, 2])[:, None]], axis=1)
         shrink /= 2
-    return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
+    return cv2.warpAffine(image, matrix, (size, size), dst=out, flags=cv2.INTER_LINEAR)
 
 
 @dataclass
@@ -109,7 +119,56 @@ class CroppedFace:
     norm: float
     subsets: np.ndarray
     pose: np.ndarray
+    box: np.ndarray
     id: str
+
+
+def move_box(matrix: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Return a box x0 y0 x1 y1 (4,) float32 behind the map (2, 3): centre moved, sides scaled, edges still upright."""
+    (a, b, tx), (c, d, ty) = matrix.tolist()
+    x0, y0, x1, y1 = box.tolist()
+    x, y, half = (x0 + x1) / 2, (y0 + y1) / 2, math.sqrt(abs(a * d - b * c)) / 2
+    x, y = a * x + b * y + tx, c * x + d * y + ty
+    width, height = (x1 - x0) * half, (y1 - y0) * half
+    return np.array([x - width, y - height, x + width, y + height], np.float32)
+
+
+@lru_cache
+def mirror_order(mirror: tuple[int, ...]) -> np.ndarray:
+    """Return the mirror index as an array, which indexes much faster than the tuple."""
+    return np.array(mirror)
+
+
+@lru_cache
+def _membership(names: tuple[str, ...], member_of: tuple[str, ...]) -> np.ndarray:
+    return np.array([name in member_of for name in names], dtype=bool)
+
+
+def _move_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return points (L, D) behind the map as float32; computed in float64."""
+    if points.shape[1] == 2:  # OpenCV's call costs a tenth of a matrix product for so few points
+        return cv2.transform(points.astype(np.float64)[None], matrix)[0].astype(np.float32)
+    return apply_affine(matrix, points.astype(np.float64)).astype(np.float32)
+
+
+class SampleStream:
+    """Random numbers that depend on (seed, epoch, index) alone.
+
+    A counter-based generator whose counter is set to the sample: seeding a new generator for each sample costs more
+    than all else that is drawn and computed for its crop.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._bits = np.random.Philox(key=seed)
+        self._state = self._bits.state
+        self._generator = np.random.Generator(self._bits)
+
+    def at(self, epoch: int, index: int) -> np.random.Generator:
+        """Return the generator at the start of a sample's own stream; valid until the next call."""
+        # The counter's lowest word runs within the stream, so that streams of 2^66 numbers never meet.
+        self._state["state"]["counter"][:] = (0, index, epoch, 0)
+        self._bits.state = self._state
+        return self._generator
 
 
 def crop_sample(
@@ -118,32 +177,34 @@ def crop_sample(
     config: CropConfig,
     subset_names: Sequence[str] = (),
     rng: np.random.Generator | None = None,
+    out: np.ndarray | None = None,
 ) -> CroppedFace:
-    """Crop one face; with a generator, augment it in the same warp.
+    """Crop one face; with a generator, augment it in the same warp; with `out` (S, S, 3), warp into that memory.
 
     Raises:
         LabError: the outer eye corners coincide, so that the face has no inter-ocular distance.
     """
     matrix, flip = draw_matrix(sample.box, config, rng)
     points, visible = sample.points, sample.visible
-    left, right = (points[i, :2] for i in scheme.corners)
-    norm = float(np.linalg.norm(left - right))
+    left, right = scheme.corners
+    norm = math.dist(points[left, :2].tolist(), points[right, :2].tolist())
     if norm <= 0:
         raise LabError(f"{sample.id}: the outer eye corners coincide; the face has no inter-ocular distance")
-    pose = np.full(3, np.nan, np.float32) if sample.pose is None else np.asarray(sample.pose, np.float32)
+    pose = UNKNOWN_POSE if sample.pose is None else np.asarray(sample.pose, np.float32)
     if flip:
-        order = list(scheme.mirror)
+        order = mirror_order(scheme.mirror)
         points, visible = points[order], visible[order]
-        pose = pose * np.array([-1, 1, -1], np.float32)
+        pose = pose * MIRRORED_POSE
     return CroppedFace(
-        image=warp_image(sample.image, matrix, config.size),
-        points=apply_affine(matrix, points.astype(np.float64)).astype(np.float32),
-        image_points=points.astype(np.float32),
+        image=warp_image(sample.image, matrix, config.size, out),
+        points=_move_points(matrix, points),
+        image_points=points.astype(np.float32, copy=False),
         to_image=invert_affine(matrix).astype(np.float32),
         visible=visible,
         norm=norm,
-        subsets=np.array([name in sample.subsets for name in subset_names], dtype=bool),
+        subsets=_membership(tuple(subset_names), sample.subsets),
         pose=pose,
+        box=move_box(matrix, sample.box),
         id=sample.id,
     )
 
@@ -160,6 +221,7 @@ class CroppedFaces(Dataset[CroppedFace]):
 
     def __init__(self, faces: FaceDataset, config: CropConfig, seed: int | None = None) -> None:
         self.faces, self.config, self.seed = faces, config, seed
+        self._stream = None if seed is None else SampleStream(seed)
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
@@ -170,10 +232,30 @@ class CroppedFaces(Dataset[CroppedFace]):
         return len(self.faces)
 
     def __getitem__(self, index: int) -> CroppedFace:
-        rng = None
-        if self.seed is not None:
-            rng = np.random.default_rng([self.seed, int(self._epoch.item()), index])
-        return crop_sample(self.faces[index], self.faces.scheme, self.config, self.faces.subset_names, rng)
+        return self._crop(index, None)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[CroppedFace]:
+        """Return a batch whose images lie in one block of memory, so that `Collate` need not copy them.
+
+        The loader asks for whole batches in this way where a data set offers it.
+        """
+        size = self.config.size
+        block = np.empty((len(indices), size, size, 3), np.uint8)
+        return [self._crop(index, out) for index, out in zip(indices, block, strict=True)]
+
+    def _crop(self, index: int, out: np.ndarray | None) -> CroppedFace:
+        rng = None if self._stream is None else self._stream.at(int(self._epoch.item()), index)
+        return crop_sample(self.faces[index], self.faces.scheme, self.config, self.faces.subset_names, rng, out)
+
+
+def stack_images(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Return images (S, S, 3) as one array (B, S, S, 3), without a copy when they are the rows of one block."""
+    block = images[0].base
+    if block is not None and block.ndim == 4 and len(block) == len(images):
+        addresses = (image.__array_interface__["data"][0] for image in images)
+        if all(address == row.__array_interface__["data"][0] for address, row in zip(addresses, block, strict=True)):
+            return block
+    return np.stack(images)
 
 
 class Collate:
@@ -187,7 +269,7 @@ class Collate:
             return torch.from_numpy(np.stack([getattr(face, name) for face in faces]))
 
         # A view: channels stay last in memory, which spares a copy and is what convolutions prefer.
-        image = stack("image").permute(0, 3, 1, 2)
+        image = torch.from_numpy(stack_images([face.image for face in faces])).permute(0, 3, 1, 2)
         points = stack("points")
         return FaceBatch(
             image=image,
@@ -201,4 +283,5 @@ class Collate:
             pose=stack("pose"),
             ids=[face.id for face in faces],
             subset_names=self.subset_names,
+            box=stack("box"),
         )

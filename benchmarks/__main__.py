@@ -1,40 +1,69 @@
-"""`python -m benchmarks run | helen | report`: comparisons whose figures go into the documents."""
+"""`python -m benchmarks COMMAND`: comparisons whose figures go into the documents."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
 
 from common.errors import LabError
 
+# Commands that bring their own options: name -> (module, what it does).
+MODULES = {
+    "speed": ("benchmarks.speed", "parameters, multiply-adds, time and memory of the networks"),
+    "robustness": ("benchmarks.robustness", "wrong boxes, bad pictures, confidence and flicker"),
+    "helen": ("benchmarks.helen", "score a run on the 330 HELEN test faces beside the references"),
+}
+# Commands on a plan: train, test, time.
+PLANS = {
+    "run": "train, evaluate and compare the cells of a plan that have no record",
+    "train": "train the cells of a plan",
+    "evaluate": "test the trained cells of a plan again",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    result = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = result.add_subparsers(dest="command", required=True)
+    for name, text in PLANS.items():
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--config", type=Path, default=Path("benchmarks/smoke.yaml"), help="the plan")
+        command.add_argument("--methods", nargs="+", help="of the plan; default all")
+        command.add_argument("--datasets", nargs="+", help="of the plan; default all")
+        if name == "run":
+            command.add_argument("--fresh", action="store_true", help="repeat finished cells")
+    for name, (module, text) in MODULES.items():
+        command = commands.add_parser(name, help=text)
+        importlib.import_module(module).add_arguments(command)
+    return result
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do what the command line says.
+
+    Raises:
+        LabError: a user's mistake.
+    """
+    if options.command in MODULES:
+        importlib.import_module(MODULES[options.command][0]).main(options)
+        return
+    from benchmarks import plan, runner
+
+    chosen = plan.restrict(plan.read_plan(options.config), options.methods, options.datasets)
+    if options.command == "train":
+        runner.train_only(chosen)
+    elif options.command == "evaluate":
+        runner.evaluate_only(chosen)
+    else:
+        runner.run(chosen, options.fresh)
+
 
 def main(args: list[str] | None = None) -> None:
-    """Run a subcommand; a user's mistake is printed as one line, exit code 2."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="train and compare the registered methods")
-    run.add_argument("--config", type=Path, default=Path("benchmarks/smoke.yaml"))
-    run.add_argument("--fresh", action="store_true", help="repeat finished cells")
-    helen = commands.add_parser("helen", help="score a run's test predictions on the 330 HELEN test faces")
-    helen.add_argument("--predictions", type=Path, required=True, help="test_predictions.npz of a run")
-    helen.add_argument("--shared", type=Path, default=Path("../shared"), help="folder of the reference data")
-    helen.add_argument("--synthetic", type=Path, help="test_predictions.npz of a run trained on synthetic faces only")
-    commands.add_parser("report", help="write BENCHMARKS.md from the records")
-    options = parser.parse_args(args)
+    """Run a command; a user's mistake is printed as one line, exit code 2."""
     try:
-        if options.command == "run":
-            from benchmarks.runner import run as run_benchmark
-
-            run_benchmark(options.config, options.fresh)
-        elif options.command == "report":
-            from benchmarks.report import write
-
-            write()
-        else:
-            from benchmarks.helen import report
-
-            report(options.predictions, options.shared, options.synthetic)
+        run(parser().parse_args(args))
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

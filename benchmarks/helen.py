@@ -5,12 +5,14 @@ All rows are computed here by the project's own metrics, on the same faces, norm
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from benchmarks.tables import markdown
 from common.data.prepared import PreparedCrops
 from common.errors import LabError
 from common.geometry import apply_affine, box_center, box_sides, crop_matrix, invert_affine
@@ -20,6 +22,7 @@ from common.plotting import draw_landmarks, grid, write_ced, write_image
 from common.schemes import IBUG68
 
 THRESHOLD = 8.0
+CED_END = 10.0  # percent, end of the drawn curves
 PFLD_SIZE, PFLD_SCALE = 112, 1.12  # input of the network, side of its crop over the landmark box's longer side
 BEGIN, END = "<!-- helen:begin -->", "<!-- helen:end -->"
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -72,32 +75,54 @@ def load_predictions(path: Path, test: PreparedCrops) -> np.ndarray:
     return np.asarray(record["points"][[rows[name] for name in test.files]])
 
 
-def report(predictions: Path, shared: Path, synthetic: Path | None = None) -> None:
-    """Score all rows; write runs/benchmark/helen.json, two pictures in docs/ and the README's section."""
-    folder = shared / "data/crops_300w"
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the subcommand's options."""
+    parser.add_argument("--row", action="append", required=True, metavar="LABEL=FILE",
+                        help="a row of the table: what it is, and test_predictions.npz of its run")  # fmt: skip
+    parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder of the reference data")
+
+
+def main(options: argparse.Namespace) -> None:
+    """Score all rows; write runs/benchmark/helen.json, two pictures in docs/ and the README's section.
+
+    The picture grid shows the last row.
+
+    Raises:
+        LabError: a row is not LABEL=FILE, or its file lacks faces.
+    """
+    folder = options.shared / "data/crops_300w"
     test, train = PreparedCrops(str(folder), "test"), PreparedCrops(str(folder), "train")
-    ours = load_predictions(predictions, test)
     rows = {"mean face in the landmark box": face_nmes(mean_face(train, test), test.points)}
-    if synthetic is not None:
-        rows["Adaptive Wing, reduced, synthetic faces only"] = face_nmes(load_predictions(synthetic, test), test.points)
-    rows["Adaptive Wing, reduced, 1,007 photographs"] = face_nmes(ours, test.points)
-    rows["PFLD network (public ONNX)"] = face_nmes(pfld(test, shared / "data/models/pfld_68pt_112.onnx"), test.points)
-    rows["SPIGA's published predictions"] = spiga_nmes(shared)
-    write_ced(README.parent / "docs/helen_ced.png", rows, 10.0)
-    _write_grid(README.parent / "docs/helen_grid.png", ours, test)
-    lines = ["| method | NME | 95 % interval | FR8 | AUC8 |", "|---|---|---|---|---|"]
-    content = {}
+    points = np.zeros(0)
+    for row in options.row:
+        label, mark, file = row.partition("=")
+        if not mark:
+            raise LabError(f"--row {row}: must be LABEL=FILE")
+        points = load_predictions(Path(file), test)
+        rows[label] = face_nmes(points, test.points)
+    pfld_file = options.shared / "data/models/pfld_68pt_112.onnx"
+    rows["PFLD network (public ONNX)"] = face_nmes(pfld(test, pfld_file), test.points)
+    rows["SPIGA's published predictions"] = spiga_nmes(options.shared)
+    rows = dict(sorted(rows.items(), key=lambda item: -item[1].mean()))
+    write_ced(README.parent / "docs/helen_ced.png", rows, CED_END)
+    _write_grid(README.parent / "docs/helen_grid.png", points, test)
+    table = table_of(rows)
+    _fill_readme(table, next(reversed(options.row)).partition("=")[0])
+    print(table)
+
+
+def table_of(rows: dict[str, np.ndarray]) -> str:
+    """Return the table of the rows' NMEs (N,), worst first, and record it in runs/benchmark/helen.json."""
+    lines, content = [], {}
     for name, values in rows.items():
         low, high = bootstrap_interval(values)
         rate, area = failure_rate(values, THRESHOLD), auc_exact(values, THRESHOLD)
-        lines.append(f"| {name} | {values.mean():.2f} | [{low:.2f}, {high:.2f}] | {rate:.1f} | {area:.1f} |")
+        lines.append((name, f"{values.mean():.2f}", f"[{low:.2f}, {high:.2f}]", f"{rate:.1f}", f"{area:.1f}"))
         content[name] = {"nme": values.mean(), "interval": [low, high], "fr8": rate, "auc8": area, "n": len(values)}
     out = Path("runs/benchmark/helen.json")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(content, indent=1))
-    table = "\n".join(lines)
-    _fill_readme(table)
-    print(table)
+    return markdown(("method", "NME", "95 % interval", "FR8", "AUC8"), lines)
 
 
 def _write_grid(path: Path, ours: np.ndarray, test: PreparedCrops) -> None:
@@ -113,7 +138,7 @@ def _write_grid(path: Path, ours: np.ndarray, test: PreparedCrops) -> None:
     write_image(path, grid(cells, 8))
 
 
-def _fill_readme(table: str) -> None:
+def _fill_readme(table: str, shown: str) -> None:
     text = README.read_text()
     if BEGIN not in text or END not in text:
         raise LabError(f"{README}: the marks {BEGIN} and {END} are missing")
@@ -121,7 +146,7 @@ def _fill_readme(table: str) -> None:
     body = (
         f"{BEGIN}\n{table}\n\n"
         "330 HELEN test faces, percent of the distance of the outer eye corners; from `python -m benchmarks helen`."
-        "\n\n![Cumulative error curves](docs/helen_ced.png)\n\nPrediction (red) over truth (green), best face to worst:"
-        f"\n\n![Predictions](docs/helen_grid.png)\n{END}"
+        f"\n\n![Cumulative error curves](docs/helen_ced.png)\n\n{shown}: prediction (red) over truth (green), best "
+        f"face to worst:\n\n![Predictions](docs/helen_grid.png)\n{END}"
     )
     README.write_text(head + body + tail)

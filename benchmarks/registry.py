@@ -5,9 +5,15 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import yaml
+
+from common.data.crops import CropConfig
 from common.task import LandmarkTask
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -18,15 +24,21 @@ class Method:
         title: how tables call it.
         task: import path of its LandmarkTask.
         cli: module with `main(args)`.
-        recipes: name -> YAML; "smoke" is the one of `make benchmark`.
+        recipes: name -> YAML, or the YAMLs of its stages, each of which starts from the weights of the one before;
+            "smoke" is the one of `make benchmark`.
         published: data set -> NME in percent as printed, see published.yaml for table and protocol.
     """
 
     title: str
     task: str
     cli: str
-    recipes: Mapping[str, str]
+    recipes: Mapping[str, str | tuple[str, ...]]
     published: Mapping[str, float] = field(default_factory=dict)
+
+    def stages(self, recipe: str) -> tuple[str, ...]:
+        """Return the YAML of each stage of a recipe."""
+        files = self.recipes[recipe]
+        return (files,) if isinstance(files, str) else tuple(files)
 
     def main(self) -> Callable[[list[str]], Any]:
         """Return the method's command line as a function."""
@@ -52,3 +64,12 @@ METHODS: dict[str, Method] = {
         published={"WFLW": 4.36, "300W full": 3.07},
     ),
 }
+
+
+def make_task(name: str, recipe: str) -> LandmarkTask:
+    """Return a method's task as the last stage of a recipe makes it, with random weights."""
+    content = yaml.safe_load((ROOT / METHODS[name].stages(recipe)[-1]).read_text(encoding="utf-8"))
+    data = content["data"]
+    return METHODS[name].task_class()(
+        scheme=data["scheme"], input_size=data.get("crop", {}).get("size", CropConfig.size), **content["model"]
+    )

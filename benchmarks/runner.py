@@ -1,95 +1,146 @@
-"""Trains, tests and times methods; one JSON line per finished cell, so that a stopped benchmark goes on."""
+"""Runs a plan: cell after cell, each once, whoever does it; a benchmark that was stopped goes on where it was."""
 
 from __future__ import annotations
 
-import json
-import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-import yaml
-
-from benchmarks.registry import METHODS, Method
-from benchmarks.speed import measure
+from benchmarks.cells import evaluate, last_checkpoint, stage_folder, train
+from benchmarks.plan import Cell, Plan
+from benchmarks.records import append_record, claim, read_records
 from benchmarks.tables import comparison
 from common.errors import LabError
-from common.plotting import write_ced
 
-ROOT = Path(__file__).resolve().parents[1]
-THRESHOLD = 10.0
+WAIT = 3.0  # seconds between looks at cells that other processes hold
 
 
-def commit() -> str:
-    """Return the commit that figures belong to, or "unknown" outside a checkout."""
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
+def records_path(plan: Plan) -> Path:
+    """Return the file of a plan's records."""
+    return plan.folder / "records.jsonl"
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """Return the finished cells; a line that was cut short by a kill is dropped."""
-    records = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return records
+def pending(plan: Plan, cells: list[Cell]) -> list[Cell]:
+    """Return the cells without a record."""
+    done = {record["cell"] for record in read_records(records_path(plan)) if "cell" in record}
+    return [cell for cell in cells if cell.name not in done]
 
 
-def run_cell(name: str, method: Method, recipe: str, folder: Path) -> dict[str, Any]:
-    """Train a method with a recipe, test the last checkpoint, time its network; return the record."""
-    main, run = method.main(), folder / name
-    common = ["--config", str(ROOT / recipe), "--run", str(run)]
-    start = time.perf_counter()
-    last = run / "checkpoints" / "last.ckpt"
-    resume = ["--ckpt_path", str(last)] if last.is_file() else []
-    print(f"[{name}] training with {recipe}" + (" (resumed)" if resume else ""), flush=True)
-    main(["fit", *common, *resume])
-    trained = time.perf_counter() - start
-    tested = main(["test", *common, "--ckpt_path", str(last), "--track", "false"])
-    metrics = {key.removeprefix("test/"): float(value) for key, value in tested.trainer.callback_metrics.items()}
-    write_ced(folder / "ced.png", {method.title: tested.model.test_per_image["nme"]}, THRESHOLD)
-    print(f"[{name}] timing", flush=True)
-    return {
-        "method": name, "title": method.title, "recipe": recipe, "metrics": metrics, "seconds": trained,
-        "speed": measure(tested.model.network(), tested.model.input_size), "commit": commit(), "seed": 0,
-        "protocol": "canonical", "torch": torch.__version__,
-    }  # fmt: skip
+def time_left(plan: Plan, remaining: list[Cell], spent: dict[str, float]) -> str:
+    """Return a word on the time that the remaining cells may take, from what finished cells took.
+
+    A method's own earlier cell is the best guess for another of its cells; else the mean of all.
+    """
+    records = read_records(records_path(plan))
+    known = {record["method"]: float(record["seconds"]) for record in records if record.get("seconds")} | spent
+    if not remaining or not known:
+        return ""
+    mean = sum(known.values()) / len(known)
+    seconds = sum(known.get(cell.method, mean) for cell in remaining)
+    return f"; about {seconds / 60:.0f} min left" if seconds >= 90 else f"; about {seconds:.0f} s left"
 
 
-def run(config: Path, fresh: bool = False) -> str:
-    """Run the benchmark of a configuration and return its table.
+def forget(plan: Plan, cells: list[Cell]) -> None:
+    """Make cells be done again: their checkpoints and marks go, and their records are set aside, not deleted."""
+    path = records_path(plan)
+    names = {cell.name for cell in cells}
+    kept = [record for record in read_records(path) if record.get("cell") not in names]
+    if path.is_file():
+        path.replace(path.with_suffix(f".{int(time.time())}.jsonl"))
+        for record in kept:
+            append_record(path, record)
+    for cell in cells:
+        for stage in range(len(cell.stages)):
+            run = stage_folder(plan.folder, cell, stage)
+            for old in (*run.glob("checkpoints/*.ckpt"), run / "finished"):
+                old.unlink(missing_ok=True)
+
+
+def _share(plan: Plan, cells: list[Cell], work: Callable[[Cell, int], None]) -> None:
+    """Do all cells together with whatever other processes run the same plan."""
+    spent: dict[str, float] = {}
+    while todo := pending(plan, cells):
+        busy = True
+        for cell in todo:
+            with claim(plan.folder / "locks" / f"{cell.name.replace('/', '_')}.lock") as lock:
+                # Looked at again under the lock: the other process may have finished it meanwhile.
+                if lock is None or not pending(plan, [cell]):
+                    continue
+                busy = False
+                start = time.perf_counter()
+                number = len(cells) - len(pending(plan, cells)) + 1
+                print(f"[{number}/{len(cells)}] {cell.name}", flush=True)
+                work(cell, lock)
+                spent[cell.method] = time.perf_counter() - start
+                left = time_left(plan, pending(plan, cells), spent)
+                print(f"[{number}/{len(cells)}] {cell.name}: {spent[cell.method]:.0f} s{left}", flush=True)
+        if busy and pending(plan, cells):
+            time.sleep(WAIT)  # another process holds what is left
+
+
+def run(plan: Plan, fresh: bool = False) -> str:
+    """Train and evaluate all cells of a plan that have no record; return and print the comparison.
 
     Raises:
-        LabError: the configuration is missing or names an unknown method or recipe.
+        LabError: the plan names what is not there, or a training failed.
     """
-    if not config.is_file():
-        raise LabError(f"{config}: no such benchmark configuration")
-    plan = yaml.safe_load(config.read_text())
-    folder = Path(plan["folder"])
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "records.jsonl"
+    cells = plan.cells()
+    if not cells:
+        raise LabError(f"{plan.source}: nothing to do; every job was left out")
     if fresh:
-        path.unlink(missing_ok=True)
-    records = read_records(path)
-    names = list(METHODS) if plan["methods"] == "all" else plan["methods"]
-    for name in names:
-        if name not in METHODS or plan["recipe"] not in METHODS[name].recipes:
-            raise LabError(f"{config}: no method {name} with a recipe {plan['recipe']}; known: {', '.join(METHODS)}")
-        recipe = METHODS[name].recipes[plan["recipe"]]
-        if any(r["method"] == name and r["recipe"] == recipe for r in records):
-            print(f"[{name}] finished before; --fresh repeats it", flush=True)
-            continue
-        if fresh:
-            for old in (folder / name / "checkpoints").glob("*.ckpt"):
-                old.unlink()
-        record = run_cell(name, METHODS[name], recipe, folder)
-        records.append(record)
-        # Written whole: a line that a kill cut short must not swallow the next one.
-        path.write_text("".join(json.dumps(finished) + "\n" for finished in records))
-    table = comparison([r for r in records if r["method"] in names])
-    (folder / "table.md").write_text(table + "\n")
-    print(f"\nSynthetic faces, NME by the outer eye corners, FR and AUC at {THRESHOLD:g} %, all in percent\n{table}")
-    return table
+        forget(plan, cells)
+
+    def work(cell: Cell, lock: int) -> None:
+        seconds = train(plan.folder, cell, lock)
+        append_record(records_path(plan), evaluate(plan.folder, cell, seconds))
+
+    _share(plan, cells, work)
+    return write_tables(plan, cells)
+
+
+def train_only(plan: Plan) -> None:
+    """Train all cells that are not trained, without a test."""
+    for cell in plan.cells():
+        with claim(plan.folder / "locks" / f"{cell.name.replace('/', '_')}.lock") as lock:
+            if lock is None:
+                print(f"[{cell.name}] another process does it", flush=True)
+            else:
+                train(plan.folder, cell, lock)
+
+
+def evaluate_only(plan: Plan, timing: bool = True) -> str:
+    """Test the checkpoints that are there and record them anew; return the comparison.
+
+    Raises:
+        LabError: no cell of the plan has a checkpoint.
+    """
+    cells = plan.cells()
+    trained = [cell for cell in cells if last_checkpoint(plan.folder, cell).is_file()]
+    if not trained:
+        raise LabError(f"{plan.source}: no cell is trained yet; run `python -m benchmarks train` first")
+    before = {record.get("cell"): record for record in read_records(records_path(plan))}
+    for cell in trained:
+        seconds = float(before.get(cell.name, {}).get("seconds", 0.0))
+        append_record(records_path(plan), evaluate(plan.folder, cell, seconds, timing))
+    return write_tables(plan, trained)
+
+
+def write_tables(plan: Plan, cells: list[Cell]) -> str:
+    """Print the comparison of finished cells and write it to table.md, table.txt; return it."""
+    names = {cell.name for cell in cells}
+    parts = []
+    records = [record for record in read_records(records_path(plan)) if record.get("cell") in names]
+    for dataset in dict.fromkeys(cell.dataset for cell in cells):
+        rows: list[dict[str, Any]] = [record for record in records if record["dataset"] == dataset]
+        if rows:
+            face = rows[0]["card"]
+            parts.append(
+                f"{dataset}: NME by {face['normaliser']}, FR and AUC at {face['threshold']:g} %, all in percent; "
+                f"{face['n']} faces\n\n{comparison(rows)}"
+            )
+    text = "\n\n".join(parts)
+    for name in ("table.md", "table.txt"):
+        (plan.folder / name).write_text(text + "\n", encoding="utf-8")
+    print(f"\n{text}\nwritten to {plan.folder / 'table.md'}", flush=True)
+    return text

@@ -1,0 +1,164 @@
+"""One cell of the benchmark: train stage by stage, test the last checkpoint, time the network, return the record."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from benchmarks.plan import Cell
+from benchmarks.registry import METHODS
+from benchmarks.speed import machine, measure, train_step_ms
+from common.cli import LandmarkCLI
+from common.data.crops import CroppedFaces
+from common.errors import LabError
+from common.geometry import apply_affine, invert_affine
+from common.metrics.protocols import PROTOCOLS
+from common.metrics.stats import bootstrap_interval
+from common.plotting import TRUE, draw_landmarks, write_image
+
+ROOT = Path(__file__).resolve().parents[1]
+SHOWN = 4  # worst and median faces that are drawn for each cell
+PICTURE = 192  # side of such a picture in pixels
+
+
+def commit() -> str:
+    """Return the commit that figures belong to, or "unknown" outside a checkout."""
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
+
+
+def stage_folder(folder: Path, cell: Cell, stage: int) -> Path:
+    """Return the run folder of a stage; one-stage recipes have none below the cell's."""
+    run = folder / cell.name
+    return run / f"stage{stage + 1}" if len(cell.stages) > 1 else run
+
+
+def last_checkpoint(folder: Path, cell: Cell) -> Path:
+    """Return the path of the last stage's last checkpoint."""
+    return stage_folder(folder, cell, len(cell.stages) - 1) / "checkpoints" / "last.ckpt"
+
+
+def _arguments(folder: Path, cell: Cell, stage: int) -> list[str]:
+    run = stage_folder(folder, cell, stage)
+    return ["--config", str(ROOT / cell.stages[stage]), "--run", str(run), "--seed_everything", str(cell.seed),
+            "--data.seed", str(cell.seed), *cell.args]  # fmt: skip
+
+
+def train(folder: Path, cell: Cell, lock: int | None = None) -> float:
+    """Train every stage that is not finished, each in its own process; return the seconds that it took.
+
+    Raises:
+        LabError: a training process failed; its own message stands above.
+    """
+    start = time.perf_counter()
+    for stage in range(len(cell.stages)):
+        done = stage_folder(folder, cell, stage) / "finished"
+        if done.is_file():
+            continue
+        command = [sys.executable, "-m", METHODS[cell.method].cli, "fit", *_arguments(folder, cell, stage)]
+        last = stage_folder(folder, cell, stage) / "checkpoints" / "last.ckpt"
+        if last.is_file():
+            command += ["--ckpt_path", str(last)]
+        elif stage:
+            command += ["--init_from", str(stage_folder(folder, cell, stage - 1) / "checkpoints" / "last.ckpt")]
+        part = f", stage {stage + 1} of {len(cell.stages)}" if len(cell.stages) > 1 else ""
+        print(f"[{cell.name}] training{part}{' (resumed)' if last.is_file() else ''}", flush=True)
+        result = subprocess.run(command, pass_fds=() if lock is None else (lock,), check=False)
+        if result.returncode:
+            raise LabError(f"{cell.name}: training ended with exit code {result.returncode}: {' '.join(command)}")
+        done.touch()
+    return time.perf_counter() - start
+
+
+def load_test(folder: Path, cell: Cell, *more: str) -> LandmarkCLI:
+    """Test the last checkpoint and return the command line object with its model and data.
+
+    Raises:
+        LabError: there is no checkpoint.
+    """
+    path = last_checkpoint(folder, cell)
+    if not path.is_file():
+        raise LabError(f"{path}: checkpoint is missing; train the cell first (python -m benchmarks train)")
+    stage = len(cell.stages) - 1
+    arguments = [*_arguments(folder, cell, stage), "--ckpt_path", str(path), "--track", "false", *more]
+    return METHODS[cell.method].main()(["test", *arguments])  # type: ignore[no-any-return]
+
+
+def intervals(per_image: dict[str, np.ndarray], threshold: float) -> dict[str, tuple[float, float]]:
+    """Return the 95 % bootstrap intervals of nme, fr and auc, over all faces and over each subset's."""
+    nmes = per_image["nme"]
+    parts = {"": np.ones(len(nmes), bool)}
+    parts |= {f"{k.removeprefix('subset/')}/": v for k, v in per_image.items() if k.startswith("subset/") and v.any()}
+    found = {}
+    for name, chosen in parts.items():
+        values = nmes[chosen]
+        found[f"{name}nme"] = bootstrap_interval(values)
+        found[f"{name}fr"] = bootstrap_interval(100.0 * (values > threshold))
+        found[f"{name}auc"] = bootstrap_interval(100 * np.clip(1 - values / threshold, 0, None))
+    return found
+
+
+def card(tested: LandmarkCLI, cell: Cell, count: int) -> dict[str, Any]:
+    """Return the protocol card of the figures: all that decides them besides the points."""
+    crop, protocol = tested.datamodule.cropped("test").config, PROTOCOLS["canonical"]
+    measure_ = protocol.measure(cell.dataset, tested.model.scheme.num_points)
+    return {
+        "protocol": protocol.name, "data": cell.dataset, "n": count, "landmarks": tested.model.scheme.name,
+        "box": f"data set's box, {crop.side_rule} side times {crop.box_scale:g}, crop {crop.size} px",
+        "normaliser": measure_.norm, "threshold": tested.model.test_metric.threshold, "auc_rule": protocol.auc_rule,
+        "decode": str(getattr(tested.model, "decode", "of the method")), "flip": "none",
+        "failures": protocol.failures, "checkpoint": "last epoch", "space": "original image pixels",
+    }  # fmt: skip
+
+
+def draw_faces(folder: Path, tested: LandmarkCLI) -> None:
+    """Draw the worst and the median test faces, prediction beside truth, to `folder`."""
+    faces: CroppedFaces = tested.datamodule.cropped("test")
+    ids, nmes = list(tested.model.test_points), tested.model.test_per_image["nme"]
+    order, middle = np.argsort(nmes), len(nmes) // 2
+    chosen = {"worst": order[::-1][:SHOWN], "median": order[max(0, middle - SHOWN // 2) :][:SHOWN]}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in chosen.items():
+        for k, row in enumerate(rows):
+            face = faces[int(row)]
+            assert face.id == ids[row], "the test loader keeps the data set's order"
+            scale = PICTURE / face.image.shape[0]
+            points = apply_affine(invert_affine(face.to_image.astype(np.float64)), tested.model.test_points[face.id])
+            canvas = cv2.resize(face.image, (PICTURE, PICTURE), interpolation=cv2.INTER_AREA)
+            scheme = tested.model.scheme
+            canvas = draw_landmarks(canvas, (face.points + 0.5) * scale - 0.5, scheme, TRUE)
+            canvas = draw_landmarks(canvas, (points + 0.5) * scale - 0.5, scheme)
+            write_image(folder / f"{name}-{k}.png", canvas)
+
+
+def evaluate(folder: Path, cell: Cell, seconds: float, timing: bool = True) -> dict[str, Any]:
+    """Test, draw and time a trained cell; return its record."""
+    tested = load_test(folder, cell)
+    metrics = {key.removeprefix("test/"): float(value) for key, value in tested.trainer.callback_metrics.items()}
+    per_image = tested.model.test_per_image
+    run = stage_folder(folder, cell, len(cell.stages) - 1)
+    pictures = folder / "faces" / cell.name
+    draw_faces(pictures, tested)
+    speed: dict[str, Any] = {}
+    if timing:
+        print(f"[{cell.name}] timing", flush=True)
+        speed = measure(tested.model.network(), tested.model.input_size)
+        speed["train_step_ms"] = train_step_ms(tested.model, next(iter(tested.datamodule.test_dataloader())))
+    return {
+        "cell": cell.name, "method": cell.method, "title": METHODS[cell.method].title, "dataset": cell.dataset,
+        "recipe": cell.stages[-1], "seed": cell.seed, "protocol": "canonical",
+        "card": card(tested, cell, len(per_image["nme"])), "metrics": metrics,
+        "intervals": intervals(per_image, tested.model.test_metric.threshold),
+        "predictions": str((run / "test_predictions.npz").relative_to(folder)),
+        "pictures": str(pictures.relative_to(folder)), "seconds": seconds, "speed": speed, "commit": commit(),
+        "device": machine()["device"], "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "torch": torch.__version__,
+    }  # fmt: skip

@@ -1,0 +1,157 @@
+"""What a benchmark does: which methods with which recipes on which data, for which seeds. Read from YAML.
+
+folder: runs/benchmark      # records, runs and tables
+methods: all                # or a list of names of the registry
+jobs:
+  - dataset: synthetic      # how tables call it
+    recipe: smoke           # key in the registry's `recipes`
+    seeds: [0]
+    root: null              # folder of the data set, passed as --data.root
+    optional: false         # true: leave the job out, with a word, when the folder is missing
+    args: []                # further arguments of every training and test
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.registry import METHODS
+from common.errors import LabError
+
+
+@dataclass(frozen=True)
+class Job:
+    """One data set with one recipe name, for every method and seed of the plan."""
+
+    dataset: str
+    recipe: str
+    seeds: tuple[int, ...] = (0,)
+    root: str | None = None
+    optional: bool = False
+    args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training with its test: the unit that is done once and recorded in one line."""
+
+    method: str
+    dataset: str
+    recipe: str
+    seed: int
+    stages: tuple[str, ...]
+    args: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Key of its record, and folder of its run below the plan's folder."""
+        return f"{self.method}/{self.dataset}/{self.recipe}/{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A benchmark.
+
+    Attributes:
+        folder: where everything is written.
+        methods: names in the registry.
+        jobs: data sets and recipes.
+        source: the file it was read from.
+    """
+
+    folder: Path
+    methods: tuple[str, ...]
+    jobs: tuple[Job, ...]
+    source: Path = field(default=Path())
+
+    def cells(self) -> list[Cell]:
+        """Return all cells, in the order in which they are done.
+
+        A method without the recipe of an optional job is left out, with a word on the screen.
+
+        Raises:
+            LabError: a method lacks the recipe, or the folder of a job that is not optional is missing.
+        """
+        cells = []
+        for job in self.jobs:
+            if job.root is not None and not Path(job.root).is_dir():
+                if not job.optional:
+                    raise LabError(f"{self.source}: {job.root}: no such folder (root of job {job.dataset})")
+                print(f"[{job.dataset}] left out: {job.root}: no such folder", flush=True)
+                continue
+            for name in self.methods:
+                if job.recipe not in METHODS[name].recipes:
+                    if not job.optional:
+                        known = ", ".join(METHODS[name].recipes)
+                        raise LabError(f"{self.source}: method {name} has no recipe {job.recipe}; it has {known}")
+                    print(f"[{job.dataset}] {name} left out: it has no recipe {job.recipe}", flush=True)
+                    continue
+                root = () if job.root is None else ("--data.root", job.root)
+                cells += [
+                    Cell(name, job.dataset, job.recipe, seed, METHODS[name].stages(job.recipe), (*root, *job.args))
+                    for seed in job.seeds
+                ]
+        return cells
+
+
+def read_plan(path: Path) -> Plan:
+    """Return the plan in a YAML file.
+
+    Raises:
+        LabError: the file is missing or no YAML, a key is unknown or missing, a method is not registered.
+    """
+    if not path.is_file():
+        raise LabError(f"{path}: no such benchmark configuration")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise LabError(f"{path}{f':{mark.line + 1}' if mark else ''}: is not valid YAML") from None
+    _check_keys(content, {"folder", "methods", "jobs"}, {"folder", "methods", "jobs"}, str(path))
+    methods = list(METHODS) if content["methods"] == "all" else content["methods"]
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown:
+        raise LabError(f"{path}: no method {unknown[0]}; known: {', '.join(METHODS)}")
+    if not content["jobs"]:
+        raise LabError(f"{path}: jobs is empty; name a dataset and a recipe")
+    known = {f.name for f in fields(Job)}
+    jobs = []
+    for number, job in enumerate(content["jobs"]):
+        _check_keys(job, known, {"dataset", "recipe"}, f"{path}: job {number}")
+        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in job.items()}
+        jobs.append(Job(**values))
+    return Plan(Path(content["folder"]), tuple(methods), tuple(jobs), path)
+
+
+def _check_keys(content: object, known: set[str], needed: set[str], where: str) -> None:
+    if not isinstance(content, dict):
+        raise LabError(f"{where}: must be a mapping with {', '.join(sorted(needed))}")
+    for key in content:
+        if key not in known:
+            raise LabError(f"{where}: unknown key {key}; known: {', '.join(sorted(known))}")
+    for key in sorted(needed - set(content)):
+        raise LabError(f"{where}: {key} is missing")
+
+
+def restrict(plan: Plan, methods: Sequence[str] | None, datasets: Sequence[str] | None) -> Plan:
+    """Return the plan with the named methods and data sets only; None for all.
+
+    Raises:
+        LabError: a name that the plan does not have.
+    """
+    have = {"method": plan.methods, "data set": tuple(job.dataset for job in plan.jobs)}
+    for kind, wanted in (("method", methods), ("data set", datasets)):
+        for name in wanted or ():
+            if name not in have[kind]:
+                raise LabError(f"{plan.source}: has no {kind} {name}; it has {', '.join(have[kind])}")
+    return Plan(
+        plan.folder,
+        tuple(name for name in plan.methods if not methods or name in methods),
+        tuple(job for job in plan.jobs if not datasets or job.dataset in datasets),
+        plan.source,
+    )

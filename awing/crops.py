@@ -17,6 +17,8 @@ from common.errors import LabError
 UNIT = 200.0  # pixels of the window at scale 1
 FRAME, CROP = 450, 256  # sides of the stored frame and of the network's input
 NARROW, WIDE = 1.8, 2.25  # scales of the second crop: 360 pixels of the frame, or all of it
+BORDER = 5  # pixels of the crop that must stay free of landmarks
+SHIFT_BORDER, SHIFT_TRIES, SHIFT_GROWTH = 15, 5, 0.05  # of `shift_crop`
 
 
 def crop_window(
@@ -85,9 +87,41 @@ def crop_frame(frame: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.nd
     """
     center = (FRAME / 2, FRAME / 2)
     crop, moved = crop_window(frame, points, center, NARROW)
-    if moved.min() >= 5 and moved.max() <= 250:
+    if moved.min() >= BORDER and moved.max() <= 255 - BORDER:
         return crop, moved, NARROW
     crop, moved = crop_window(frame, points, center, WIDE)
+    return crop, moved, WIDE
+
+
+def shift_crop(
+    frame: np.ndarray, points: np.ndarray, reach: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Cut the 450 x 450 frame to 256 x 256 about a centre that is moved at random (the released "centre shift").
+
+    The window is drawn again, each time a little wider, while a landmark would come within 15 pixels of the border;
+    when `SHIFT_TRIES` new draws do not help and one is within 5 pixels, all of the frame is taken, unmoved.
+
+    Args:
+        frame: (450, 450, 3) uint8.
+        points: (L, 2) in it.
+        reach: largest move of either coordinate in pixels of the frame.
+        rng: draws the moves.
+
+    Returns:
+        The crop, the points in it, and the scale of the window.
+    """
+    padded = cv2.copyMakeBorder(frame, reach, reach, reach, reach, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    scale, middle = NARROW, FRAME / 2
+    for attempt in range(SHIFT_TRIES + 1):
+        center = np.array([middle + int(rng.uniform(-reach, reach)) for _ in range(2)])
+        crop, moved = crop_window(padded, np.asarray(points, np.float64) + reach, center + reach, scale)
+        if moved.min() >= SHIFT_BORDER and moved.max() <= 255 - SHIFT_BORDER:
+            return crop, moved, scale
+        if attempt < SHIFT_TRIES:
+            scale += SHIFT_GROWTH
+    if moved.min() >= BORDER and moved.max() <= 255 - BORDER:
+        return crop, moved, scale
+    crop, moved = crop_window(frame, points, (middle, middle), WIDE)
     return crop, moved, WIDE
 
 

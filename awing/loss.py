@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from common.losses import AdaptiveWingLoss, focal_heatmap_loss, integral_loss
 
@@ -41,7 +43,12 @@ class AWingObjective(nn.Module):
         self.awing = AdaptiveWingLoss(map_weight=map_weight)
 
     def forward(
-        self, stacks: Sequence[Tensor], heatmaps: Tensor, weight_map: Tensor | None, cells: Tensor
+        self,
+        stacks: Sequence[Tensor],
+        heatmaps: Tensor,
+        weight_map: Tensor | None,
+        cells: Tensor,
+        weight: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Return the named parts of the loss; "loss" is what to minimise.
 
@@ -50,6 +57,7 @@ class AWingObjective(nn.Module):
             heatmaps: (B, L + 1, S, S) targets, the same for each stack.
             weight_map: (B, L + 1, S, S) foreground, or None.
             cells: (B, L, 2) true points in map cells, not rounded; for the coordinate term.
+            weight: (B, L), 0 for points that are not annotated: their channels give no gradient. None for all.
 
         Returns:
             "loss", and per stack i "stack{i}" (heatmaps) and, where it is on, "integral{i}" (before its factor).
@@ -59,6 +67,9 @@ class AWingObjective(nn.Module):
         total = heatmaps.new_zeros(())
         parts: dict[str, Tensor] = {}
         for i, maps in enumerate(stacks):
+            if weight is not None:
+                taught = pad(weight > 0, (0, maps.shape[1] - weight.shape[1]), value=True)
+                maps = torch.where(taught[..., None, None], maps, maps.detach())
             focal = self.loss == "focal"
             part = focal_heatmap_loss(maps, heatmaps) if focal else self.awing(maps, heatmaps, weight_map)
             parts[f"stack{i}"] = part

@@ -115,7 +115,9 @@ class AWingTask(LandmarkTask):
         # Frame of the released targets: pixel areas, so the first pixel's centre is (0.5, 0.5).
         points = batch.points[..., :2] + self.frame_shift
         heatmaps, weight_map = self.targets(points)
-        parts: dict[str, Tensor] = self.objective(self(batch.image), heatmaps, weight_map, points / STRIDE)
+        parts: dict[str, Tensor] = self.objective(
+            self(batch.image), heatmaps, weight_map, points / STRIDE, batch.weight
+        )
         return parts
 
     def decode_maps(self, maps: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from awing.crops import cells_to_source, convert_wflw, crop_frame, crop_window, rotate_crop
+from awing.crops import cells_to_source, convert_wflw, crop_frame, crop_window, rotate_crop, shift_crop
 from common.errors import LabError
 from common.schemes import get_scheme
 from tests.conftest import SHARED, needs_shared
@@ -100,6 +100,29 @@ def test_rotation_that_would_lose_a_point_is_left_out() -> None:
     turned, moved = rotate_crop(image, points, 30, 1.0)
     np.testing.assert_array_equal(turned, image)
     np.testing.assert_array_equal(moved, points)
+
+
+def test_shifted_crop_keeps_the_landmarks_inside() -> None:
+    """Small faces move freely; large ones get a wider window, and the whole frame when that does not help."""
+    frame = np.zeros((450, 450, 3), np.uint8)
+    frame[200:210, 220:230] = 255
+    rng = np.random.default_rng(0)
+    small = np.array([[200.0, 190.0], [260.0, 250.0]])
+    centres = []
+    for _ in range(40):
+        crop, moved, scale = shift_crop(frame, small, 35, rng)
+        assert crop.shape == (256, 256, 3) and scale == 1.8
+        centres.append(moved.mean(0))
+        spot = moved[0] + (np.array([224.5, 204.5]) - small[0]) * 256 / 360
+        assert crop[int(spot[1]), int(spot[0])].min() == 255  # picture and points move together
+    spread = np.ptp(centres, axis=0) * 360 / 256
+    assert (spread > 50).all() and (spread <= 70).all()
+    large = np.array([[60.0, 60.0], [390.0, 390.0]])
+    scales = {shift_crop(frame, large, 35, rng)[2] for _ in range(20)}
+    assert max(scales) > 1.8
+    huge = np.array([[14.0, 14.0], [436.0, 436.0]])
+    crop, moved, scale = shift_crop(frame, huge, 35, rng)
+    assert scale == 2.25 and (moved > 0).all() and (moved < 256).all()
 
 
 def test_user_mistakes_are_told() -> None:

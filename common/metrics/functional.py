@@ -6,7 +6,7 @@ import numpy as np
 
 from common.schemes import LandmarkScheme
 
-NORMALISERS = ("corners", "pupils", "lnd_bbox", "bbox", "height", "diagonal")
+NORMALISERS = ("corners", "pupils", "eye_centres", "lnd_bbox", "bbox", "height", "diagonal")
 HISTOGRAM_BINS = 10_000  # of the published histogram rule for the AUC
 
 
@@ -14,8 +14,9 @@ def normaliser(name: str, gt: np.ndarray, scheme: LandmarkScheme, bbox: np.ndarr
     """Return the length (N,) by which each face's errors are divided, in the points' pixels.
 
     Args:
-        name: corners (outer eye corners), pupils (means of the scheme's eye points), lnd_bbox (root of the area of
-            the landmarks' tight box), bbox (the same of the given box), height or diagonal of the given box.
+        name: corners (outer eye corners), pupils (means of the scheme's eye points), eye_centres (middles of each
+            eye's two corners), lnd_bbox (root of the area of the landmarks' tight box), bbox (the same of the given
+            box), height or diagonal of the given box.
         gt: (N, L, 2) ground truth.
         scheme: of the points.
         bbox: (N, 4) x, y, width, height; for bbox, height and diagonal.
@@ -30,6 +31,10 @@ def normaliser(name: str, gt: np.ndarray, scheme: LandmarkScheme, bbox: np.ndarr
             return np.linalg.norm(gt[:, left] - gt[:, right], axis=-1)
         case "pupils":
             first, second = (gt[:, list(group)].mean(axis=1) for group in scheme.pupils)
+            return np.linalg.norm(first - second, axis=-1)
+        case "eye_centres":
+            lids = (scheme.curve(f"{side}_eye_upper").points for side in ("left", "right"))
+            first, second = ((gt[:, lid[0]] + gt[:, lid[-1]]) / 2 for lid in lids)
             return np.linalg.norm(first - second, axis=-1)
         case "lnd_bbox":
             return np.sqrt(np.prod(gt.max(axis=1) - gt.min(axis=1), axis=-1))

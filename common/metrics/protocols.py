@@ -99,6 +99,16 @@ PROTOCOLS: dict[str, Protocol] = {
             notes="errors in the 256-px crop; 68 points by the mean of six eye points, though the paper's headline "
             "figures are by the corners",
         ),
+        Protocol(
+            "sdu",
+            Measure("eye_centres", 10),
+            {"aflw2000": Measure("lnd_bbox", 10), "w300lp": Measure("lnd_bbox", 10)},
+            box="faces turned upright by five true points; box of the true points, raised for the forehead by a number "
+            "of pixels that depends on the test set, square of 1.2 times",
+            failures="none arise; with a detector, faces that it misses are left out",
+            notes="true points are floored (2D) or rounded (AFLW2000-3D) in the 128-px crop before they are compared; "
+            "AFLW2000-3D is one mean over all faces, x and y only; no FR and AUC were published",
+        ),
     )
 }
 

@@ -1,0 +1,73 @@
+"""Boxes as detectors would give them: what training does to the box, so that the first network learns to undo it.
+
+The picture is warped once, by the data loader; only the box moves here, so edges stay upright and nothing is sampled
+twice. Ranges cover the measured tolerance of the released weights (paper file, sections 6 and 11), and downward
+shifts, at which these fail.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from common.errors import LabError
+from common.types import FaceBatch
+
+
+def grow(box: Tensor, factor: Tensor | float) -> Tensor:
+    """Return boxes (B, 4) whose sides are `factor` times as long, about their centres."""
+    centre, half = (box[:, :2] + box[:, 2:]) / 2, (box[:, 2:] - box[:, :2]) / 2 * factor
+    return torch.cat([centre - half, centre + half], dim=1)
+
+
+def landmark_box(points: Tensor, weight: Tensor) -> Tensor:
+    """Return the tight boxes (B, 4) of the annotated points (B, L, 2)."""
+    hidden = weight[..., None] <= 0
+    low = points.masked_fill(hidden, torch.inf).amin(1)
+    return torch.cat([low, points.masked_fill(hidden, -torch.inf).amax(1)], dim=1)
+
+
+class BoxJitter:
+    """Draws training boxes.
+
+    Args:
+        given: share of samples that keep the data set's box, moved a little: normal shift and scale of sd `small`.
+        small: share of the box's side [2017: 0.03].
+        low, high: range of width and height, each on its own, over the landmark box's (other samples).
+        shift: largest shift on each axis over the landmark box's side (other samples).
+
+    Raises:
+        LabError: a share is outside [0, 1], or the range is empty.
+    """
+
+    def __init__(
+        self, given: float = 0.5, small: float = 0.03, low: float = 0.85, high: float = 1.4, shift: float = 0.15
+    ) -> None:
+        if not 0 <= given <= 1:
+            raise LabError(f"jitter: given is a share and must be in [0, 1], got {given}")
+        if not 0 < low <= high or small < 0 or shift < 0:
+            raise LabError(f"jitter: 0 < low <= high and no negative small or shift, got {low}, {high}, {small}, {shift}")
+        self.given, self.small, self.low, self.high, self.shift = given, small, low, high, shift
+
+    def __call__(self, batch: FaceBatch, given_box: Tensor, generator: torch.Generator) -> Tensor:
+        """Return boxes (B, 4), crop pixels.
+
+        Args:
+            batch: its points and weights.
+            given_box: (B, 4) the boxes that an untouched face would get.
+            generator: a CPU generator.
+        """
+        count, device = len(batch), batch.points.device
+        pick = torch.rand((count, 1), generator=generator).to(device) < self.given
+        small = torch.randn((count, 4), generator=generator).to(device) * self.small
+        wide = torch.rand((count, 4), generator=generator).to(device)
+        near = _moved(given_box, small[:, :2], 1 + small[:, 2:])
+        far_box = landmark_box(batch.points[..., :2], batch.weight)
+        far = _moved(far_box, (2 * wide[:, :2] - 1) * self.shift, self.low + wide[:, 2:] * (self.high - self.low))
+        return torch.where(pick, near, far)
+
+
+def _moved(box: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
+    """Return boxes shifted by shares of their sides (B, 2) and scaled on each axis (B, 2)."""
+    sides = box[:, 2:] - box[:, :2]
+    return grow(box + (shift * sides).repeat(1, 2), factor)

@@ -1,0 +1,243 @@
+"""Turn the weights that were released for this method into this project's names and file format.
+
+python -m dpr.convert 98_points_global_reinit.pth.tar 98_points_global_regress.pth.tar mean_98_face.npy OUT.safetensors
+
+The files may come in any order; what each is shows by its keys. Without the two files of the local stage the result
+is GSR. The release's pictures are BGR: the first convolutions' input channels are turned, so that ours takes RGB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.checkpoints import load_weights, read_state_dict, save_safetensors
+from common.errors import LabError
+from common.schemes import SCHEMES, LandmarkScheme
+from dpr.network import DPRNet
+from dpr.parts import PREFIXES, neutral_face, part_indices
+
+TASK_PREFIX = "net."  # where DprTask holds its network, so that --init_from takes the converted file
+PARALLEL = "module."  # of weights that were saved by several GPUs
+NETS = ("global_reinit", "global_regress", "local_reinit", "local_regress")
+LAST_BLOCK = 17
+# Settings of DprTask that released weights need.
+OFFICIAL: dict[str, Any] = {
+    "face_size": 256, "part_size": 128, "points_in_pixels": True, "box_grow": 1.0, "rounded": True,
+}  # fmt: skip
+
+
+def strip_parallel(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights without the prefix `module.`."""
+    return {key.removeprefix(PARALLEL): value for key, value in state.items()}
+
+
+def kind_of(state: Mapping[str, Tensor], where: str) -> str:
+    """Return which of the four networks released weights (without prefix) belong to.
+
+    Raises:
+        LabError: none of them.
+    """
+    marks = {"fc_loc.2.weight": "global_reinit", "pts_net.4.weight": "global_regress",
+             "mouth_loc.4.weight": "local_regress", "mouth_net.4.weight": "local_reinit"}  # fmt: skip
+    for key, kind in marks.items():
+        if key in state:
+            return kind
+    raise LabError(f"{where}: keys of none of this method's networks; expected one of {', '.join(marks)}")
+
+
+def backbone_names(theirs: str) -> dict[str, str]:
+    """Return prefixes of a released backbone -> ours."""
+    table = {f"{theirs}0.": "backbone.stem.", f"{theirs}{LAST_BLOCK + 1}.": "backbone.last."}
+    table |= {f"{theirs}{i}.": f"backbone.blocks.{i - 1}." for i in range(1, LAST_BLOCK + 1)}
+    return table
+
+
+def _rename(state: Mapping[str, Tensor], table: Mapping[str, str]) -> dict[str, Tensor]:
+    """Return the entries under our names; keys that the table does not know keep theirs, and are refused later."""
+    longest = sorted(table, key=len, reverse=True)
+    result = {}
+    for key, value in state.items():
+        prefix = next((p for p in longest if key.startswith(p)), "")
+        result[table.get(prefix, "") + key.removeprefix(prefix)] = value
+    return result
+
+
+def _single(kind: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if kind == "global_reinit":
+        return _rename(state, {"fc_loc.": "head."})
+    return _rename(state, {**backbone_names("features."), "pts_net.": "head."})
+
+
+def _stacked(kind: str, state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Return the four parts' weights as one grouped network's.
+
+    Raises:
+        LabError: the parts do not have the same keys.
+    """
+    parts: list[dict[str, Tensor]] = []
+    for name in PREFIXES:
+        own = {key: value for key, value in state.items() if key.startswith((f"{name}_net.", f"{name}_loc."))}
+        table = {f"{name}_net.": "layers."}
+        if kind == "local_regress":
+            table = {**backbone_names(f"{name}_net."), f"{name}_loc.": "head."}
+        parts.append(_rename(own, table))
+    keys = list(parts[0])
+    lonely = {key for part in parts for key in set(part) ^ set(keys)}
+    if lonely or sum(map(len, parts)) != len(state):
+        raise LabError(f"{where}: the parts do not have the same entries ({', '.join(sorted(lonely)[:5]) or 'extra'})")
+    result: dict[str, Tensor] = {}
+    for key in keys:
+        values = [part[key] for part in parts]
+        if kind == "local_regress" and key.startswith("head.4."):
+            result |= {f"last.{k}.{key.removeprefix('head.4.')}": value for k, value in enumerate(values)}
+        elif key.startswith(("head.", "layers.")) and values[0].numel() > 1:
+            result[key] = torch.stack(values)
+        else:
+            result[key] = torch.cat(values) if values[0].ndim else values[0]
+    return result
+
+
+def convert_state_dict(state: Mapping[str, Tensor], where: str = "weights") -> tuple[str, dict[str, Tensor]]:
+    """Return which network released weights belong to, and the weights under our names, for RGB pictures.
+
+    Raises:
+        LabError: they belong to none of the four networks.
+    """
+    plain = strip_parallel(state)
+    kind = kind_of(plain, where)
+    ours = _stacked(kind, plain, where) if kind.startswith("local") else _single(kind, plain)
+    for first in ("localization.0.weight", "backbone.stem.0.weight"):
+        if first in ours:
+            ours[first] = ours[first].flip(1)
+    return kind, ours
+
+
+def scheme_of(points: int) -> LandmarkScheme:
+    """Return the scheme that released networks of so many points follow.
+
+    Raises:
+        LabError: there is none.
+    """
+    for scheme in SCHEMES.values():
+        if scheme.num_points == points:
+            return scheme
+    raise LabError(f"no landmark scheme of {points} points is known")
+
+
+def assemble(networks: Mapping[str, Mapping[str, Tensor]], mean_face: np.ndarray | None) -> tuple[DPRNet, str]:
+    """Return the network with released weights, and its scheme's name.
+
+    Args:
+        networks: kind -> weights under our names; the local ones may be absent, both together.
+        mean_face: (2 L,) or (L, 2), unit square; None takes the neutral face, which gives wrong points.
+
+    Raises:
+        LabError: a network is missing, or weights do not fit.
+    """
+    local = "local_reinit" in networks or "local_regress" in networks
+    missing = [kind for kind in (NETS if local else NETS[:2]) if kind not in networks]
+    if missing:
+        raise LabError(f"weights of {', '.join(missing)} are missing; give these files too")
+    points = networks["global_regress"]["head.4.weight"].shape[0] // 2
+    scheme = scheme_of(points)
+    if mean_face is not None and mean_face.size != 2 * points:
+        raise LabError(f"the mean face has {mean_face.size // 2} points, the networks {points}")
+    face = neutral_face(scheme) if mean_face is None else mean_face
+    net = DPRNet(scheme, torch.from_numpy(np.asarray(face, np.float64).reshape(points, 2).copy()), local=local)
+    for kind, state in networks.items():
+        module = getattr(net, kind)
+        load_weights(module, state, kind)
+    net.mean_known.fill_(mean_face is not None)
+    if local:
+        net.local_started.fill_(True)
+    return net, scheme.name
+
+
+def read_mean(path: Path) -> np.ndarray:
+    """Return a mean face from an .npy file of plain numbers.
+
+    Raises:
+        LabError: the file is missing or damaged, or holds pickled objects.
+    """
+    try:
+        return np.asarray(np.load(path, allow_pickle=False), np.float64)
+    except (OSError, ValueError, EOFError):
+        raise LabError(f"{path}: no plain array of numbers; give mean_98_face.npy of the release") from None
+
+
+def read_released(path: Path) -> dict[str, Tensor]:
+    """Return released weights: a file of `torch.save` (never running pickled code), or arrays in an .npz.
+
+    Raises:
+        LabError: the file is missing, damaged, or holds anything but tensors.
+    """
+    if path.suffix != ".npz":
+        return read_state_dict(path)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: torch.from_numpy(np.array(arrays[key])) for key in arrays.files}
+    except (OSError, ValueError, EOFError):
+        raise LabError(f"{path}: missing, damaged, or holds pickled objects, which are not read") from None
+
+
+def convert_files(sources: Sequence[Path], target: Path, overwrite: bool = False) -> dict[str, str]:
+    """Convert released files to weights of `DprTask`, whole or not at all; return what was written as metadata.
+
+    Raises:
+        LabError: a file cannot be read or does not fit, or the target exists and `overwrite` is off.
+    """
+    if target.suffix != ".safetensors":
+        raise LabError(f"{target}: the converted file must be named .safetensors")
+    networks: dict[str, dict[str, Tensor]] = {}
+    mean = None
+    for path in sources:
+        if path.suffix == ".npy":
+            mean = read_mean(path)
+            continue
+        kind, state = convert_state_dict(read_released(path), str(path))
+        if kind in networks:
+            raise LabError(f"{path}: weights of {kind} were given twice")
+        networks[kind] = state
+    if mean is None:
+        raise LabError("no mean face was given; add the release's mean_98_face.npy (or of another scheme)")
+    net, scheme = assemble(networks, mean)
+    settings = {**OFFICIAL, "stage": "glsr" if net.local_reinit is not None else "gsr"}
+    metadata = {"method": "dpr", "hyper_parameters": json.dumps({"scheme": scheme, **settings}),
+                "crop": json.dumps({"size": 256, "box_scale": 1.0})}  # fmt: skip
+    weights = {TASK_PREFIX + key: value for key, value in net.state_dict().items()}
+    save_safetensors(weights, target, metadata, overwrite=overwrite)
+    return metadata
+
+
+def part_counts(scheme: LandmarkScheme) -> dict[str, int]:
+    """Return the number of landmarks of each part."""
+    return {name: len(part) for name, part in zip(PREFIXES, part_indices(scheme), strict=True)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m dpr.convert", description="Convert released weights.")
+    parser.add_argument("sources", type=Path, nargs="+", help="released files: .pth.tar (or .npz) and mean face .npy")
+    parser.add_argument("target", type=Path, help="file to write; .safetensors")
+    parser.add_argument("--overwrite", action="store_true", help="replace the target if it exists")
+    options = parser.parse_args(arguments)
+    try:
+        metadata = convert_files(options.sources, options.target, options.overwrite)
+    except LabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.target}: " + metadata["hyper_parameters"])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,326 @@
+"""Training and prediction of progressive reinitialisation: networks, boxes, targets and losses behind the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from common.data.base import FaceDataset
+from common.errors import LabError
+from common.task import LandmarkTask, check_choice
+from common.types import FaceBatch, Prediction
+from dpr.backbone import STRIDES, initialise, initialise_he
+from dpr.boxes import BoxJitter, grow
+from dpr.loss import LandmarkLoss, eye_distance, theta_loss
+from dpr.network import DPRNet, Stages
+from dpr.parts import neutral_face
+from dpr.targets import REINIT_TARGETS, average_face, offset_target, part_target, reinit_target
+from dpr.transform import move_points
+
+# Stage -> networks that learn; the others are frozen. Order of the paper's schedule (paper file, section 10).
+STAGES: dict[str, tuple[str, ...]] = {
+    "reinit": ("global_reinit",),
+    "regress": ("global_regress",),
+    "gsr": ("global_reinit", "global_regress"),
+    "local_reinit": ("local_reinit",),
+    "local_regress": ("local_regress",),
+    "local": ("local_reinit", "local_regress"),
+    "glsr": ("global_reinit", "global_regress", "local_reinit", "local_regress"),
+}
+MEAN_SAMPLES = 2000  # shapes that the mean face is taken from, where reading them means reading pictures
+SECOND_STREAM = 1  # draws of boxes and of photometric changes must not share their random numbers
+
+
+class DprTask(LandmarkTask):
+    """Progressive reinitialisation with adaptive error-driven learning (Shao et al., TPAMI 2021).
+
+    Args:
+        scheme: landmark scheme.
+        input_size: side of the batch's crops, which stand for the image; every later crop is cut out of them.
+        stage: which networks learn: reinit, regress, gsr (both, end to end), local_reinit, local_regress, local,
+            glsr (all four, end to end). Stages from local_reinit on have the local networks.
+        face_size, part_size: sides of the face and part crops (released: 256 and 128).
+        face_strides, part_strides: strides of the backbones' eight rows; smaller crops want fewer 2s.
+        points_in_pixels: the local reinitialisation takes pixels (released) instead of [-1, 1] (trains better).
+        part_source: face: parts are cut out of the face crop (released); image: out of the image once more.
+        detach_face: no gradient from part crops into the face crop (2017 prototype).
+        init: he: starting weights that keep the size of activations [ours]; released: those of the released code,
+            with which learning sets in very late.
+        rounded: round crops to 8 bits outside training, as the release does.
+        box_grow: sides of the box that the network gets over those of the data set's box.
+        context: side of the crop over the side of the box, for batches without boxes (--data.crop.box_scale).
+        jitter: arguments of `BoxJitter`; None trains on the data set's boxes as they are.
+        reinit_target: box, similarity or affine, see `normalising_map`.
+        weighting, error, hard_share: see `LandmarkLoss`.
+        plain_steps: steps with equal weights before `weighting` sets in.
+        interocular: divide errors by the outer eye corners' distance [2017].
+        reinit_weight: factor of the reinitialisation losses.
+        point_noise: sd of the noise on the landmarks that the local reinitialisation sees in training, in face sides.
+        reinit_lr: learning rate of the global reinitialisation over the others' (2017: 0.001 to 0.02 for such layers; a
+            map that runs away takes the face out of sight).
+        global_lr: learning rate of the global networks over the local ones', in stage glsr.
+        flip_test: answer the mean of a face and its mirror image; twice the work.
+    """
+
+    METHOD = "dpr"
+
+    def __init__(
+        self,
+        scheme: str = "wflw98",
+        input_size: int = 256,
+        stage: str = "gsr",
+        face_size: int = 256,
+        part_size: int = 128,
+        face_strides: Sequence[int] = STRIDES,
+        part_strides: Sequence[int] = STRIDES,
+        points_in_pixels: bool = False,
+        part_source: str = "face",
+        detach_face: bool = True,
+        init: str = "he",
+        rounded: bool = False,
+        box_grow: float = 1.0,
+        context: float = 1.5,
+        jitter: dict[str, float] | None = None,
+        reinit_target: str = "box",
+        weighting: str = "inverse",
+        error: str = "squared",
+        hard_share: float = 1.0,
+        plain_steps: int = 0,
+        interocular: bool = False,
+        reinit_weight: float = 1.0,
+        point_noise: float = 0.0,
+        reinit_lr: float = 0.1,
+        global_lr: float = 0.1,
+        flip_test: bool = False,
+        threshold: float = 10.0,
+        optimizer: str = "adam",
+        lr: float = 1e-3,
+        weight_decay: float = 1e-5,
+        momentum: float = 0.0,
+        schedule: str = "cosine",
+        milestones: Sequence[int] = (),
+        gamma: float = 0.1,
+        warmup_steps: int = 0,
+        augment: dict[str, float] | None = None,
+        compile_net: bool = False,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__(
+            scheme, input_size, threshold, optimizer, lr, weight_decay, momentum, schedule, tuple(milestones), gamma,
+            warmup_steps, augment, compile_net, channels_last,
+        )  # fmt: skip
+        self.save_hyperparameters()
+        self.stage = check_choice("stage", stage, tuple(STAGES))
+        self.reinit_target = check_choice("reinit_target", reinit_target, REINIT_TARGETS)
+        if not box_grow > 0 or not context > 0:
+            raise LabError(f"box_grow and context must be positive, got {box_grow} and {context}")
+        self.box_grow, self.jitter = box_grow, BoxJitter(**jitter) if jitter else None
+        self.interocular, self.reinit_weight, self.point_noise = interocular, reinit_weight, point_noise
+        self.reinit_lr, self.global_lr = reinit_lr, global_lr
+        self.flip_test, self.rounded = flip_test, rounded
+        self.with_local = any(name.startswith("local") for name in STAGES[stage])
+        face = torch.from_numpy(average_face(neutral_face(self.scheme)[None], neutral_face(self.scheme),
+                                             self.scheme.mirror))  # fmt: skip
+        self.net = DPRNet(
+            self.scheme, face, self.with_local, face_size, part_size, face_strides, part_strides, points_in_pixels,
+            context, check_choice("part_source", part_source, ("face", "image")), detach_face,
+        )  # fmt: skip
+        if check_choice("init", init, ("he", "released")) == "he":
+            start_he(self.net)
+        if self.with_local:
+            self.net.start_local()
+        options: dict[str, Any] = {"weighting": weighting, "error": error, "hard_share": hard_share}
+        self.global_loss = LandmarkLoss(self.scheme.num_points, **options, plain_steps=plain_steps)
+        refined = sum(len(part) for part in self.net.parts)
+        self.local_loss = LandmarkLoss(refined, **options, plain_steps=plain_steps) if self.with_local else None
+        self._freeze()
+
+    def network(self) -> nn.Module:
+        return self.net
+
+    def new_parts(self) -> tuple[str, ...]:
+        """GLSR starts from GSR: the local stage is new. Losses keep no trained weights."""
+        return ("net.local_", "global_loss.", "local_loss.")
+
+    def _learning(self, kind: str) -> list[nn.Module]:
+        """Return the trained networks whose names begin with `kind` (global or local), and their loss."""
+        names = [name for name in STAGES[self.stage] if name.startswith(kind)]
+        modules: list[nn.Module] = [getattr(self.net, name) for name in names]
+        if any(name.endswith("regress") for name in names):
+            modules.append(getattr(self, f"{kind}_loss"))
+        return modules
+
+    def _freeze(self) -> None:
+        self.requires_grad_(False)
+        for module in self._learning("global") + self._learning("local"):
+            module.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> DprTask:
+        """Switch to training; frozen networks keep the statistics they have."""
+        super().train(mode)
+        if mode:
+            learning = {id(module) for module in self._learning("global") + self._learning("local")}
+            for module in (*self.net.children(), self.global_loss, self.local_loss):
+                if module is not None and id(module) not in learning:
+                    module.eval()
+        self.net.rounded = self.rounded and not mode
+        return self
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        slow = self.global_lr if self.stage == "glsr" else 1.0
+        both = "global_reinit" in STAGES[self.stage] and self.stage != "reinit"
+        groups = [
+            {"name": "reinit", "params": self._trained("global", reinit=True),
+             "lr": self.lr * slow * (self.reinit_lr if both else 1.0)},
+            {"name": "global", "params": self._trained("global", reinit=False), "lr": self.lr * slow},
+            {"name": "local", "params": self._trained("local"), "lr": self.lr},
+        ]  # fmt: skip
+        return [group for group in groups if group["params"]]
+
+    def _trained(self, kind: str, reinit: bool | None = None) -> list[nn.Parameter]:
+        """Return trained parameters of a kind; only those of the reinitialisation, or all but those, if asked."""
+        modules = self._learning(kind)
+        if reinit is not None:
+            modules = [m for m in modules if (m is self.net.global_reinit) == reinit]
+        return [p for module in modules for p in module.parameters()]
+
+    def on_fit_start(self) -> None:
+        """Take mean face and starting maps from the training set, unless the weights brought theirs."""
+        super().on_fit_start()
+        if not bool(self.net.mean_known):
+            faces = self.trainer.datamodule.cropped("train").faces  # type: ignore[attr-defined]
+            mean = average_face(training_shapes(faces), neutral_face(self.scheme), self.scheme.mirror)
+            self.net.set_mean_face(torch.from_numpy(mean))
+        if self.with_local and not bool(self.net.local_started):
+            self.net.start_local()
+            self.net.local_started.fill_(True)
+
+    # Training.
+
+    def _generator(self) -> torch.Generator:
+        """Return a generator for this step: a resumed run goes on with the same boxes."""
+        seeds = [torch.initial_seed() % 2**63, self.global_step, SECOND_STREAM]
+        return torch.Generator().manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
+
+    def given_box(self, batch: FaceBatch) -> Tensor:
+        """Return the boxes (B, 4) that faces get outside training, crop pixels."""
+        box = self.net.middle_box(batch.image) if batch.box is None else batch.box
+        return grow(box, self.box_grow)
+
+    def training_loss(self, batch: FaceBatch) -> dict[str, Tensor]:
+        generator = self._generator()
+        box = self.given_box(batch)
+        if self.jitter is not None:
+            box = self.jitter(batch, box, generator)
+        image = batch.image.float()
+        if self.stage == "reinit":
+            to_box, theta = self.net.reinitialise(image, box)
+            return self._sum({"reinit": self._reinit_loss(theta, to_box, batch)})
+        with torch.set_grad_enabled(torch.is_grad_enabled() and bool(self._learning("global"))):
+            stages, face = self.net.global_stage(image, box)
+        parts: dict[str, Tensor] = {}
+        if "global_reinit" in STAGES[self.stage]:
+            parts["reinit"] = self._reinit_loss(stages.theta, stages.box_map, batch)
+        # Carried by the predicted map and constant: else the map could shrink the loss by shrinking the face.
+        true = move_points(stages.face_map.detach(), batch.points[..., :2])
+        if "global_regress" in STAGES[self.stage]:
+            target = offset_target(true, self.net.mean_face, self.net.face_size)
+            scale = eye_distance(target, self.scheme.corners) if self.interocular else None
+            parts["global"] = self.global_loss(stages.offsets - target, batch.weight, scale)
+        if self.with_local:
+            parts |= self._local_losses(stages, face, image, true, batch, generator)
+        return self._sum(parts)
+
+    def _sum(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+    def _reinit_loss(self, theta: Tensor, to_box: Tensor, batch: FaceBatch) -> Tensor:
+        points = batch.points[..., :2]
+        wanted = reinit_target(points, to_box, self.net.mean_face, self.reinit_target, batch.weight)
+        return self.reinit_weight * theta_loss(theta, wanted)
+
+    def _local_losses(
+        self, stages: Stages, face: Tensor, image: Tensor, true: Tensor, batch: FaceBatch, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return the losses of the local stage; `true` (B, L, 2) are the true landmarks in face pixels."""
+        noise = torch.randn(true.shape, generator=generator).to(true) * (self.point_noise * self.net.face_size)
+        self.net.locate_parts(stages, noise)
+        assert stages.part_theta is not None and stages.part_map is not None
+        losses: dict[str, Tensor] = {}
+        if "local_reinit" in STAGES[self.stage]:
+            wanted = part_target(true, self.net.parts, self.net.mean_parts(), self.net.part_size)
+            losses["local_reinit"] = self.reinit_weight * theta_loss(stages.part_theta, wanted)
+        if "local_regress" in STAGES[self.stage]:
+            self.net.refine(stages, face, image)
+            residuals, maps = [], stages.part_map.detach()
+            for k, (part, mean) in enumerate(zip(self.net.parts, self.net.mean_parts(), strict=True)):
+                target = offset_target(move_points(maps[:, k], true[:, list(part)]), mean, self.net.part_size)
+                residuals.append(stages.part_offsets[k] - target)
+            assert self.local_loss is not None
+            order = [point for part in self.net.parts for point in part]
+            losses["local"] = self.local_loss(torch.cat(residuals, dim=1), batch.weight[:, order])
+        return losses
+
+    # Prediction.
+
+    def predict_batch(self, batch: FaceBatch) -> Prediction:
+        stages = self.net(batch.image, self.given_box(batch), self.with_local)
+        found = [stages.global_points, stages.points] if self.with_local else [stages.points]
+        if self.flip_test:
+            found = [(a + b) / 2 for a, b in zip(found, self._mirrored(batch), strict=True)]
+        steps = [points.float() for points in found]
+        return Prediction(points=steps[-1], steps=steps)
+
+    def _mirrored(self, batch: FaceBatch) -> list[Tensor]:
+        """Return the steps' points (B, L, 2) found in the mirrored crops, mirrored back."""
+        last = batch.image.shape[-1] - 1
+        box = self.given_box(batch)
+        box = torch.stack([last - box[:, 2], box[:, 1], last - box[:, 0], box[:, 3]], dim=1)
+        stages = self.net(batch.image.flip(-1), box, self.with_local)
+        steps = [stages.global_points, stages.points] if self.with_local else [stages.points]
+        back = torch.tensor([-1.0, 1.0], device=box.device), torch.tensor([last, 0.0], device=box.device)
+        return [points[:, list(self.scheme.mirror)] * back[0] + back[1] for points in steps]
+
+    @torch.inference_mode()
+    def predict_image(self, image: np.ndarray, boxes: np.ndarray) -> Prediction:
+        """Return points of the faces of a whole photograph, image pixels: every crop is cut out of the original.
+
+        Args:
+            image: (H, W, 3) uint8, RGB.
+            boxes: (N, 4) x0 y0 x1 y1, image pixels, as the data set's boxes are.
+        """
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1).float()[None]
+        box = grow(torch.from_numpy(np.asarray(boxes, np.float64)).to(self.device), self.box_grow)
+        stages = self.net(pixels.expand(len(box), -1, -1, -1), box, self.with_local)
+        steps = [stages.global_points, stages.points] if self.with_local else [stages.points]
+        return Prediction(points=steps[-1], steps=steps)
+
+
+def start_he(net: DPRNet) -> None:
+    """Draw the starting weights of layers without BatchNorm anew, so that signals keep their size [ours].
+
+    The layers that answer landmarks stay small, so that the first answers are the mean shapes.
+    """
+    for module in (net.global_reinit, net.global_regress.head, net.local_reinit):
+        if module is not None:
+            initialise_he(module)
+    answers: list[nn.Module] = [net.global_regress.head[-1]]
+    if net.local_regress is not None:
+        initialise_he(net.local_regress.head)
+        answers += net.local_regress.last
+    for answer in answers:
+        initialise(answer)
+
+
+def training_shapes(faces: FaceDataset) -> np.ndarray:
+    """Return landmarks (N, L, 2) of a data set, without reading pictures where it keeps its points at hand."""
+    inner = getattr(faces, "inner", faces)
+    points = getattr(inner, "points", None)
+    if isinstance(points, np.ndarray):
+        return points[..., :2]
+    step = max(1, len(faces) // MEAN_SAMPLES)
+    return np.stack([faces[index].points[:, :2] for index in range(0, len(faces), step)])

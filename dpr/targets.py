@@ -1,0 +1,138 @@
+"""What the reinitialisation networks and the regressors are taught, from true landmarks alone.
+
+Paper file, sections 6 and 7. Shapes: B batch (any leading axes), L landmarks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.schemes import Indices
+from dpr.reinit import SIZE
+from dpr.transform import compose, invert, map_theta, move_points
+
+REINIT_TARGETS = ("box", "similarity", "affine")
+# Bounding box of the released mean face in its unit square, x0 y0 x1 y1; the means of other schemes are laid into it.
+MEAN_BOX = (0.0608, 0.1161, 0.9384, 0.9853)
+ROUNDS = 3  # of averaging; the mean turns by less than 0.01 degrees in a fourth
+
+
+def _bounds(points: Tensor, use: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return low and high corner (..., 2) of points (..., L, 2), of those only that `use` (..., L) marks."""
+    if use is None:
+        return points.amin(-2), points.amax(-2)
+    mask = ~use[..., None]
+    return points.masked_fill(mask, torch.inf).amin(-2), points.masked_fill(mask, -torch.inf).amax(-2)
+
+
+def fit_similarity(source: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return least-squares similarities (..., 2, 3), without reflection, from source to target (..., L, 2).
+
+    Args:
+        source, target: points.
+        weight: (..., L), 0 leaves a point out.
+    """
+    w = torch.ones_like(source[..., :1]) if weight is None else weight[..., None].to(source.dtype)
+    total = w.sum(-2).clamp(min=1e-9)
+    p0, q0 = (w * source).sum(-2) / total, (w * target).sum(-2) / total
+    p, q = source - p0[..., None, :], target - q0[..., None, :]
+    spread = (w * p * p).sum((-1, -2)).clamp(min=1e-12)
+    a = (w * p * q).sum((-1, -2)) / spread
+    b = (w[..., 0] * (p[..., 0] * q[..., 1] - p[..., 1] * q[..., 0])).sum(-1) / spread
+    linear = torch.stack([a, -b, b, a], dim=-1).unflatten(-1, (2, 2))
+    return torch.cat([linear, (q0 - (linear @ p0[..., None])[..., 0])[..., None]], dim=-1)
+
+
+def fit_affine(source: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return least-squares affine maps (..., 2, 3) from source to target (..., L, 2); arguments as `fit_similarity`."""
+    ones = torch.ones_like(source[..., :1])
+    w = ones if weight is None else weight[..., None].to(source.dtype).sqrt()
+    solution = torch.linalg.lstsq(w * torch.cat([source, ones], dim=-1), w * target).solution
+    return solution.transpose(-1, -2)
+
+
+def normalising_map(points: Tensor, mean: Tensor, kind: str = "box", weight: Tensor | None = None) -> Tensor:
+    """Return the maps (..., 2, 3) that bring faces into the normalised state, the unit square of the mean face.
+
+    Args:
+        points: (..., L, 2) true landmarks, any frame.
+        mean: (L, 2) mean face, unit square.
+        kind: box: turn by the Procrustes angle, then lay the bounding box on the mean face's, each axis on its own
+            (of the forms tried, the one closest to the released network); similarity, affine: least squares.
+        weight: (..., L), 0 for landmarks without annotation.
+    """
+    mean = mean.to(points.dtype).expand_as(points)
+    if kind == "affine":
+        return fit_affine(points, mean, weight)
+    similar = fit_similarity(points, mean, weight)
+    if kind == "similarity":
+        return similar
+    scale = similar[..., :2, 0].norm(dim=-1).clamp(min=1e-12)
+    turn = similar[..., :2] / scale[..., None, None]
+    upright = torch.cat([turn, torch.zeros_like(turn[..., :1])], dim=-1)
+    use = None if weight is None else weight > 0
+    low, high = _bounds(move_points(upright, points), use)
+    mean_low, mean_high = _bounds(mean, use)
+    ratio = (mean_high - mean_low) / (high - low).clamp(min=1e-9)
+    return torch.cat([turn * ratio[..., None], (mean_low - low * ratio)[..., None]], dim=-1)
+
+
+def reinit_target(points: Tensor, box_map: Tensor, mean: Tensor, kind: str, weight: Tensor | None = None) -> Tensor:
+    """Return what the global reinitialisation should answer (B, 2, 3), translation in units of the crop's side.
+
+    Args:
+        points: (B, L, 2) true landmarks, image pixels.
+        box_map: (B, 2, 3) from image to the reinitialisation crop.
+        mean: (L, 2) mean face, unit square.
+        kind, weight: see `normalising_map`.
+    """
+    wanted = normalising_map(points.to(box_map.dtype), mean, kind, weight) * SIZE
+    return map_theta(compose(wanted, invert(box_map)), SIZE)
+
+
+def part_target(face_points: Tensor, parts: Sequence[Indices], means: Sequence[Tensor], size: int) -> Tensor:
+    """Return what the local reinitialisation should answer (B, G, 2, 3): similarities, as the released weights show.
+
+    Args:
+        face_points: (B, L, 2) true landmarks, face pixels.
+        parts: G groups of landmarks.
+        means: their mean parts (n, 2), unit square.
+        size: side of the part crops in pixels.
+    """
+    maps = []
+    for part, mean in zip(parts, means, strict=True):
+        source = face_points[:, list(part)]
+        maps.append(fit_similarity(source, (mean.to(source.dtype) * size).expand_as(source)))
+    return map_theta(torch.stack(maps, dim=1), size)
+
+
+def offset_target(points: Tensor, mean: Tensor, size: int) -> Tensor:
+    """Return the offsets (..., L, 2) in half sides that give landmarks (..., L, 2), pixels of a crop of `size`."""
+    return 2 * (points / size - mean)
+
+
+def average_face(shapes: np.ndarray, start: np.ndarray, mirror: Indices) -> np.ndarray:
+    """Return the mean face (L, 2) of shapes (N, L, 2), unit square, its bounding box on MEAN_BOX, left as right.
+
+    Args:
+        shapes: true landmarks, any frames.
+        start: (L, 2) a face that says what upright is, any frame.
+        mirror: the scheme's mirror index.
+    """
+    points = torch.from_numpy(np.asarray(shapes, np.float64))
+    mean = _into_mean_box(torch.from_numpy(np.asarray(start, np.float64)))
+    for _ in range(ROUNDS):
+        mean = _into_mean_box(move_points(normalising_map(points, mean), points).mean(0))
+    middle = MEAN_BOX[0] + MEAN_BOX[2]
+    mirrored = mean[list(mirror)] * torch.tensor([-1.0, 1.0]) + torch.tensor([middle, 0.0])
+    return _into_mean_box((mean + mirrored) / 2).numpy()
+
+
+def _into_mean_box(face: Tensor) -> Tensor:
+    low, high = face.amin(0), face.amax(0)
+    box = torch.tensor(MEAN_BOX, dtype=face.dtype)
+    return box[:2] + (face - low) / (high - low) * (box[2:] - box[:2])

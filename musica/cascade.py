@@ -1,0 +1,110 @@
+"""Running the iterations, with the exit: a face that is good enough leaves, and nothing more is computed for it.
+
+The released program always ran all iterations and picked afterwards; the paper's exit exists only here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from musica.patches import Level, cut_patches
+
+if TYPE_CHECKING:
+    from musica.network import CascadeNet, StageOutput
+
+
+@dataclass
+class Trace:
+    """What one iteration saw and answered, for tests and pictures.
+
+    Attributes:
+        faces: (A,) rows of the batch that took part.
+        centres: (A, M, 2) where patches were cut, row and column, pixels of the level.
+        patches: (A * M, 3, p, p).
+        output: the stage's answer.
+        moved: (A, N, 2) sum of displacements after it, pixels of the level.
+    """
+
+    faces: Tensor
+    centres: Tensor
+    patches: Tensor
+    output: StageOutput
+    moved: Tensor
+
+
+@dataclass
+class CascadeRun:
+    """Answers of a run.
+
+    Attributes:
+        points: per iteration (B, N, 2) row, column, pixels of level 0; a face that left keeps its last answer.
+        errors: per iteration (B,) predicted errors; a face that left keeps its last one.
+        iterations: (B,) how many iterations a face took.
+        traces: per iteration, where asked for.
+    """
+
+    points: list[Tensor]
+    errors: list[Tensor]
+    iterations: Tensor
+    traces: list[Trace] = field(default_factory=list)
+
+
+def run_cascade(
+    net: CascadeNet,
+    levels: Sequence[Level],
+    start: Tensor,
+    exit_below: Sequence[float] | None = None,
+    keep_traces: bool = False,
+) -> CascadeRun:
+    """Run the iterations; between them the batch shrinks to the faces that go on.
+
+    Args:
+        net: the network.
+        levels: of B faces, finest first.
+        start: (B, N, 2) row, column, pixels of level 0.
+        exit_below: for each iteration but the last, the predicted error under which a face leaves; None for no exit.
+        keep_traces: keep what each iteration saw.
+    """
+    faces: Tensor | None = None  # None: all of them, so that no index is spent on a whole batch
+    moved = torch.zeros_like(start)
+    state = start.new_zeros(start.shape[0], net.stages[0].units)  # type: ignore[call-overload]
+    run = CascadeRun([], [], torch.full((start.shape[0],), len(net.level_of), device=start.device))
+    origin = start
+    for t, (level, stage) in enumerate(zip(net.level_of, net.stages, strict=True)):
+        centres = (origin / 2**level + moved)[:, net.indices]
+        patches = cut_patches(levels[level], centres, net.patch, net.sampling, faces)
+        output = stage(patches, state)
+        moved, state = moved + output.displacement, output.state
+        _record(run, faces, origin + 2**level * moved, output.error)
+        if keep_traces:
+            rows = torch.arange(start.shape[0], device=start.device) if faces is None else faces
+            run.traces.append(Trace(rows, centres, patches, output, moved))
+        if t + 1 == len(net.level_of):
+            break
+        if exit_below is not None:
+            stay = ~(output.error < exit_below[t])  # an error that is no number stays
+            if not bool(stay.all()):
+                kept = stay.nonzero()[:, 0]
+                left = (~stay).nonzero()[:, 0]
+                run.iterations[left if faces is None else faces[left]] = t + 1
+                faces = kept if faces is None else faces[kept]
+                if len(kept) == 0:
+                    break
+                origin, moved, state = origin[kept], moved[kept], state[kept]
+        moved = moved * 2 ** (level - net.level_of[t + 1])
+    return run
+
+
+def _record(run: CascadeRun, faces: Tensor | None, points: Tensor, error: Tensor) -> None:
+    """Append an iteration's answers; faces that left before it keep their last ones."""
+    if faces is None:
+        run.points.append(points)
+        run.errors.append(error)
+        return
+    run.points.append(run.points[-1].index_copy(0, faces, points))
+    run.errors.append(run.errors[-1].index_copy(0, faces, error))

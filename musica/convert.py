@@ -1,0 +1,229 @@
+"""Turn released weights (a TensorFlow checkpoint, or an .npz exported from one) into this project's format.
+
+python -m musica.convert model.ckpt-21300 OUT.safetensors --mean_shape mean_shape.pkl
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.checkpoints import save_safetensors
+from common.errors import LabError
+from musica.array_pickle import read_array_pickle
+from musica.network import CHANNELS, FEATURES, LEVELS, PATCH
+
+TASK_PREFIX = "net."  # where the task holds its network, so that --init_from takes the converted file
+AVERAGE = "/ExponentialMovingAverage"
+# The optimiser's and the schedule's own variables, which a network does not need.
+OTHERS = re.compile(r".*/Adam(_1)?|beta[12]_power|global_step|.*/Momentum")
+KERNEL = (3, 3)
+
+
+def _numbered(kind: str, index: int) -> str:
+    return f"{kind}_{index}" if index else kind
+
+
+def name_table(iterations: int) -> dict[str, str]:
+    """Return released variable -> ours; released names count up over all iterations, index 0 without a suffix."""
+    table = {}
+    for t in range(iterations):
+        layers = [("Conv", 2 * t, "conv1"), ("Conv", 2 * t + 1, "conv2"), ("FC", 3 * t, "attention"),
+                  ("FC", 3 * t + 1, "hidden"), ("FC", 3 * t + 2, "output")]  # fmt: skip
+        for kind, index, ours in layers:
+            table[f"{_numbered(kind, index)}/weights"] = f"stages.{t}.{ours}.weight"
+            table[f"{_numbered(kind, index)}/biases"] = f"stages.{t}.{ours}.bias"
+    return table
+
+
+def expected_shapes(patches: int, points: int, units: int) -> dict[str, tuple[int, ...]]:
+    """Return our layer's part of the name -> shape of the released variable."""
+    return {
+        "conv1.weight": (*KERNEL, 3, CHANNELS),
+        "conv2.weight": (*KERNEL, CHANNELS, CHANNELS),
+        "attention.weight": (FEATURES, FEATURES),
+        "hidden.weight": (FEATURES * patches + units, units),
+        "output.weight": (units, 2 * points + 1),
+        "conv1.bias": (CHANNELS,),
+        "conv2.bias": (CHANNELS,),
+        "attention.bias": (FEATURES,),
+        "hidden.bias": (units,),
+        "output.bias": (2 * points + 1,),
+    }
+
+
+def choose_average(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return name -> value of the network's variables: the moving averages where there are any.
+
+    Raises:
+        LabError: only some of the variables have an average.
+    """
+    plain = {k: v for k, v in variables.items() if not k.endswith(AVERAGE) and not OTHERS.fullmatch(k)}
+    averaged = {k.removesuffix(AVERAGE): v for k, v in variables.items() if k.endswith(AVERAGE)}
+    if not averaged:
+        return plain
+    lacking = sorted(set(plain) - set(averaged))
+    if lacking:
+        raise LabError(f"{len(lacking)} variables have no moving average ({', '.join(lacking[:5])}); is the file whole?")
+    return averaged
+
+
+def describe(variables: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Return iterations, patches, points and units that the variables fit.
+
+    Raises:
+        LabError: the hidden or output layer of the first iteration is missing or of an impossible shape.
+    """
+    hidden, output = variables.get("FC_1/weights"), variables.get("FC_2/weights")
+    if hidden is None or output is None or hidden.ndim != 2 or output.ndim != 2:
+        raise LabError("variables FC_1/weights and FC_2/weights are missing; give a released checkpoint of this method")
+    units = hidden.shape[1]
+    patches, rest = divmod(hidden.shape[0] - units, FEATURES)
+    points, odd = divmod(output.shape[1] - 1, 2)
+    if rest or odd or patches < 1 or points < 1:
+        raise LabError(f"FC_1/weights {hidden.shape} and FC_2/weights {output.shape} are not of this method")
+    found = sum(bool(re.fullmatch(r"FC(_\d+)?/weights", name)) for name in variables)
+    iterations = found // 3
+    if found % 3 or iterations not in LEVELS:
+        raise LabError(f"{found} dense layers make no cascade of {', '.join(map(str, LEVELS))} iterations of 3 each")
+    return {"iterations": iterations, "patches": patches, "points": points, "units": units}
+
+
+def convert_variables(variables: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """Return our state (without `start`) for released variables; the moving averages are taken where there are any.
+
+    Kernels go from (row, column, in, out) to (out, in, row, column), matrices from (in, out) to (out, in).
+
+    Raises:
+        LabError: a variable is missing, unknown or of another shape; all are named.
+    """
+    chosen = choose_average(variables)
+    size = describe(chosen)
+    table = name_table(size["iterations"])
+    shapes = expected_shapes(size["patches"], size["points"], size["units"])
+    missing = sorted(set(table) - set(chosen))
+    unknown = sorted(set(chosen) - set(table))
+    differ = []
+    for name, ours in table.items():
+        wanted = shapes[ours.split(".", 2)[2]]
+        if name in chosen and chosen[name].shape != wanted:
+            differ.append(f"{name} is {chosen[name].shape}, not {wanted}")
+    told = (("missing", missing), ("unknown", unknown), ("of another shape", differ))
+    problems = [f"{len(names)} {what} ({', '.join(names[:5])})" for what, names in told if names]
+    if problems:
+        raise LabError(f"variables do not fit the network ({size}): {'; '.join(problems)}")
+    state = {}
+    for name, ours in table.items():
+        value = torch.from_numpy(np.array(chosen[name], np.float32))
+        axes = (3, 2, 0, 1) if value.ndim == 4 else tuple(reversed(range(value.ndim)))
+        state[ours] = value.permute(axes).contiguous()
+    return state
+
+
+def read_variables(source: Path) -> dict[str, np.ndarray]:
+    """Return the variables of a TensorFlow checkpoint (V1 or V2, by its prefix) or of an exported .npz.
+
+    Raises:
+        LabError: the file is missing or damaged, or TensorFlow is needed and not installed.
+    """
+    if source.suffix == ".npz":
+        return _read_npz(source)
+    if not list(source.parent.glob(source.name + "*")):
+        raise LabError(f"{source}: no such checkpoint; give the prefix, such as model.ckpt-21300, or an .npz")
+    try:
+        import tensorflow as tf
+    except ImportError:
+        raise LabError(
+            f"{source}: reading it needs TensorFlow; install the extra: pip install 'face-alignment-lab[tensorflow]', "
+            "or export the variables to an .npz elsewhere (see musica/README.md)"
+        ) from None
+    prefix = str(source)
+    for ending in (".index", ".meta"):
+        prefix = prefix.removesuffix(ending)
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        return {name: np.asarray(reader.get_tensor(name)) for name in reader.get_variable_to_shape_map()}
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        raise LabError(f"{source}: damaged or no checkpoint ({str(error).splitlines()[0][:120]})") from None
+
+
+def _read_npz(source: Path) -> dict[str, np.ndarray]:
+    if not source.is_file():
+        raise LabError(f"{source}: no such file")
+    try:
+        with np.load(source, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
+        raise LabError(f"{source}: damaged, or holds pickled objects, which are not read") from None
+
+
+def read_mean_shape(path: Path, points: int) -> Tensor:
+    """Return the start shape (N, 2) row, column of a pickled or .npy array; nothing in the file is executed.
+
+    Raises:
+        LabError: the file is no such array, or has another number of points.
+    """
+    if path.suffix == ".npy":
+        try:
+            shape = np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError):
+            raise LabError(f"{path}: missing, damaged or no array") from None
+    else:
+        shape = read_array_pickle(path)
+    if shape.shape != (points, 2) or not np.isfinite(shape).all():
+        raise LabError(f"{path}: start shape is {shape.shape}, but the weights are for ({points}, 2) finite numbers")
+    return torch.from_numpy(np.asarray(shape, np.float32))
+
+
+def convert_file(source: Path, target: Path, mean_shape: Path | None = None, overwrite: bool = False) -> dict[str, int]:
+    """Convert a released checkpoint, whole or not at all; return its size.
+
+    Raises:
+        LabError: as the functions it uses, or the target exists and `overwrite` is off.
+    """
+    if target.suffix != ".safetensors":
+        raise LabError(f"{target}: the converted file must be named .safetensors")
+    if target.exists() and not overwrite:
+        raise LabError(f"{target}: exists already; choose another name or add --overwrite")
+    variables = read_variables(source)
+    try:
+        state = convert_variables(variables)
+        size = describe(choose_average(variables))
+    except LabError as error:
+        raise LabError(f"{source}: {error}") from None
+    if mean_shape is not None:
+        state["start"] = read_mean_shape(mean_shape, size["points"])
+    metadata = {key: str(value) for key, value in size.items()} | {"patch": str(PATCH)}
+    save_safetensors({TASK_PREFIX + key: value for key, value in state.items()}, target, metadata, overwrite=overwrite)
+    return size
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m musica.convert", description="Convert released weights.")
+    parser.add_argument("source", type=Path, help="prefix of a TensorFlow checkpoint, or an .npz of its variables")
+    parser.add_argument("target", type=Path, help="file to write; .safetensors")
+    parser.add_argument("--mean_shape", type=Path, default=None, help="released start shape (.pkl, or .npy)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the target if it exists")
+    options = parser.parse_args(arguments)
+    try:
+        size = convert_file(options.source, options.target, options.mean_shape, options.overwrite)
+    except LabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.target}: " + ", ".join(f"{key} {value}" for key, value in size.items()))
+    if options.mean_shape is None:
+        print("no start shape: give --mean_shape, or the cascade starts from this project's own mean face")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""The network: per iteration a patch encoder, patch attention, a recurrent hidden layer and a linear answer.
+
+Weights are not shared between iterations. Shapes are (row, column) inside the network, as released weights need.
+Letters: B faces, A faces still in the cascade, M patches, N landmarks, T iterations, U hidden units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.errors import LabError
+from musica.cascade import CascadeRun, run_cascade
+from musica.patches import SAMPLINGS, Level, prepare_level
+from musica.pyramid import normalise, pyramid
+
+PATCH = 14  # side of a patch in pixels of its level
+CHANNELS = 32  # of both convolutions
+FEATURES = 256  # numbers that describe a patch: 2 x 2 places, 2 * CHANNELS each
+LEVELS = {2: (1, 0), 3: (2, 1, 0), 4: (2, 2, 1, 0)}  # iterations -> level of each; level l has 1 / 2^l of the scale
+INIT_STD = 0.01
+
+
+class StageOutput(NamedTuple):
+    """What one iteration answers.
+
+    Attributes:
+        displacement: (A, N, 2) row, column, pixels of the iteration's level.
+        error: (A,) predicted error of the result, in the unit of the landmark loss.
+        state: (A, U).
+        features: (A * M, FEATURES) before attention.
+        attention: (A * M, FEATURES) in 0..1.
+    """
+
+    displacement: Tensor
+    error: Tensor
+    state: Tensor
+    features: Tensor
+    attention: Tensor
+
+
+@torch.no_grad()
+def truncated_normal_(weight: Tensor, std: float) -> None:
+    """Fill with normal numbers; those beyond two deviations are drawn again (six times as fast as PyTorch's own)."""
+    flat = weight.view(-1).normal_()
+    while len(far := (flat.abs() > 2).nonzero()[:, 0]):
+        flat[far] = torch.randn(len(far), device=flat.device, dtype=flat.dtype)
+    flat.mul_(std)
+
+
+class Stage(nn.Module):
+    """One iteration's own weights.
+
+    Args:
+        num_points: N.
+        num_patches: M.
+        units: U (released: 512).
+        rank: factor the hidden layer's matrix through so many numbers; 0 keeps it whole (released).
+    """
+
+    def __init__(self, num_points: int, num_patches: int, units: int = 512, rank: int = 0) -> None:
+        super().__init__()
+        self.num_points, self.units = num_points, units
+        self.conv1 = nn.Conv2d(3, CHANNELS, 3)
+        self.conv2 = nn.Conv2d(CHANNELS, CHANNELS, 3)
+        self.attention = nn.Linear(FEATURES, FEATURES)
+        inputs = FEATURES * num_patches + units
+        self.squeeze = nn.Linear(inputs, rank, bias=False) if rank else nn.Identity()
+        self.hidden = nn.Linear(rank or inputs, units)
+        self.output = nn.Linear(units, 2 * num_points + 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                truncated_normal_(module.weight, INIT_STD)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def describe(self, patches: Tensor) -> Tensor:
+        """Return features (A * M, FEATURES) of patches (A * M, 3, 14, 14).
+
+        The middle of the second convolution's map comes first, then its maxima; the order is row, column, channel,
+        which released weights fix.
+        """
+        maps = F.relu(self.conv1(patches))
+        maps = F.relu(self.conv2(F.max_pool2d(maps, 2)))
+        both = torch.cat([maps[:, :, 1:3, 1:3], F.max_pool2d(maps, 2)], dim=1)
+        return both.permute(0, 2, 3, 1).flatten(1)
+
+    def forward(self, patches: Tensor, state: Tensor) -> StageOutput:
+        """Answer for patches (A * M, 3, 14, 14), face by face, and the former hidden state (A, U)."""
+        features = self.describe(patches)
+        attention = torch.sigmoid(self.attention(features))
+        joined = torch.cat([(attention * features).view(state.shape[0], -1), state], dim=1)
+        state = torch.tanh(self.hidden(self.squeeze(joined)))
+        answer = self.output(state)
+        displacement = answer[:, :-1].unflatten(1, (self.num_points, 2))
+        return StageOutput(displacement, answer[:, -1], state, features, attention)
+
+
+class CascadeNet(nn.Module):
+    """The cascade (spec: levels 2, 1, 0 for three iterations, one stage of weights each).
+
+    Args:
+        num_points: N.
+        patch_indices: landmarks that get a patch, in the order of the weights.
+        iterations: T, 2 to 4.
+        units: U.
+        rank: as in `Stage`.
+        sampling: bilinear or official, see `musica.patches`.
+
+    Attributes:
+        start: (N, 2) first shape, row and column, pixels of level 0 from the origin that a run is given.
+        exit_below: thresholds of the predicted error, one for each iteration but the last; None runs all of them.
+
+    Raises:
+        LabError: a count is out of range.
+    """
+
+    start: Tensor
+    indices: Tensor
+
+    def __init__(
+        self,
+        num_points: int,
+        patch_indices: Sequence[int],
+        iterations: int = 3,
+        units: int = 512,
+        rank: int = 0,
+        sampling: str = "bilinear",
+    ) -> None:
+        super().__init__()
+        if iterations not in LEVELS:
+            raise LabError(f"iterations must be one of {', '.join(map(str, LEVELS))}, got {iterations}")
+        if sampling not in SAMPLINGS:
+            raise LabError(f"sampling must be one of {', '.join(SAMPLINGS)}, got {sampling}")
+        if units < 1 or rank < 0:
+            raise LabError(f"units must be positive and rank not negative, got {units} and {rank}")
+        self.num_points, self.sampling = num_points, sampling
+        self.level_of, self.patch = LEVELS[iterations], PATCH
+        self.exit_below: tuple[float, ...] | None = None
+        self.stages = nn.ModuleList(Stage(num_points, len(patch_indices), units, rank) for _ in self.level_of)
+        self.register_buffer("start", torch.zeros(num_points, 2))
+        self.register_buffer("indices", torch.tensor(list(patch_indices)), persistent=False)
+
+    def levels(self, image: Tensor) -> list[Level]:
+        """Return the levels, finest first, of crops (B, 3, H, W): bytes, or floats at any scale."""
+        return self.prepare(pyramid(normalise(image), max(self.level_of) + 1))
+
+    def prepare(self, images: Sequence[Tensor]) -> list[Level]:
+        """Return levels of a pyramid that is made already."""
+        return [prepare_level(image, PATCH, self.sampling) for image in images]
+
+    def forward(self, image: Tensor, origin: Tensor | None = None) -> CascadeRun:
+        """Run the cascade on crops (B, 3, H, W); `origin` (B, 2) row, column is where `start` counts from.
+
+        Without an origin the start counts from the crop's first pixel. With `exit_below` set, faces leave early.
+        """
+        start = self.start.expand(image.shape[0], -1, -1)
+        if origin is not None:
+            start = start + origin[:, None]
+        return run_cascade(self, self.levels(image), start, self.exit_below)
+
+    def macs(self, iterations: int) -> int:
+        """Return the multiply-adds of one face in so many iterations: convolutions and matrix products."""
+        patches, first = len(self.indices), self.stages[0]
+        assert isinstance(first, Stage)
+        side = PATCH - 2
+        inner = side // 2 - 2
+        patch = side**2 * CHANNELS * 27 + inner**2 * CHANNELS**2 * 9 + FEATURES**2
+        dense = sum(m.weight.numel() for m in (first.squeeze, first.hidden, first.output) if isinstance(m, nn.Linear))
+        return iterations * (patches * patch + dense)

@@ -1,0 +1,49 @@
+"""Which landmarks' patches the network sees (all landmarks are regressed; only the inputs are thinned).
+
+The order of the indices is part of the weights, since patches are laid side by side in that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from common.errors import LabError
+
+# Name -> (number of landmarks of the scheme, indices in the released order).
+NAMED: dict[str, tuple[int, tuple[int, ...]]] = {
+    "w300_19": (68, (0, 4, 8, 12, 16, 17, 21, 22, 26, 36, 39, 42, 45, 31, 34, 48, 51, 54, 57)),
+    "inhouse165_45": (
+        165,
+        (0, 117, 3, 114, 6, 111, 9, 108, 12, 105, 15, 102, 18, 55, 58, 61, 64, 100, 67, 70, 73, 76, 99, 42, 45, 48, 51,
+         54, 41, 19, 21, 24, 26, 38, 30, 33, 35, 79, 81, 82, 83, 85, 155, 88, 152),
+    ),
+    "inhouse165_23": (
+        165, (0, 3, 6, 9, 12, 15, 18, 58, 64, 67, 73, 99, 45, 51, 41, 21, 26, 30, 35, 81, 83, 155, 152),
+    ),
+}  # fmt: skip
+STRIDES = {"all": 1, "every_second": 2}
+
+
+def patch_indices(patches: str | Sequence[int], num_points: int) -> tuple[int, ...]:
+    """Return the landmarks that get a patch.
+
+    Args:
+        patches: all, every_second, a name of NAMED, or the indices themselves.
+        num_points: landmarks of the scheme.
+
+    Raises:
+        LabError: the name is unknown or made for another number of landmarks, or an index is repeated or too large.
+    """
+    if isinstance(patches, str):
+        if patches in STRIDES:
+            return tuple(range(0, num_points, STRIDES[patches]))
+        if patches not in NAMED:
+            raise LabError(f"patches must be {', '.join((*STRIDES, *NAMED))} or a list of landmarks, got {patches}")
+        made_for, indices = NAMED[patches]
+        if made_for != num_points:
+            raise LabError(f"patches {patches} is a set for {made_for} landmarks, but the scheme has {num_points}")
+        return indices
+    chosen = tuple(int(index) for index in patches)
+    if not chosen or len(set(chosen)) < len(chosen) or min(chosen) < 0 or max(chosen) >= num_points:
+        raise LabError(f"patches must be different landmarks from 0 to {num_points - 1}, got {list(chosen)}")
+    return chosen

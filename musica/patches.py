@@ -1,0 +1,78 @@
+"""Cutting patches round landmarks, in two ways: the released nearest-pixel rule and a differentiable bilinear one.
+
+Centres are (row, column) in pixels of the level that is cut from, the first pixel's centre at 0. For a whole-numbered
+centre c both rules read the pixels c - p/2 .. c + p/2 - 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SAMPLINGS = ("bilinear", "official")
+
+
+@dataclass
+class Level:
+    """A level of the pyramid inside a border of zeros, so that every window lies in memory.
+
+    Attributes:
+        image: (B, 3, H + 2 * margin, W + 2 * margin).
+        margin: width of the border in pixels.
+    """
+
+    image: Tensor
+    margin: int
+
+
+def prepare_level(image: Tensor, patch: int, sampling: str) -> Level:
+    """Return a level (B, 3, H, W) ready for cutting; zero, the mean of a normalised crop, stands outside it.
+
+    The released rule never reads row 0 and column 0, so for it they are zero as well.
+    """
+    margin = patch + 1
+    padded = F.pad(image, (margin,) * 4)
+    if sampling == "official":
+        padded[:, :, margin] = 0
+        padded[:, :, :, margin] = 0
+    return Level(padded, margin)
+
+
+def _windows(level: Level, faces: Tensor | None, corner: Tensor, size: int) -> Tensor:
+    """Return (A * M, 3, size, size) windows whose first pixels are `corner` (A, M, 2) whole numbers, row first."""
+    image, margin = level.image, level.margin
+    limit = corner.new_tensor([image.shape[2] - 2 * margin, image.shape[3] - 2 * margin])
+    # A window that lies outside altogether reads the border; so do coordinates that are no number.
+    corner = torch.nan_to_num(corner, nan=-margin).clamp(min=-margin).minimum(limit).long() + margin
+    if faces is None:
+        faces = torch.arange(image.shape[0], device=image.device)
+    views = image.unfold(2, size, 1).unfold(3, size, 1).permute(0, 2, 3, 1, 4, 5)  # no memory is copied here
+    rows = faces[:, None].expand(corner.shape[:2]).reshape(-1)
+    return views[rows, corner[..., 0].reshape(-1), corner[..., 1].reshape(-1)]
+
+
+def cut_patches(
+    level: Level, centres: Tensor, patch: int, sampling: str, faces: Tensor | None = None
+) -> Tensor:
+    """Return patches (A * M, 3, p, p), face by face, landmark by landmark.
+
+    Args:
+        level: from `prepare_level` with the same patch and sampling.
+        centres: (A, M, 2) row, column.
+        patch: side p in pixels, even.
+        sampling: official truncates centre - p/2 toward zero (as C does) and copies pixels, without a gradient;
+            bilinear interpolates, and the gradient reaches the centres.
+        faces: (A,) rows of the level that the centres belong to; None for all of them, in order.
+    """
+    corner = centres - patch // 2
+    if sampling == "official":
+        return _windows(level, faces, corner.detach().trunc(), patch)
+    first = corner.detach().floor()
+    share = torch.nan_to_num(corner - first).reshape(-1, 2)  # in [0, 1), and its derivative is the centre's
+    window = _windows(level, faces, first, patch + 1)
+    down, right = share[:, 0, None, None, None], share[:, 1, None, None, None]
+    window = torch.lerp(window[:, :, :-1], window[:, :, 1:], down)
+    return torch.lerp(window[..., :-1], window[..., 1:], right)

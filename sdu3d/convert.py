@@ -1,0 +1,207 @@
+"""Turn released weights (`model-0000.params`) into this project's names and file format, and back.
+
+python -m sdu3d.convert model-0000.params OUT.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from common.checkpoints import save_safetensors
+from common.errors import LabError
+from sdu3d.mxnet_params import read_params
+from sdu3d.network import SduNet
+
+TASK_PREFIX = "net."  # where SduTask holds its network, so that --init_from takes the converted file
+COUNTER = "num_batches_tracked"
+NORM_SUFFIX = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_var"}
+MOVING = ("_moving_mean", "_moving_var")
+OLD_PREFIX = re.compile(r"(^|_)sta(?=\d)")  # checkpoints before March 2019 and of the network's first release
+
+
+@dataclass(frozen=True)
+class Size:
+    """Arguments of `SduNet` that a file of weights fits; they are recovered from its names and shapes."""
+
+    num_points: int
+    topology: str
+    block: str
+    depth: int
+    stacks: int
+    width: int
+    stride: int
+    inside: str
+
+
+def released_names(net: nn.Module) -> dict[str, str]:
+    """Return released name (without arg: and aux:) -> our key, for everything in the network's state but counters."""
+    norms = {name for name, module in net.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    names = {}
+    for key in net.state_dict():
+        owner, _, last = key.rpartition(".")
+        if last == COUNTER:
+            continue
+        suffix = NORM_SUFFIX[last] if owner in norms else last
+        names[f"{owner}.{suffix}".replace(".", "_")] = key
+    return names
+
+
+def strip_prefixes(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return arrays by their names without arg:, aux: and with the present topology prefix.
+
+    Raises:
+        LabError: a running statistic is stored as a learned value or the other way round, or two names become one.
+    """
+    result: dict[str, np.ndarray] = {}
+    for name, array in arrays.items():
+        kind, _, bare = name.rpartition(":")
+        if kind not in ("arg", "aux", ""):
+            raise LabError(f"weights: {name} starts with neither arg: nor aux:; give a released parameter file")
+        if kind and (kind == "aux") != bare.endswith(MOVING):
+            raise LabError(f"weights: {name} should be stored as {'arg' if kind == 'aux' else 'aux'}")
+        bare = OLD_PREFIX.sub(r"\1sat", bare)
+        if bare in result:
+            raise LabError(f"weights: two arrays have the name {bare}")
+        result[bare] = array
+    return result
+
+
+def describe(arrays: Mapping[str, np.ndarray]) -> Size:
+    """Return the network that weights belong to, from names without prefixes.
+
+    The second form of SAT (gate) has the same weights as the first and cannot be told from it.
+
+    Raises:
+        LabError: the weights belong to something else.
+    """
+    needed = ("heatmap_weight", "conv0_weight", "res2_bn1_gamma")
+    absent = [name for name in needed if name not in arrays]
+    stacks = {int(found[1]) for name in arrays if (found := re.match(r"stack(\d+)_unit0_", name))}
+    if absent or not stacks or arrays["heatmap_weight"].ndim != 4 or arrays["conv0_weight"].ndim != 4:
+        raise LabError(f"weights: arrays such as {', '.join(absent) or 'stack0_unit0_...'} are missing or of another "
+                       "shape; give a released file of this method")  # fmt: skip
+    sat = any(name.startswith("sat0_") for name in arrays)
+    if sat:
+        depth = max((int(f[1]) for n in arrays if (f := re.match(r"sat0_w\d+_h(\d+)_", n))), default=1) - 1
+    else:
+        depth = max((len(f[1]) // 2 for n in arrays if (f := re.match(r"stack0_hg((?:_\d)*)_up1_0", n))), default=-1) + 1
+    first = arrays.get("stack0_unit0_conv1_weight")
+    if any(name.startswith("stack0_unit0_w3_h4_1_") for name in arrays):
+        block = "cab"
+    elif any(name.startswith("stack0_unit0_block35_") for name in arrays):
+        block = "inception"
+    else:
+        block = "hpm" if first is not None and first.shape[-1:] == (3,) else "resnet"
+    heads, join = "heatmap_offset_weight" in arrays, "stack0_out3_weight" in arrays
+    inside = {(True, True): "dcn", (True, False): "dcn_heads", (False, True): "dcn_join"}.get((heads, join), "none")
+    return Size(
+        num_points=int(arrays["heatmap_weight"].shape[0]),
+        topology="sat" if sat else "hourglass",
+        block=block,
+        depth=max(1, min(depth, 8)),
+        stacks=min(len(stacks), 16),
+        width=int(arrays["heatmap_weight"].shape[1]),
+        stride=2 if arrays["conv0_weight"].shape[-1] == 3 else 4,
+        inside=inside,
+    )
+
+
+def build(size: Size) -> SduNet:
+    """Return the network of that size.
+
+    Raises:
+        LabError: there is none.
+    """
+    try:
+        return SduNet(**{field.name: getattr(size, field.name) for field in fields(size)})
+    except ValueError as error:
+        raise LabError(f"weights: {error}; give a released file of this method") from None
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = sorted(names)
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def convert_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Tensor], Size]:
+    """Return weights of `SduNet` (our keys, float32) and its size, for released arrays.
+
+    Raises:
+        LabError: an array is missing or unknown, or its shape differs; all are named.
+    """
+    given = strip_prefixes(arrays)
+    size = describe(given)
+    with torch.device("meta"):
+        net = build(size)
+    names, shapes = released_names(net), {key: tuple(value.shape) for key, value in net.state_dict().items()}
+    missing = [name for name in names if name not in given]
+    unknown = [name for name in given if name not in names]
+    differ = [
+        f"{name} is {given[name].shape}, not {shapes[key]}"
+        for name, key in names.items()
+        if name in given and given[name].shape != shapes[key]
+    ]
+    told = (("missing", missing), ("unknown", unknown), ("of another shape", differ))
+    problems = [f"{len(found)} arrays {what} ({_listed(found)})" for what, found in told if found]
+    if problems:
+        raise LabError(f"weights do not fit this network ({size}): {'; '.join(problems)}")
+    state = {key: torch.from_numpy(np.array(given[name], np.float32)) for name, key in names.items()}
+    counters = {key: torch.zeros((), dtype=torch.int64) for key in shapes if key.endswith(COUNTER)}
+    return {key: {**state, **counters}[key] for key in shapes}, size
+
+
+def released_arrays(net: SduNet) -> dict[str, np.ndarray]:
+    """Return a network's weights under the released names, with arg: and aux:."""
+    state = net.state_dict()
+    return {
+        ("aux:" if name.endswith(MOVING) else "arg:") + name: state[key].detach().cpu().numpy()
+        for name, key in released_names(net).items()
+    }
+
+
+def convert_file(source: Path, target: Path, overwrite: bool = False) -> Size:
+    """Convert a released file to weights of `SduTask`, whole or not at all; return the network's size.
+
+    Raises:
+        LabError: the file cannot be read or does not fit, or the target exists and `overwrite` is off.
+    """
+    if target.suffix != ".safetensors":
+        raise LabError(f"{target}: the converted file must be named .safetensors")
+    if target.exists() and not overwrite:
+        raise LabError(f"{target}: exists already; choose another name or add --overwrite")
+    try:
+        state, size = convert_arrays(read_params(source))
+    except LabError as error:
+        raise error if str(source) in str(error) else LabError(f"{source}: {error}") from None
+    metadata = {field.name: str(getattr(size, field.name)) for field in fields(size)}
+    save_safetensors({TASK_PREFIX + key: value for key, value in state.items()}, target, metadata, overwrite=overwrite)
+    return size
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m sdu3d.convert", description="Convert released weights.")
+    parser.add_argument("source", type=Path, help="released file, such as model-0000.params")
+    parser.add_argument("target", type=Path, help="file to write; .safetensors")
+    parser.add_argument("--overwrite", action="store_true", help="replace the target if it exists")
+    options = parser.parse_args(arguments)
+    try:
+        size = convert_file(options.source, options.target, options.overwrite)
+    except LabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.target}: " + ", ".join(f"{field.name} {getattr(size, field.name)}" for field in fields(size)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

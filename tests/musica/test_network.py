@@ -1,0 +1,188 @@
+"""The released network, losses and gradients, array by array."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.speed import count_macs, count_parameters
+from common.errors import LabError
+from common.schemes import IBUG68, WFLW98
+from musica.cascade import CascadeRun, run_cascade
+from musica.losses import CascadeLoss, landmark_error
+from musica.network import CascadeNet, Stage
+from musica.patch_sets import NAMED, patch_indices
+from musica.patches import cut_patches, prepare_level
+from tests.conftest import needs_shared
+from tests.musica.golden import (
+    CONFIGS,
+    golden_arrays,
+    golden_images,
+    golden_levels,
+    keys,
+    make_net,
+)
+
+pytestmark = pytest.mark.golden
+
+
+class Run(NamedTuple):
+    """One configuration's golden arrays and what ours gives, with gradients."""
+
+    name: str
+    golden: dict[str, np.ndarray]
+    run: CascadeRun
+    truth: Tensor
+    net: CascadeNet
+    parts: dict[str, Tensor]
+
+
+@pytest.fixture(scope="module", params=list(CONFIGS))
+def run(request: pytest.FixtureRequest, shared_dir: Path) -> Run:
+    name = request.param
+    golden, net = golden_arrays(shared_dir, name), make_net(shared_dir, name)
+    start = torch.from_numpy(golden["init_shape_0"])
+    done = run_cascade(net, golden_levels(shared_dir, name, net), start, keep_traces=True)
+    truth = torch.from_numpy(golden["gt"])
+    corners = (WFLW98 if CONFIGS[name].points == 98 else IBUG68).corners
+    parts = CascadeLoss(corners)(done.points, done.errors, truth)
+    parts["loss"].backward()
+    return Run(name, golden, done, truth, net, parts)
+
+
+def close(ours: Tensor | np.ndarray, golden: np.ndarray, absolute: float = 0.0, relative: float = 0.0) -> None:
+    ours = ours.detach().numpy() if isinstance(ours, Tensor) else ours
+    assert ours.shape == golden.shape
+    np.testing.assert_allclose(ours, golden, rtol=relative, atol=absolute)
+
+
+@needs_shared
+def test_forward(run: Run) -> None:
+    """Centres, shapes, states and errors of every iteration of all four configurations."""
+    golden, start = run.golden, torch.from_numpy(run.golden["init_shape_0"])
+    for t, trace in enumerate(run.run.traces):
+        level, patches = run.net.level_of[t], trace.output
+        close(trace.centres, golden[f"centres_{t}"], 1e-4)
+        close(run.run.points[t], golden[f"shape_{t}"], 1e-4)
+        close(run.run.errors[t], golden[f"error_{t}"], 2e-5)
+        arrays: dict[str, tuple[Tensor, float]] = {
+            "features": (patches.features, 5e-5),
+            "attention": (patches.attention, 1e-5),
+            "hidden": (patches.state, 1e-5),
+            "dx0": (run.run.points[t] - start, 1e-4),
+            "level_final": (start / 2**level + trace.moved, 1e-4),
+            "level_init": (start / 2**level + trace.moved - patches.displacement, 1e-4),
+        }
+        for name, (ours, tolerance) in arrays.items():
+            if f"{name}_{t}" in golden:
+                close(ours, golden[f"{name}_{t}"], tolerance)
+        if f"patches_{t}" in golden:
+            np.testing.assert_array_equal(trace.patches.detach().permute(0, 2, 3, 1).numpy(), golden[f"patches_{t}"])
+
+
+@needs_shared
+def test_the_released_first_return_value_doubles_once_too_often(run: Run) -> None:
+    """Ours answers the last shape; the released function's first value differs by its own slip, which is known."""
+    start = torch.from_numpy(run.golden["init_shape_0"])
+    factor = 1 if CONFIGS[run.name].iterations == 2 else 2
+    close(start + factor * run.run.traces[-1].moved, run.golden["final_return"], 2e-4)
+
+
+@needs_shared
+def test_losses(run: Run) -> None:
+    corners = (WFLW98 if CONFIGS[run.name].points == 98 else IBUG68).corners
+    for t, points in enumerate(run.run.points):
+        close(landmark_error(points, run.truth, corners), run.golden[f"l1_{t}"], relative=1e-5)
+        close(landmark_error(points, run.truth, corners, "rmse"), run.golden[f"rmse_{t}"], relative=1e-6)
+    close(run.parts["loss"], run.golden["total_loss"], relative=1e-5)
+    torch.testing.assert_close(run.parts["loss"], run.parts["landmark"] + run.parts["error"])
+
+
+@needs_shared
+def test_gradients(run: Run, shared_dir: Path) -> None:
+    """Norm and sum of each released variable's gradient, in the order of the key list."""
+    from musica.convert import name_table
+
+    table = name_table(CONFIGS[run.name].iterations)
+    parameters = dict(run.net.named_parameters())
+    gradients = [parameters[table[key]].grad for key in keys(shared_dir, run.name)]
+    assert all(g is not None for g in gradients)
+    norms = np.array([g.double().norm().item() for g in gradients])
+    sums = np.array([g.double().sum().item() for g in gradients])
+    close(norms, run.golden["grad_norm"], relative=1e-4)
+    close(sums, run.golden["grad_sum"], absolute=1e-2)
+
+
+@needs_shared
+def test_every_golden_array_is_compared(run: Run) -> None:
+    """A new array in the golden file must not pass unseen."""
+    known = ("centres", "patches", "features", "attention", "hidden", "error", "dx0", "shape", "level_init",
+             "level_final", "l1", "rmse")  # fmt: skip
+    iterations = range(CONFIGS[run.name].iterations)
+    expected = {f"{name}_{t}" for name in known for t in iterations} | {
+        "init_shape_0", "gt", "final_return", "total_loss", "grad_norm", "grad_sum", "image_level_0_stats",
+        "image_level_1", "image_level_2",
+    }  # fmt: skip
+    assert set(run.golden) <= expected
+
+
+@needs_shared
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_pyramid(name: str, shared_dir: Path) -> None:
+    golden = golden_arrays(shared_dir, name)
+    images = [level.permute(0, 2, 3, 1).numpy() for level in golden_images(shared_dir, name)]
+    first = images[0]
+    stats = [first.mean(dtype=np.float64), first.std(dtype=np.float64), first.min(), first.max(), first[0, 5, 7, 1],
+             first[-1, -1, -1, -1]]  # fmt: skip
+    close(np.array(stats), golden["image_level_0_stats"], 1e-6)
+    for level in (1, 2):
+        if f"image_level_{level}" in golden:
+            close(images[level], golden[f"image_level_{level}"], 1e-6)
+
+
+@needs_shared
+def test_released_sampling_at_the_border(shared_dir: Path) -> None:
+    golden = golden_arrays(shared_dir, "op_edge")
+    level = prepare_level(torch.from_numpy(golden["image"]).permute(0, 3, 1, 2), 14, "official")
+    patches = cut_patches(level, torch.from_numpy(golden["centres"]), 14, "official")
+    np.testing.assert_array_equal(patches.permute(0, 2, 3, 1).numpy(), golden["patches"][0])
+
+
+def test_size_of_the_released_network() -> None:
+    """20,586,543 parameters and 69.96 M multiply-adds (49 patches, 98 points, 3 iterations), by the speed table."""
+    net = CascadeNet(98, patch_indices("every_second", 98))
+    assert count_parameters(net) == 20_586_543
+    macs = count_macs(net, torch.zeros(1, 3, 228, 228, dtype=torch.uint8))
+    assert macs == 3 * (337_408 * 49 + (256 * 49 + 512) * 512 + 512 * 197) == 69_955_584
+    assert net.macs(3) == macs and net.macs(1) * 3 == macs
+
+
+def test_patch_sets() -> None:
+    assert patch_indices("every_second", 98) == tuple(range(0, 98, 2))
+    assert len(patch_indices("all", 68)) == 68
+    assert len(patch_indices("w300_19", 68)) == 19
+    assert patch_indices([5, 3], 68) == (5, 3)
+    for name, (points, indices) in NAMED.items():
+        assert patch_indices(name, points) == indices and len(indices) == int(name.rsplit("_", 1)[1])
+        assert len(set(indices)) == len(indices) and max(indices) < points
+    for wrong in ("nothing", "inhouse165_23", [0, 0], [68], []):
+        with pytest.raises(LabError, match="patches"):
+            patch_indices(wrong, 68)  # type: ignore[arg-type]
+
+
+def test_low_rank_hidden_layer_is_smaller() -> None:
+    whole, thin = Stage(68, 34), Stage(68, 34, rank=64)
+    assert count_parameters(thin) < count_parameters(whole) / 5
+    answer = thin(torch.randn(2 * 34, 3, 14, 14), torch.zeros(2, 512))
+    assert answer.displacement.shape == (2, 68, 2) and answer.error.shape == (2,)
+
+
+@pytest.mark.parametrize("wrong", [{"iterations": 5}, {"sampling": "nearest"}, {"units": 0}, {"rank": -1}])
+def test_wrong_options_are_told(wrong: dict[str, object]) -> None:
+    with pytest.raises(LabError, match=next(iter(wrong))):
+        CascadeNet(68, (0, 1), **wrong)  # type: ignore[arg-type]

@@ -1,0 +1,177 @@
+"""Blocks and sub-networks against the recorded ones; border rules; normalisation; binary operators."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.ops import deform_conv2d
+
+from sdu3d.binary import BinaryActivation, BinaryConv2d
+from sdu3d.blocks import (
+    CAB,
+    BiasedBatchNorm2d,
+    ConvUnit,
+    HPMBlock,
+    Inception17,
+    ResnetBlock,
+    lateral,
+    make_block,
+    mean_with_copies,
+)
+from sdu3d.deform import deformable, warp_similarity
+from sdu3d.topologies import Hourglass, ScaleAggregation
+from tests.conftest import needs_shared
+from tests.sdu3d.golden import arrays, assert_close, image, load, parameters, read_json
+
+MAKERS: dict[str, Callable[[], nn.Module]] = {
+    "resnet_match": functools.partial(make_block, "resnet", 32, 32),
+    "resnet_expand": functools.partial(make_block, "resnet", 32, 64, match=False),
+    "hpm_match": functools.partial(make_block, "hpm", 32, 32),
+    "hpm_expand": functools.partial(make_block, "hpm", 32, 64, match=False),
+    "hpm_dilate2": functools.partial(HPMBlock, 32, 32, True, dilation=2),
+    "hpm_dcn": functools.partial(HPMBlock, 32, 32, True, deform="mxnet"),
+    "inception_match": functools.partial(make_block, "inception", 32, 32),
+    "block17": functools.partial(Inception17, 32),
+    "cab": functools.partial(make_block, "cab", 32, 32),
+    "cab_dilate2": functools.partial(CAB, 32, dilation=2),
+    "cab_expand": functools.partial(make_block, "cab", 32, 64, match=False),
+    "lin3_dw": functools.partial(lateral, 32, 32, depthwise=True),
+    "hourglass_n2_cab": functools.partial(Hourglass, "cab", 32, 2),
+    "hourglass_n3_resnet": functools.partial(Hourglass, "resnet", 32, 3),
+    "sat_n3": functools.partial(ScaleAggregation, 32, 3),
+    "sat_n2": functools.partial(ScaleAggregation, 32, 2),
+    "sat_n4": functools.partial(ScaleAggregation, 32, 4),
+    "convfactory_dcn": functools.partial(ConvUnit, 8, 16, deform="mxnet"),
+}
+
+
+@needs_shared
+@pytest.mark.golden
+@pytest.mark.parametrize("name", sorted(MAKERS))
+def test_block_gives_the_recorded_output(name: str) -> None:
+    entry, recorded = read_json("blocks.json")[name], arrays("blocks.npz")
+    prefix = entry["params"][0][0].split("_")[0] + "_"
+    block = load(MAKERS[name](), prefix, parameters(entry["params"], entry["scale"]))
+    given = entry["input"]
+    x = torch.from_numpy(image(given["seed"], tuple(given["shape"])) - np.float32(given["minus"]))
+    with torch.inference_mode():
+        y = block(x).numpy()
+    assert list(y.shape) == entry["output_shape"]
+    assert_close(y, recorded[name])
+    assert_close(y.astype(np.float64).sum((2, 3)), recorded[f"{name}_sum"])
+
+
+@needs_shared
+@pytest.mark.golden
+def test_every_recorded_block_is_compared() -> None:
+    assert set(read_json("blocks.json")) == set(MAKERS)
+    named = {key for name in MAKERS for key in (name, f"{name}_sum")}
+    rest = set(arrays("blocks.npz")) - named
+    assert rest == {f"dcn_raw_{k}" for k in ("x", "offset", "weight", "bias", "y")} | {
+        f"bn_{k}" for k in ("x", "y", "mean_after", "var_after")
+    }
+
+
+@needs_shared
+@pytest.mark.golden
+def test_deformable_convolution_has_the_released_border_rule() -> None:
+    given = {k.removeprefix("dcn_raw_"): torch.from_numpy(v) for k, v in arrays("blocks.npz").items() if "dcn_raw" in k}
+    inputs = given["x"], given["offset"], given["weight"], given["bias"], 1
+    assert_close(deformable(*inputs, border="mxnet").numpy(), given["y"].numpy(), 1e-6)
+    other = deformable(*inputs, border="torchvision")
+    assert (other - given["y"]).abs().max() > 0.1 * given["y"].abs().max()
+    torch.testing.assert_close(other, deform_conv2d(*inputs[:4], padding=(1, 1)))
+
+
+@pytest.mark.parametrize("border", ["mxnet", "torchvision"])
+def test_without_offsets_deformable_is_plain(border: str) -> None:
+    x, weight = torch.randn(2, 3, 6, 5), torch.randn(4, 3, 3, 3)
+    y = deformable(x, torch.zeros(2, 18, 6, 5), weight, None, 1, border)
+    torch.testing.assert_close(y, F.conv2d(x, weight, padding=1), atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_of_the_released_border_rule_are_those_of_differences() -> None:
+    torch.manual_seed(3)
+    x = torch.randn(1, 2, 4, 5, dtype=torch.float64, requires_grad=True)
+    offset = (torch.randn(1, 18, 4, 5, dtype=torch.float64) * 1.5).requires_grad_()
+    weight = torch.randn(2, 2, 3, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda *v: deformable(*v, None, 1, "mxnet"), (x, offset, weight), atol=1e-5)
+
+
+@needs_shared
+@pytest.mark.golden
+def test_batch_norm_moves_its_figures_by_the_biased_variance() -> None:
+    recorded = {k[3:]: torch.from_numpy(v) for k, v in arrays("blocks.npz").items() if k.startswith("bn_")}
+    norm = nn.Sequential(nn.BatchNorm2d(3, eps=2e-5))
+    norm[0].load_state_dict(
+        {"weight": torch.tensor([1, 1.2, 0.8]), "bias": torch.tensor([0, 0.1, -0.1]),
+         "running_mean": torch.tensor([0.1, 0.2, 0.3]), "running_var": torch.tensor([1, 0.9, 1.1]),
+         "num_batches_tracked": torch.tensor(0)}
+    )  # fmt: skip
+    biased = BiasedBatchNorm2d.convert(norm)[0]
+    torch.testing.assert_close(biased(recorded["x"]), recorded["y"], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(biased.running_mean, recorded["mean_after"], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(biased.running_var, recorded["var_after"], atol=1e-6, rtol=1e-5)
+    plain = nn.BatchNorm2d(3, eps=2e-5)
+    torch.testing.assert_close(biased.eval()(recorded["x"]).shape, plain(recorded["x"]).shape)
+
+
+def test_mean_with_copies_is_the_mean_of_a_concatenation() -> None:
+    wide, narrow = torch.randn(2, 8, 3, 4), torch.randn(2, 4, 3, 4)
+    expected = (wide + torch.cat([narrow, narrow], 1)) / 2
+    assert torch.equal(mean_with_copies(wide, narrow), expected)
+    last = [t.contiguous(memory_format=torch.channels_last) for t in (wide, narrow)]
+    assert torch.equal(mean_with_copies(*last), expected)
+
+
+def test_gate_multiplies_one_cell() -> None:
+    torch.manual_seed(0)
+    plain, gated = ScaleAggregation(16, 3).eval(), ScaleAggregation(16, 3, gate=True).eval()
+    gated.load_state_dict(plain.state_dict())
+    x = torch.rand(1, 16, 16, 16)
+    assert not torch.allclose(plain(x), gated(x))
+    assert torch.equal(ScaleAggregation(16, 1)(x), ScaleAggregation(16, 1, gate=True).eval()(x)) is False
+
+
+def test_binary_convolution_counts_equal_bits() -> None:
+    conv = BinaryConv2d(2, 3, 3, padding=1)
+    x = torch.randn(1, 2, 4, 4)
+    x[0, 0, 0, 0] = 0.0  # the sign of nothing is +1
+    bits = torch.where(F.pad(x, (1, 1, 1, 1)) >= 0, 1, -1)
+    kernel = torch.where(conv.weight >= 0, 1, -1)
+    y = conv(x)
+    for row, column in ((0, 0), (2, 3)):
+        patch = bits[0, :, row : row + 3, column : column + 3]
+        assert y[0, 1, row, column].item() == (patch == kernel[1]).sum().item()
+    y.sum().backward()
+    assert conv.weight.grad is not None and conv.weight.grad.abs().sum() > 0
+
+
+def test_binary_activation_stops_gradients_of_large_values() -> None:
+    x = torch.tensor([-2.0, -0.5, 0.5, 2.0], requires_grad=True)
+    y = BinaryActivation()(x)
+    assert torch.equal(y, x)
+    y.sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [0, 1, 1, 0]
+
+
+def test_binary_hpm_has_its_two_more_normalisations() -> None:
+    keys = HPMBlock(32, 64, False, binary=True).state_dict().keys()
+    assert {"bn4.weight", "sc_bn.weight"} <= keys
+    assert "sc_bn.weight" not in HPMBlock(32, 32, True, binary=True).state_dict()
+    assert ResnetBlock(32, 64, False, binary=True)(torch.randn(1, 32, 4, 4)).shape == (1, 64, 4, 4)
+
+
+def test_a_similarity_and_its_way_back() -> None:
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 64), indexing="ij")
+    blob = torch.exp(-((x - 0.1) ** 2 + (y + 0.2) ** 2) / 0.05)[None, None]
+    values = torch.tensor([[0.1, 0.4, 0.1, -0.05]])
+    there = warp_similarity(blob, values)
+    assert (there - blob).abs().max() > 0.3
+    assert (warp_similarity(there, values, inverse=True) - blob).abs().max() < 0.03

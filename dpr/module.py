@@ -48,6 +48,8 @@ class DprTask(LandmarkTask):
         points_in_pixels: the local reinitialisation takes pixels (released) instead of [-1, 1] (trains better).
         part_source: face: parts are cut out of the face crop (released); image: out of the image once more.
         detach_face: no gradient from part crops into the face crop (2017 prototype).
+        theta_gradient: share of the landmark losses' gradient that reaches the reinitialisation through the crops;
+            1 is the paper's end-to-end training, and wants reinitialisation networks that were trained before.
         init: he: starting weights that keep the size of activations [ours]; released: those of the released code,
             with which learning sets in very late.
         rounded: round crops to 8 bits outside training, as the release does.
@@ -80,6 +82,7 @@ class DprTask(LandmarkTask):
         points_in_pixels: bool = False,
         part_source: str = "face",
         detach_face: bool = True,
+        theta_gradient: float = 1.0,
         init: str = "he",
         rounded: bool = False,
         box_grow: float = 1.0,
@@ -128,6 +131,7 @@ class DprTask(LandmarkTask):
         self.net = DPRNet(
             self.scheme, face, self.with_local, face_size, part_size, face_strides, part_strides, points_in_pixels,
             context, check_choice("part_source", part_source, ("face", "image")), detach_face,
+            theta_gradient,
         )  # fmt: skip
         if check_choice("init", init, ("he", "released")) == "he":
             start_he(self.net)

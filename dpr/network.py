@@ -67,6 +67,9 @@ class DPRNet(nn.Module):
         context: side of a square image over the side of the box in its middle, for calls without a box.
         part_source: face (released: parts are cut out of the face crop) or image (cut once more from the image).
         detach_face: no gradient from part crops to the face crop (2017 prototype).
+        theta_gradient: factor of the gradient that reaches the reinitialisation networks through the crops; 1 is plain
+            end-to-end training, 0 none. Early in training this gradient is a hundred times the supervised one, and
+            noise [ours].
     """
 
     mean_face: Tensor
@@ -86,10 +89,12 @@ class DPRNet(nn.Module):
         context: float = 1.0,
         part_source: str = "face",
         detach_face: bool = True,
+        theta_gradient: float = 1.0,
     ) -> None:
         super().__init__()
         self.face_size, self.part_size, self.context = face_size, part_size, context
         self.part_source, self.detach_face, self.rounded = part_source, detach_face, False
+        self.theta_gradient = theta_gradient
         self.parts = part_indices(scheme)
         self.register_buffer("mean_face", mean_face.to(torch.float64))
         # Whether mean face and local networks are more than stand-ins; stored, so that a resumed run keeps them.
@@ -150,10 +155,16 @@ class DPRNet(nn.Module):
         to_box = box_map(box, SIZE)
         return to_box, self.global_reinit(normalise(sample(image, to_box, SIZE, self.rounded)))
 
+    def _throttled(self, theta: Tensor) -> Tensor:
+        """Return theta as it is, with `theta_gradient` times the gradient."""
+        if self.theta_gradient == 1.0:
+            return theta
+        return theta.detach() + self.theta_gradient * (theta - theta.detach())
+
     def global_stage(self, image: Tensor, box: Tensor) -> tuple[Stages, Tensor]:
         """Return the answers of GSR and the face crop (B, 3, S, S), 0 to 255, for float images."""
         to_box, theta = self.reinitialise(image, box)
-        face_map = scaled(compose(theta_map(theta, SIZE), to_box), self.face_size / SIZE)
+        face_map = scaled(compose(theta_map(self._throttled(theta), SIZE), to_box), self.face_size / SIZE)
         # From the image, not from the crop before: what lies outside the box comes in, at full sharpness.
         face = sample(image, face_map, self.face_size, self.rounded)
         offsets = self.global_regress(normalise(face))
@@ -166,7 +177,7 @@ class DPRNet(nn.Module):
         assert self.local_reinit is not None
         seen = stages.face_points if point_noise is None else stages.face_points + point_noise
         stages.part_theta = self.local_reinit(seen.float())
-        stages.part_map = theta_map(stages.part_theta, self.part_size)
+        stages.part_map = theta_map(self._throttled(stages.part_theta), self.part_size)
 
     def refine(self, stages: Stages, face: Tensor, image: Tensor) -> None:
         """Add the part regressors' answers; landmarks of no part keep GSR's values."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from lightning.pytorch.cli import ArgsType
 
-from musica.module import MusicaTask
 from common.cli import LandmarkCLI, run_cli
+from musica.module import MusicaTask
 
 
 def main(args: ArgsType = None) -> LandmarkCLI:

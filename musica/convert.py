@@ -72,7 +72,9 @@ def choose_average(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
         return plain
     lacking = sorted(set(plain) - set(averaged))
     if lacking:
-        raise LabError(f"{len(lacking)} variables have no moving average ({', '.join(lacking[:5])}); is the file whole?")
+        raise LabError(
+            f"{len(lacking)} variables have no moving average ({', '.join(lacking[:5])}); is the file whole?"
+        )
     return averaged
 
 

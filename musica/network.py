@@ -147,10 +147,12 @@ class CascadeNet(nn.Module):
 
     def levels(self, image: Tensor) -> list[Level]:
         """Return the levels, finest first, of crops (B, 3, H, W): bytes, or floats at any scale."""
-        return self.prepare(pyramid(normalise(image), max(self.level_of) + 1))
+        # The loader's crops have their channels last in memory, so this copies nothing.
+        faces = image.permute(0, 2, 3, 1).contiguous()
+        return self.prepare(pyramid(normalise(faces), max(self.level_of) + 1))
 
     def prepare(self, images: Sequence[Tensor]) -> list[Level]:
-        """Return levels of a pyramid that is made already."""
+        """Return levels of a pyramid (B, H, W, 3) that is made already."""
         return [prepare_level(image, PATCH, self.sampling) for image in images]
 
     def forward(self, image: Tensor, origin: Tensor | None = None) -> CascadeRun:

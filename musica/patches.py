@@ -20,7 +20,7 @@ class Level:
     """A level of the pyramid inside a border of zeros, so that every window lies in memory.
 
     Attributes:
-        image: (B, 3, H + 2 * margin, W + 2 * margin).
+        image: (B, H + 2 * margin, W + 2 * margin, 3).
         margin: width of the border in pixels.
     """
 
@@ -29,35 +29,41 @@ class Level:
 
 
 def prepare_level(image: Tensor, patch: int, sampling: str) -> Level:
-    """Return a level (B, 3, H, W) ready for cutting; zero, the mean of a normalised crop, stands outside it.
+    """Return a level (B, H, W, 3) ready for cutting; zero, the mean of a normalised crop, stands outside it.
 
     The released rule never reads row 0 and column 0, so for it they are zero as well.
     """
     margin = patch + 1
-    padded = F.pad(image, (margin,) * 4)
+    padded = F.pad(image, (0, 0) + (margin,) * 4)
     if sampling == "official":
+        padded[:, margin] = 0
         padded[:, :, margin] = 0
-        padded[:, :, :, margin] = 0
     return Level(padded, margin)
 
 
 def _windows(level: Level, faces: Tensor | None, corner: Tensor, size: int) -> Tensor:
-    """Return (A * M, 3, size, size) windows whose first pixels are `corner` (A, M, 2) whole numbers, row first."""
+    """Return (A * M, size, size, 3) windows whose first pixels are `corner` (A, M, 2) whole numbers, row first."""
     image, margin = level.image, level.margin
-    limit = corner.new_tensor([image.shape[2] - 2 * margin, image.shape[3] - 2 * margin])
+    _, height, width, channels = image.shape
+    limit = corner.new_tensor([height - 2 * margin, width - 2 * margin])
     # A window that lies outside altogether reads the border; so do coordinates that are no number.
     corner = torch.nan_to_num(corner, nan=-margin).clamp(min=-margin).minimum(limit).long() + margin
     if faces is None:
         faces = torch.arange(image.shape[0], device=image.device)
-    views = image.unfold(2, size, 1).unfold(3, size, 1).permute(0, 2, 3, 1, 4, 5)  # no memory is copied here
-    rows = faces[:, None].expand(corner.shape[:2]).reshape(-1)
-    return views[rows, corner[..., 0].reshape(-1), corner[..., 1].reshape(-1)]
+    # Window (r, c) of a face as a view of overlapping memory: nothing is copied but what the index takes. A row of a
+    # window, colours included, is one piece of memory.
+    face, row, column, channel = image.stride()
+    views = image.as_strided(
+        (image.shape[0], height - size + 1, width - size + 1, size, size * channels),
+        (face, row, column, row, channel), image.storage_offset(),
+    )  # fmt: skip
+    rows = faces[:, None].expand(corner.shape[:2])
+    taken = views[rows.reshape(-1), corner[..., 0].reshape(-1), corner[..., 1].reshape(-1)]
+    return taken.view(-1, size, size, channels)
 
 
-def cut_patches(
-    level: Level, centres: Tensor, patch: int, sampling: str, faces: Tensor | None = None
-) -> Tensor:
-    """Return patches (A * M, 3, p, p), face by face, landmark by landmark.
+def cut_patches(level: Level, centres: Tensor, patch: int, sampling: str, faces: Tensor | None = None) -> Tensor:
+    """Return patches (A * M, 3, p, p), channels last in memory, face by face, landmark by landmark.
 
     Args:
         level: from `prepare_level` with the same patch and sampling.
@@ -69,10 +75,10 @@ def cut_patches(
     """
     corner = centres - patch // 2
     if sampling == "official":
-        return _windows(level, faces, corner.detach().trunc(), patch)
+        return _windows(level, faces, corner.detach().trunc(), patch).permute(0, 3, 1, 2)
     first = corner.detach().floor()
     share = torch.nan_to_num(corner - first).reshape(-1, 2)  # in [0, 1), and its derivative is the centre's
     window = _windows(level, faces, first, patch + 1)
     down, right = share[:, 0, None, None, None], share[:, 1, None, None, None]
-    window = torch.lerp(window[:, :, :-1], window[:, :, 1:], down)
-    return torch.lerp(window[..., :-1], window[..., 1:], right)
+    window = torch.lerp(window[:, :-1], window[:, 1:], down)
+    return torch.lerp(window[:, :, :-1], window[:, :, 1:], right).permute(0, 3, 1, 2)

@@ -61,7 +61,9 @@ def read_policy(path: Path | str, iterations: int, scheme: str) -> ExitPolicy:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise LabError(f"{path}:{error.lineno}: is not valid JSON; make it with `python -m musica.exit_policy`") from None
+        raise LabError(
+            f"{path}:{error.lineno}: is not valid JSON; make it with `python -m musica.exit_policy`"
+        ) from None
     except UnicodeDecodeError:
         raise LabError(f"{path}: is no text file; make it with `python -m musica.exit_policy`") from None
     try:

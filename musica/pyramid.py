@@ -2,7 +2,8 @@
 
 The arithmetic is that of the released pipeline (its pyramid and normalisation came from the menpo library). Frames:
 level l's pixel (row, column) belongs to the crop's pixel (row, column) * 2^l; the resampling aligns the corners, so
-near the far border pixels and points disagree by up to half a pixel of the level. Training has that too.
+near the far border pixels and points disagree by up to half a pixel of the level. Training has that too. Channels are
+the last axis here, so that a row of pixels is one piece of memory.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 SIGMA = 2 / 3  # pixels, of the blur before each halving
@@ -19,13 +21,14 @@ FLAT = 1e-8  # below this deviation a crop is of one colour
 
 
 def normalise(image: Tensor) -> Tensor:
-    """Return crops (B, 3, H, W) with mean 0 and deviation 1 over all pixels and channels of a face together.
+    """Return faces (B, H, W, 3) with mean 0 and deviation 1 over all pixels and channels of a face together.
 
     Bytes come out as float32, floating types as they are. The scale of the values cancels out.
     """
-    image = image if image.is_floating_point() else image.float()
-    variance, mean = torch.var_mean(image, dim=(1, 2, 3), correction=0, keepdim=True)
-    return (image - mean) / variance.sqrt().clamp_min(FLAT)
+    flat = (image if image.is_floating_point() else image.float()).flatten(1)
+    flat = flat - flat.mean(1, keepdim=True)
+    deviation = flat.square().mean(1, keepdim=True).sqrt()
+    return (flat / deviation.clamp_min(FLAT)).view(image.shape)
 
 
 def _reflect(index: np.ndarray, count: int) -> np.ndarray:
@@ -57,26 +60,31 @@ def halving_taps(count: int) -> tuple[np.ndarray, np.ndarray]:
     return _reflect(index, count), weight
 
 
-def _halve_axis(image: Tensor, axis: int) -> Tensor:
-    index, weight = halving_taps(image.shape[axis])
-    shape = [1] * image.ndim
-    shape[axis] = -1
-    total: Tensor | None = None
-    for columns, values in zip(index, weight, strict=True):
-        taken = image.index_select(axis, torch.from_numpy(columns).to(image.device))
-        factor = torch.from_numpy(values).to(image).view(shape)
-        total = taken * factor if total is None else torch.addcmul(total, taken, factor)
-    assert total is not None
-    return total
+def _halve_rows(image: Tensor) -> Tensor:
+    """Return faces (B, ceil(H / 2), W, 3) of (B, H, W, 3).
+
+    A sum of weighted rows is what an embedding bag computes, in one pass over memory; on the CPU that is some ten times
+    as fast as selecting rows tap by tap.
+    """
+    faces, count, width, channels = image.shape
+    taps, weights = halving_taps(count)
+    bags = torch.from_numpy(taps.T.copy()).to(image.device)  # (rows, taps)
+    first = torch.arange(faces, device=image.device)[:, None, None] * count
+    shares = torch.from_numpy(weights.T.copy()).to(image).expand(faces, -1, -1)
+    rows = F.embedding_bag(
+        (bags + first).flatten(0, 1), image.reshape(faces * count, width * channels), mode="sum",
+        per_sample_weights=shares.flatten(0, 1),
+    )  # fmt: skip
+    return rows.view(faces, len(bags), width, channels)
 
 
 def halve(image: Tensor) -> Tensor:
-    """Return the next coarser level (B, 3, ceil(H / 2), ceil(W / 2)) of a level (B, 3, H, W)."""
-    return _halve_axis(_halve_axis(image, 2), 3)
+    """Return the next coarser level (B, ceil(H / 2), ceil(W / 2), 3) of a level (B, H, W, 3)."""
+    return _halve_rows(_halve_rows(image).transpose(1, 2)).transpose(1, 2).contiguous()
 
 
 def pyramid(image: Tensor, depth: int) -> list[Tensor]:
-    """Return `depth` levels of a normalised crop (B, 3, H, W), finest first."""
+    """Return `depth` levels of normalised faces (B, H, W, 3), finest first."""
     levels = [image]
     while len(levels) < depth:
         levels.append(halve(levels[-1]))

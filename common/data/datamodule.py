@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -22,7 +23,15 @@ def _synthetic(split: str, data: FaceDataModule) -> FaceDataset:
 
     count = {"train": data.train_count, "val": data.val_count, "test": data.test_count}[split]
     offset = {"train": 0, "val": VAL_OFFSET, "test": TEST_OFFSET}[split]
-    return SyntheticFaces(count, scheme=data.scheme, seed=data.synthetic_seed, offset=offset)
+    faces = SyntheticFaces(count, scheme=data.scheme, seed=data.synthetic_seed, offset=offset)
+    if data.store is None:
+        return faces
+    from common.data.store import build, digest
+
+    content = {"count": count, "scheme": data.scheme, "seed": data.synthetic_seed, "offset": offset}
+    program = [*Path(__file__).parent.glob("synthetic*.py"), Path(__file__).parents[1] / "schemes.py"]
+    name = f"synthetic-{data.scheme}-{split}-{count}-{digest(content, program)}"
+    return build(faces, Path(data.store) / name, data.num_workers)
 
 
 def _crops(split: str, data: FaceDataModule) -> FaceDataset:
@@ -82,6 +91,8 @@ class FaceDataModule(L.LightningDataModule):
         eval_split: split for validation and test where the data set has several (w300: full, common, challenge,
             private).
         cache: keep decoded samples in memory (needs H * W * 3 bytes a face and worker).
+        store: folder in which synthetic faces are kept once drawn, for later epochs and runs; None draws them anew
+            each time.
     """
 
     def __init__(
@@ -100,6 +111,7 @@ class FaceDataModule(L.LightningDataModule):
         seed: int = 0,
         eval_split: str | None = None,
         cache: bool = False,
+        store: str | None = None,
     ) -> None:
         super().__init__()
         if dataset not in DATASETS:
@@ -112,6 +124,7 @@ class FaceDataModule(L.LightningDataModule):
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.train_count, self.val_count, self.test_count = train_count, val_count, test_count
         self.synthetic_seed, self.seed, self.eval_split, self.cache = synthetic_seed, seed, eval_split, cache
+        self.store = store
         self._sets: dict[str, CroppedFaces] = {}
 
     def cropped(self, split: str) -> CroppedFaces:

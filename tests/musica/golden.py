@@ -75,14 +75,13 @@ def make_net(shared: Path, name: str) -> CascadeNet:
 
 
 def golden_images(shared: Path, name: str) -> list[Tensor]:
-    """Return the float32 pyramid (B, 3, H, W), finest first, computed in float64 as the recorded one."""
+    """Return the float32 pyramid (B, H, W, 3), finest first, computed in float64 as the recorded one."""
     config = CONFIGS[name]
     image = fill_module(shared).image(config.seed, (config.batch, 3, *config.size)).transpose(0, 2, 3, 1)
     # NumPy's sums, as recorded: another order of summation changes the last bit, and patches are compared exactly.
     faces = np.stack([(face - face.mean()) / face.std() for face in image.astype(np.float64)])
-    first = torch.from_numpy(faces).permute(0, 3, 1, 2)
-    torch.testing.assert_close(normalise(torch.from_numpy(image.copy()).permute(0, 3, 1, 2)).double(), first,
-                               rtol=0, atol=1e-5)  # fmt: skip
+    first = torch.from_numpy(faces)
+    torch.testing.assert_close(normalise(torch.from_numpy(image.copy())).double(), first, rtol=0, atol=1e-5)
     return [level.float() for level in pyramid(first, 3)]
 
 
@@ -94,7 +93,7 @@ def golden_levels(shared: Path, name: str, net: CascadeNet) -> list[Level]:
     images, golden = golden_images(shared, name), golden_arrays(shared, name)
     for level in (1, 2):
         if f"image_level_{level}" in golden:
-            images[level] = torch.from_numpy(golden[f"image_level_{level}"]).permute(0, 3, 1, 2)
+            images[level] = torch.from_numpy(golden[f"image_level_{level}"])
     return net.prepare(images)
 
 

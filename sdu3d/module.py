@@ -1,0 +1,233 @@
+"""Training and prediction: networks, targets, coherent views and depth joined behind the common contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.errors import LabError
+from common.heatmaps import cells_to_crop
+from common.task import LandmarkTask, check_choice
+from common.types import FaceBatch, Prediction
+from sdu3d.decode import DECODERS, decode
+from sdu3d.losses import (
+    LOSSES,
+    PEAK,
+    centred,
+    coherent_loss,
+    depth_loss,
+    gaussian_targets,
+    heatmap_loss,
+    read_depth,
+)
+from sdu3d.network import FULL_WIDTH, Maps, SduNet
+from sdu3d.optim import SharedNadam
+from sdu3d.views import Views, draw_views
+
+OPTIMIZERS = ("nadam", "rmsprop", "adam", "adamw", "sgd")
+RELEASED_SHIFT = 0.5  # crop pixels by which a released target cell's middle lies before the point, in the mean
+
+
+class SduTask(LandmarkTask):
+    """Stacked U-shaped networks with dual transformers (Guo, Deng, Xue, Zafeiriou, BMVC 2018), 2D and 3D.
+
+    Args:
+        scheme: landmark scheme.
+        input_size: side of the crops in pixels; a multiple of stride * 2 ** depth.
+        topology: hourglass, sat (scale aggregation) or sat_gate.
+        block: resnet, inception, hpm or cab.
+        depth: times that each U halves its maps.
+        stacks: U-shaped networks, one behind the other.
+        width: features (released: 256).
+        stride: crop pixels a map cell: 2 (released) or 4.
+        inside: transformer inside the network: none, dcn_join, dcn_heads, dcn or stn.
+        border: border rule of deformable convolutions: torchvision, or mxnet for released weights.
+        binary: binarised blocks where the release has them.
+        loss: l2 (released), ce (soft-max over cells, the release before) or bce (per cell, the paper's).
+        sigma: of the target Gaussians, in cells.
+        peak: height of the targets of l2 and ce (released: 20); 1 suits short trainings with larger steps.
+        quantise: centre targets on the middle of the point's cell, as released; else on the point.
+        coherent: weight of the coherent loss between each face and a transformed view of it; 0 for no views.
+        view_rotation: largest turn of a view in degrees.
+        view_scale: largest relative change of a view's size.
+        view_flip: chance of a mirrored view.
+        depth_head: predict z too, so that points are (B, L, 3); needs data with depth.
+        depth_weight: factor of the depth loss.
+        decode: released (arg-max of enlarged maps), argmax, quarter, window (centre of mass) or local_soft.
+        official_frame: target cells are trunc(x / 2) as released, half a pixel off this project's; for its weights.
+    """
+
+    METHOD = "sdu3d"
+
+    def __init__(
+        self,
+        scheme: str = "ibug68",
+        input_size: int = 128,
+        topology: str = "hourglass",
+        block: str = "cab",
+        depth: int = 3,
+        stacks: int = 2,
+        width: int = FULL_WIDTH,
+        stride: int = 2,
+        inside: str = "none",
+        border: str = "torchvision",
+        binary: bool = False,
+        loss: str = "l2",
+        sigma: float = 1.0,
+        peak: float = PEAK,
+        quantise: bool = True,
+        coherent: float = 0.0,
+        view_rotation: float = 30.0,
+        view_scale: float = 0.2,
+        view_flip: float = 0.5,
+        depth_head: bool = False,
+        depth_weight: float = 1.0,
+        decode: str = "released",
+        official_frame: bool = False,
+        threshold: float = 10.0,
+        optimizer: str = "nadam",
+        lr: float = 2.5e-4,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        schedule: str = "multistep",
+        milestones: tuple[int, ...] = (20, 35),
+        gamma: float = 0.2,
+        warmup_steps: int = 0,
+        augment: dict[str, float] | None = None,
+        compile_net: bool = False,
+        channels_last: bool = False,
+    ) -> None:
+        check_choice("optimizer", optimizer, OPTIMIZERS)
+        super().__init__(
+            scheme, input_size, threshold, "adam" if optimizer == "nadam" else optimizer, lr, weight_decay, momentum,
+            schedule, milestones, gamma, warmup_steps, augment, compile_net, channels_last,
+        )  # fmt: skip
+        self.save_hyperparameters()
+        if input_size % (stride * 2**depth):
+            raise LabError(f"input_size must be a multiple of {stride * 2**depth} for this network, got {input_size}")
+        if coherent < 0 or depth_weight < 0 or sigma < 0 or peak <= 0:
+            raise LabError(f"coherent, depth_weight and sigma must not be negative and peak must be positive, got "
+                           f"{coherent}, {depth_weight}, {sigma} and {peak}")  # fmt: skip
+        self.loss_name = check_choice("loss", loss, LOSSES)
+        self.decode = check_choice("decode", decode, DECODERS)
+        self.nadam = optimizer == "nadam"
+        self.peak = 1.0 if loss == "bce" else peak
+        self.stride, self.sigma, self.quantise, self.official_frame = stride, sigma, quantise, official_frame
+        self.coherent, self.depth_weight = coherent, depth_weight
+        self.view_changes = {"rotation": view_rotation, "scale": view_scale, "flip": view_flip}
+        try:
+            self.net = SduNet(self.scheme.num_points, topology, block, depth, stacks, width, stride, inside, border,
+                              binary, depth_head)  # fmt: skip
+        except ValueError as error:
+            raise LabError(f"model: {error}") from None
+        self.dims = 3 if depth_head else 2
+
+    def network(self) -> nn.Module:
+        return self.net
+
+    def new_parts(self) -> tuple[str, ...]:
+        return ("net.depth_maps.",) if self.dims == 3 else ()
+
+    def check_batch(self, batch: FaceBatch) -> None:
+        super().check_batch(batch)
+        given = batch.points.shape[-1]
+        if given != self.dims:
+            raise LabError(
+                f"data has {given} coordinates a landmark, the model predicts {self.dims}: set --model.depth_head "
+                f"{str(given == 3).lower()}, or choose data with{'out' if self.dims == 2 else ''} depth"
+            )
+
+    def forward(self, image: Tensor) -> Maps:
+        """Return the maps of crops (B, 3, S, S), uint8 or float in 0..255."""
+        maps: Maps = self.net(image)
+        return maps
+
+    def target_maps(self, points: Tensor) -> Tensor:
+        """Return targets (B, L, S / stride, S / stride) of points (B, L, 2+) in crop pixels."""
+        shift = 0.0 if self.official_frame else 0.5
+        cells = (points[..., :2] + shift) / self.stride
+        return gaussian_targets(cells, self.input_size // self.stride, self.sigma, self.peak, self.quantise)
+
+    def presence(self, maps: Tensor) -> Tensor:
+        """Return maps (B, L, H, W) as non-negative heights, about 1 at a landmark."""
+        match self.loss_name:
+            case "bce":
+                return maps.sigmoid()
+            case "ce":
+                return maps.flatten(2).softmax(-1).view_as(maps)
+        return maps.clamp(min=0) / self.peak
+
+    def depths(self, maps: Tensor, heatmaps: Tensor) -> Tensor:
+        """Return z (B, L) in crop pixels, relative to each face's mean, towards the viewer."""
+        return centred(read_depth(maps, heatmaps)) * (self.input_size / 2)
+
+    def training_loss(self, batch: FaceBatch) -> dict[str, Tensor]:
+        image, points, views = batch.image, batch.points, None
+        if self.coherent:
+            views = self._draw_views(batch)
+            image, points = self._with_views(batch, views)
+        heatmaps, depth = self(image)
+        targets, weight = self.target_maps(points), batch.weight[..., None, None]
+        if views is not None:
+            weight = torch.cat([weight, views.reorder(weight, self.scheme.mirror)])
+        # Points without annotation: their maps are compared with themselves.
+        parts = {
+            f"stack{i}": heatmap_loss(self.loss_name, maps, torch.where(weight > 0, targets, maps.detach()))
+            for i, maps in enumerate(heatmaps)
+        }
+        if views is not None:
+            parts["coherent"] = self.coherent * self._coherent(heatmaps, views)
+        if depth is not None:
+            parts["depth"] = self._depth_loss(depth, heatmaps[-1], targets, points)
+        return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+    def _draw_views(self, batch: FaceBatch) -> Views:
+        generator = torch.Generator().manual_seed(int(torch.initial_seed() % 2**31) + self.global_step)
+        return draw_views(len(batch), generator=generator, device=batch.image.device, **self.view_changes)
+
+    def _with_views(self, batch: FaceBatch, views: Views) -> tuple[Tensor, Tensor]:
+        """Return crops (2B, 3, S, S) and points (2B, L, D): the batch, then its views."""
+        image = batch.image.float()
+        points = views.points(batch.points, self.input_size, self.scheme.mirror)
+        return torch.cat([image, views.picture(image)]), torch.cat([batch.points, points])
+
+    def _coherent(self, heatmaps: list[Tensor], views: Views) -> Tensor:
+        """Return the mean over stacks of the difference between moved predictions and predictions of the moved."""
+        inside = views.inside(heatmaps[0].shape[-1])
+        total = heatmaps[0].new_zeros(())
+        for maps in heatmaps:
+            first, second = maps.chunk(2)
+            total = total + coherent_loss(views.maps(first, self.scheme.mirror), second, inside)
+        return total / len(heatmaps)
+
+    def _depth_loss(self, depth: Tensor, heatmaps: Tensor, targets: Tensor, points: Tensor) -> Tensor:
+        """Return the weighted error of z read under the true and under the predicted peaks."""
+        if points.shape[-1] != 3:
+            raise LabError("the model has a depth head but the data have no depth: choose data with 3D points, or set "
+                           "--model.depth_head false")  # fmt: skip
+        true, half = points[..., 2], self.input_size / 2
+        errors = [depth_loss(self.depths(depth, where), true, half) for where in (targets, self.presence(heatmaps))]
+        return self.depth_weight * (errors[0] + errors[1]) / 2
+
+    def decode_maps(self, maps: Tensor) -> Tensor:
+        """Return points (B, L, 2) in crop pixels of maps (B, L, H, W)."""
+        points = cells_to_crop(decode(maps.float(), self.decode, self.stride), self.stride)
+        return points + RELEASED_SHIFT if self.official_frame else points
+
+    def predict_batch(self, batch: FaceBatch) -> Prediction:
+        with torch.autocast(batch.image.device.type, enabled=False):
+            heatmaps, depth = self(batch.image)
+            steps = [self.decode_maps(maps) for maps in heatmaps]
+            presence = self.presence(heatmaps[-1].float())
+        if depth is not None:
+            z = self.depths(depth.float(), presence)[..., None]
+            steps = [torch.cat([points, z], -1) for points in steps]
+        return Prediction(points=steps[-1], score=presence.flatten(2).amax(-1), steps=steps)
+
+    def configure_optimizers(self) -> Any:
+        if not self.nadam:
+            return super().configure_optimizers()
+        optimizer = SharedNadam(self.parameter_groups(), lr=self.lr, weight_decay=self.weight_decay)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._scheduler(optimizer), "interval": "step"}}

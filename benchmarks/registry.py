@@ -63,6 +63,29 @@ METHODS: dict[str, Method] = {
         },
         published={"WFLW": 4.36, "300W full": 3.07},
     ),
+    "dpr": Method(
+        title="Progressive reinitialisation (GLSR)",
+        task="dpr.module.DprTask",
+        cli="dpr.cli",
+        recipes={
+            "smoke": "dpr/smoke.yaml",
+            "wflw": ("dpr/reinit.yaml", "dpr/gsr.yaml", "dpr/local_reinit.yaml", "dpr/glsr.yaml"),
+            "helen": "dpr/helen.yaml",
+        },
+        published={"WFLW": 5.08},
+    ),
+    "musica": Method(
+        title="Selective cascade with patch attention (MuSiCa)",
+        task="musica.module.MusicaTask",
+        cli="musica.cli",
+        recipes={
+            "smoke": "musica/smoke.yaml",
+            "wflw": "musica/wflw.yaml",
+            "w300": "musica/w300.yaml",
+            "helen": "musica/helen.yaml",
+        },
+        published={},  # the abstract's 300W figure names no normaliser
+    ),
 }
 
 

@@ -126,7 +126,8 @@ def results(report: Report) -> str:
         return "No results yet: `make benchmark` trains and compares the methods, and fills this section."
     parts = [described(comparison) for comparison in report.comparisons]
     return (
-        "\n\n".join(parts) + "\n\nFrom `python -m benchmarks run` and `python -m benchmarks report`; intervals are 95 % "
+        "\n\n".join(parts)
+        + "\n\nFrom `python -m benchmarks run` and `python -m benchmarks report`; intervals are 95 % "
         "bootstrap intervals over faces, and *not separable* means that the paired interval of the difference from the "
         "best row holds zero. `runs/benchmark/report.html` shows curves, faces and protocol cards."
     )

@@ -102,7 +102,10 @@ class PredictionPictures(Callback):
 
 
 class PredictionFile(Callback):
-    """Writes what `predict` answered to `predictions.npz`: ids, points (N, L, 2) in image pixels."""
+    """Writes what `predict` answered to `predictions.npz`: ids, points (N, L, 2) in image pixels.
+
+    A method may answer more tensors with one row a face; they are written under their names.
+    """
 
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] = []
@@ -115,7 +118,8 @@ class PredictionFile(Callback):
         folder = run_folder(trainer)
         folder.mkdir(parents=True, exist_ok=True)
         ids = np.array([i for row in self._rows for i in row["ids"]])
-        points = torch.cat([row["points"] for row in self._rows]).numpy()
-        np.savez_compressed(folder / "predictions.npz", ids=ids, points=points)
+        names = [name for name, value in self._rows[0].items() if isinstance(value, torch.Tensor)] if self._rows else []
+        arrays: dict[str, Any] = {name: torch.cat([row[name] for row in self._rows]).numpy() for name in names}
+        np.savez_compressed(folder / "predictions.npz", ids=ids, **arrays)
         print(f"wrote {len(ids)} faces to {folder / 'predictions.npz'}")
         self._rows = []

@@ -62,9 +62,11 @@ class DprTask(LandmarkTask):
         interocular: divide errors by the outer eye corners' distance [2017].
         reinit_weight: factor of the reinitialisation losses.
         point_noise: sd of the noise on the landmarks that the local reinitialisation sees in training, in face sides.
-        reinit_lr: learning rate of the global reinitialisation over the others' (2017: 0.001 to 0.02 for such layers; a
+        reinit_lr: learning rate of the reinitialisation networks beside a regressor's (2017: 0.001 to 0.02 for such layers; a
             map that runs away takes the face out of sight).
         global_lr: learning rate of the global networks over the local ones', in stage glsr.
+        local_from: epoch in which the local stage begins to learn; before it, a run of stage glsr is one of stage gsr, and
+            answers GSR's points.
         flip_test: answer the mean of a face and its mirror image; twice the work.
     """
 
@@ -98,6 +100,7 @@ class DprTask(LandmarkTask):
         point_noise: float = 0.0,
         reinit_lr: float = 0.1,
         global_lr: float = 0.1,
+        local_from: int = 0,
         flip_test: bool = False,
         threshold: float = 10.0,
         optimizer: str = "adam",
@@ -124,7 +127,7 @@ class DprTask(LandmarkTask):
         self.box_grow, self.jitter = box_grow, BoxJitter(**jitter) if jitter else None
         self.interocular, self.reinit_weight, self.point_noise = interocular, reinit_weight, point_noise
         self.reinit_lr, self.global_lr = reinit_lr, global_lr
-        self.flip_test, self.rounded = flip_test, rounded
+        self.flip_test, self.rounded, self.local_from = flip_test, rounded, local_from
         self.with_local = any(name.startswith("local") for name in STAGES[stage])
         face = torch.from_numpy(average_face(neutral_face(self.scheme)[None], neutral_face(self.scheme),
                                              self.scheme.mirror))  # fmt: skip
@@ -176,21 +179,15 @@ class DprTask(LandmarkTask):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         slow = self.global_lr if self.stage == "glsr" else 1.0
-        both = "global_reinit" in STAGES[self.stage] and self.stage != "reinit"
-        groups = [
-            {"name": "reinit", "params": self._trained("global", reinit=True),
-             "lr": self.lr * slow * (self.reinit_lr if both else 1.0)},
-            {"name": "global", "params": self._trained("global", reinit=False), "lr": self.lr * slow},
-            {"name": "local", "params": self._trained("local"), "lr": self.lr},
-        ]  # fmt: skip
-        return [group for group in groups if group["params"]]
-
-    def _trained(self, kind: str, reinit: bool | None = None) -> list[nn.Parameter]:
-        """Return trained parameters of a kind; only those of the reinitialisation, or all but those, if asked."""
-        modules = self._learning(kind)
-        if reinit is not None:
-            modules = [m for m in modules if (m is self.net.global_reinit) == reinit]
-        return [p for module in modules for p in module.parameters()]
+        groups = []
+        for name in STAGES[self.stage]:
+            rate = self.lr * (slow if name.startswith("global") else 1.0)
+            if name.endswith("reinit") and len(STAGES[self.stage]) > 1:
+                rate *= self.reinit_lr
+            groups.append({"name": name, "params": list(getattr(self.net, name).parameters()), "lr": rate})
+        losses = [p for loss in (self.global_loss, self.local_loss) if loss is not None for p in loss.parameters()]
+        trained = [p for p in losses if p.requires_grad]
+        return groups + ([{"name": "losses", "params": trained, "lr": self.lr}] if trained else [])
 
     def on_fit_start(self) -> None:
         """Take mean face and starting maps from the training set, unless the weights brought theirs."""
@@ -199,9 +196,19 @@ class DprTask(LandmarkTask):
             faces = self.trainer.datamodule.cropped("train").faces  # type: ignore[attr-defined]
             mean = average_face(training_shapes(faces), neutral_face(self.scheme), self.scheme.mirror)
             self.net.set_mean_face(torch.from_numpy(mean))
-        if self.with_local and not bool(self.net.local_started):
+
+    def on_train_epoch_start(self) -> None:
+        """Start the local stage in its first epoch, from the global backbone as it is then (as the release did)."""
+        if self._local_learns() and not bool(self.net.local_started):
             self.net.start_local()
             self.net.local_started.fill_(True)
+
+    def _local_learns(self) -> bool:
+        return self.with_local and self.current_epoch >= self.local_from
+
+    def _local_answers(self) -> bool:
+        """Return whether the local stage's points are answered: not before it has begun to learn."""
+        return self.with_local and bool(self.net.local_started)
 
     # Training.
 
@@ -235,7 +242,7 @@ class DprTask(LandmarkTask):
             target = offset_target(true, self.net.mean_face, self.net.face_size)
             scale = eye_distance(target, self.scheme.corners) if self.interocular else None
             parts["global"] = self.global_loss(stages.offsets - target, batch.weight, scale)
-        if self.with_local:
+        if self._local_learns():
             parts |= self._local_losses(stages, face, image, true, batch, generator)
         return self._sum(parts)
 
@@ -272,20 +279,22 @@ class DprTask(LandmarkTask):
     # Prediction.
 
     def predict_batch(self, batch: FaceBatch) -> Prediction:
-        stages = self.net(batch.image, self.given_box(batch), self.with_local)
-        found = [stages.global_points, stages.points] if self.with_local else [stages.points]
+        found = self._steps(self.net(batch.image, self.given_box(batch), self._local_answers()))
         if self.flip_test:
             found = [(a + b) / 2 for a, b in zip(found, self._mirrored(batch), strict=True)]
         steps = [points.float() for points in found]
         return Prediction(points=steps[-1], steps=steps)
+
+    def _steps(self, stages: Stages) -> list[Tensor]:
+        """Return GSR's points and, where the local stage ran, GLSR's (B, L, 2)."""
+        return [stages.global_points, stages.points] if stages.part_offsets else [stages.points]
 
     def _mirrored(self, batch: FaceBatch) -> list[Tensor]:
         """Return the steps' points (B, L, 2) found in the mirrored crops, mirrored back."""
         last = batch.image.shape[-1] - 1
         box = self.given_box(batch)
         box = torch.stack([last - box[:, 2], box[:, 1], last - box[:, 0], box[:, 3]], dim=1)
-        stages = self.net(batch.image.flip(-1), box, self.with_local)
-        steps = [stages.global_points, stages.points] if self.with_local else [stages.points]
+        steps = self._steps(self.net(batch.image.flip(-1), box, self._local_answers()))
         back = torch.tensor([-1.0, 1.0], device=box.device), torch.tensor([last, 0.0], device=box.device)
         return [points[:, list(self.scheme.mirror)] * back[0] + back[1] for points in steps]
 
@@ -299,8 +308,7 @@ class DprTask(LandmarkTask):
         """
         pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1).float()[None]
         box = grow(torch.from_numpy(np.asarray(boxes, np.float64)).to(self.device), self.box_grow)
-        stages = self.net(pixels.expand(len(box), -1, -1, -1), box, self.with_local)
-        steps = [stages.global_points, stages.points] if self.with_local else [stages.points]
+        steps = self._steps(self.net(pixels.expand(len(box), -1, -1, -1), box, self._local_answers()))
         return Prediction(points=steps[-1], steps=steps)
 
 

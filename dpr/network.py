@@ -159,6 +159,8 @@ class DPRNet(nn.Module):
         """Return theta as it is, with `theta_gradient` times the gradient."""
         if self.theta_gradient == 1.0:
             return theta
+        if self.theta_gradient == 0.0:
+            return theta.detach()
         return theta.detach() + self.theta_gradient * (theta - theta.detach())
 
     def global_stage(self, image: Tensor, box: Tensor) -> tuple[Stages, Tensor]:

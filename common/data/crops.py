@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from common.data.base import FaceDataset
 from common.errors import LabError
-from common.geometry import apply_affine, crop_matrix, invert_affine
+from common.geometry import apply_affine, compose_affine, crop_matrix, invert_affine
 from common.schemes import LandmarkScheme
 from common.types import FaceBatch, FaceSample
 
@@ -35,6 +35,9 @@ class CropConfig:
         scale: largest relative change of size, either way.
         shift: largest shift of the centre, each axis, as a share of the square's side.
         flip: chance of a mirrored picture.
+        shear: largest shear, either way, each axis: x grows by so much of y, y by so much of x.
+        stretch: largest relative change of the width alone, either way.
+        chance: share of the training samples that are changed at all; the others get the plain crop.
     """
 
     size: int = 256
@@ -44,6 +47,9 @@ class CropConfig:
     scale: float = 0.0
     shift: float = 0.0
     flip: float = 0.0
+    shear: float = 0.0
+    stretch: float = 0.0
+    chance: float = 1.0
 
     def __post_init__(self) -> None:
         if self.size < 8 or self.box_scale <= 0:
@@ -52,6 +58,9 @@ class CropConfig:
             raise LabError(f"side_rule must be one of {', '.join(SIDE_RULES)}, got {self.side_rule}")
         if not (0 <= self.flip <= 1 and 0 <= self.scale < 1):
             raise LabError(f"flip must be in [0, 1] and scale in [0, 1), got {self.flip} and {self.scale}")
+        if not (0 <= self.chance <= 1 and 0 <= self.shear < 1 and 0 <= self.stretch < 1):
+            raise LabError("chance must be in [0, 1], shear and stretch in [0, 1), got "
+                           f"{self.chance}, {self.shear} and {self.stretch}")  # fmt: skip
 
     def still(self) -> CropConfig:
         """Return the same crop without augmentation."""
@@ -84,7 +93,17 @@ def draw_matrix(box: np.ndarray, config: CropConfig, rng: np.random.Generator | 
     turn, grow, dx, dy = (2 * value - 1 for value in draws)
     center = (center[0] + dx * config.shift * side, center[1] + dy * config.shift * side)
     flip = coin < config.flip
-    return crop_matrix(center, side * (1 + grow * config.scale), config.size, turn * config.rotation, flip), flip
+    matrix = crop_matrix(center, side * (1 + grow * config.scale), config.size, turn * config.rotation, flip)
+    if config.chance == 1 and not config.shear and not config.stretch:
+        return matrix, flip
+    coin, *draws = rng.random(4).tolist()  # after the others, so that a recipe without these keeps its stream
+    if coin >= config.chance:
+        return draw_matrix(box, config, None)
+    across, down, wider = (2 * value - 1 for value in draws)
+    wide = 1 + wider * config.stretch
+    linear = np.array([[wide, wide * across * config.shear], [down * config.shear, 1.0]])  # sheared, then stretched
+    middle = np.full(2, (config.size - 1) / 2)
+    return compose_affine(np.column_stack([linear, middle - linear @ middle]), matrix), flip
 
 
 def warp_image(image: np.ndarray, matrix: np.ndarray, size: int, out: np.ndarray | None = None) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -52,6 +54,33 @@ def test_pixels_move_with_the_points() -> None:
         grid_y, grid_x = np.mgrid[:128, :128]
         centre = np.array([(gray * grid_x).sum(), (gray * grid_y).sum()]) / gray.sum()
         assert np.abs(centre - face.points[30]).max() < 0.35  # landmark 30 is its own mirror
+
+
+def test_shear_and_stretch_move_pixels_and_points_together() -> None:
+    config = CropConfig(size=128, rotation=20, flip=0.5, shear=0.3, stretch=0.4, chance=0.5)
+    plain = crop_sample(make_sample(), SCHEME, config.still()).to_image
+    unchanged, shapes = 0, []
+    for seed in range(40):
+        face = crop_sample(make_sample(), SCHEME, config, (), np.random.default_rng(seed))
+        unchanged += np.array_equal(face.to_image, plain)
+        gray = face.image[..., 0].astype(np.float64)
+        grid_y, grid_x = np.mgrid[:128, :128]
+        centre = np.array([(gray * grid_x).sum(), (gray * grid_y).sum()]) / gray.sum()
+        assert np.abs(centre - face.points[30]).max() < 0.4
+        large, small = np.linalg.svd(face.to_image[:, :2].astype(np.float64))[1]
+        shapes.append(large / small)
+        assert np.abs(apply_affine(face.to_image, face.points) - face.image_points).max() < 1e-3
+    assert 1.4 < max(shapes) < 2.6 and min(shapes) == pytest.approx(1)
+    assert 10 <= unchanged <= 30  # chance: half of the samples get the plain crop
+    with pytest.raises(LabError, match="chance"):
+        CropConfig(chance=1.5)
+
+
+def test_a_crop_without_shear_draws_as_before() -> None:
+    """The numbers behind rotation, scale, shift and flip must not move when the further ones are switched on."""
+    old = crop_sample(make_sample(), SCHEME, CONFIG, (), np.random.default_rng(4))
+    new = crop_sample(make_sample(), SCHEME, replace(CONFIG, stretch=1e-9), (), np.random.default_rng(4))
+    np.testing.assert_allclose(old.to_image, new.to_image, atol=1e-4)
 
 
 def test_to_image_brings_every_point_back() -> None:

@@ -16,12 +16,12 @@ COMMAND = "<p>No cell has been measured yet. <code>make benchmark</code> trains 
 
 # Title, what it is about, and what makes its content; a section without content is left out.
 SECTIONS: tuple[tuple[str, str, Callable[[Report], str]], ...] = (
-    ("Accuracy against cost", "What an error costs in multiply-adds and in time on the machine at hand.", sections.cost),
+    ("Accuracy against cost", "What an error costs in multiply-adds and in time on this machine.", sections.cost),
     ("Robustness", "Wrong boxes and bad pictures, drawn from the same seeds for every method. The scales of the error "
      "differ from chart to chart.", sections.robustness),
     ("Risk and coverage", "The error when only the faces are kept of which a method is surest.", sections.risk),
     ("Faces", "The faces with the largest errors, and faces in the middle of the order.", sections.faces),
-    ("HELEN references", "Our runs beside published predictions and a baseline, under one metric.", sections.references),
+    ("HELEN references", "Our runs beside published predictions and a baseline, by one metric.", sections.references),
     ("Ledger", "Each figure as the paper prints it, with official weights under this metric, and from this training.",
      ledger),
     ("Machines", "What the timings were measured on.", sections.machines),
@@ -31,7 +31,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[Report], str]], ...] = (
 def _section(title: str, about: str, content: str) -> str:
     name = sections.anchor(title)
     intro = f'<p class="about">{escape(about)}</p>' if about else ""
-    return f'<section id="{name}" aria-labelledby="{name}-head"><h2 id="{name}-head">{escape(title)}</h2>{intro}{content}</section>'
+    head = f'<h2 id="{name}-head">{escape(title)}</h2>'
+    return f'<section id="{name}" aria-labelledby="{name}-head">{head}{intro}{content}</section>'
 
 
 def _facts(report: Report) -> str:

@@ -19,6 +19,11 @@ def number(value: float) -> str:
     return f"{value:.6g}"
 
 
+def word(kind: str, x: float, y: float, place: str, content: str) -> str:
+    """Return text of a class at a place; `place` is start, middle or end."""
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{place}">{escape(content)}</text>'
+
+
 def ticks(low: float, high: float, count: int = 6) -> list[float]:
     """Return round numbers within [low, high], about `count` of them."""
     raw = (high - low) / max(1, count)
@@ -132,8 +137,8 @@ class Chart:
         if low_high is not None:
             low, high = (min(max(self.py(v), self.top), self.height - self.bottom) for v in low_high)
             self.taken.append((a - 4, low, a + 4, high))
-            self.body.append(f'<path class="whisker s{style % STYLES}" data-series="{style}" '
-                             f'd="M{a:.1f} {low:.1f}V{high:.1f}M{a - 4:.1f} {low:.1f}h8M{a - 4:.1f} {high:.1f}h8"/>')  # fmt: skip
+            path = f"M{a:.1f} {low:.1f}V{high:.1f}M{a - 4:.1f} {low:.1f}h8M{a - 4:.1f} {high:.1f}h8"
+            self.body.append(f'<path class="whisker s{style % STYLES}" data-series="{style}" d="{path}"/>')
         self.body.append(f'<circle class="dot s{style % STYLES}" data-series="{style}" cx="{a:.1f}" cy="{b:.1f}" '
                          f'r="5.5"><title>{escape(tip)}</title></circle>')  # fmt: skip
         self.taken.append((a - 8, b - 8, a + 8, b + 8))
@@ -143,7 +148,8 @@ class Chart:
         for label, style, x, y in points:
             a, b, length = self.px(x), self.py(y), len(label) * CHAR
             spots = [(a + 11, b + 4, "start"), (a - 11, b + 4, "end"), (a, b - 13, "middle"), (a, b + 22, "middle"),
-                     (a + 9, b - 11, "start"), (a + 9, b + 19, "start"), (a - 9, b - 11, "end"), (a - 9, b + 19, "end")]  # fmt: skip
+                     (a + 9, b - 11, "start"), (a + 9, b + 19, "start"), (a - 9, b - 11, "end"),
+                     (a - 9, b + 19, "end")]  # fmt: skip
             boxes = []
             for c, d, anchor in spots:
                 start = c - {"start": 0.0, "middle": 0.5, "end": 1.0}[anchor] * length
@@ -169,12 +175,12 @@ class Chart:
         parts = []
         for value in self.x.ticks():
             a = self.px(value)
-            parts.append(f'<line class="grid" x1="{a:.1f}" x2="{a:.1f}" y1="{self.top}" y2="{floor}"/>'
-                         f'<text class="tick" x="{a:.1f}" y="{floor + 17}" text-anchor="middle">{number(value)}</text>')  # fmt: skip
+            parts.append(f'<line class="grid" x1="{a:.1f}" x2="{a:.1f}" y1="{self.top}" y2="{floor}"/>')
+            parts.append(word("tick", a, floor + 17, "middle", number(value)))
         for value in self.y.ticks():
             b = self.py(value)
-            parts.append(f'<line class="grid" x1="{self.left}" x2="{right}" y1="{b:.1f}" y2="{b:.1f}"/>'
-                         f'<text class="tick" x="{self.left - 7}" y="{b + 4:.1f}" text-anchor="end">{number(value)}</text>')  # fmt: skip
+            parts.append(f'<line class="grid" x1="{self.left}" x2="{right}" y1="{b:.1f}" y2="{b:.1f}"/>')
+            parts.append(word("tick", self.left - 7, b + 4, "end", number(value)))
         middle = (self.top + floor) / 2
         parts.append(f'<line class="base" x1="{self.left}" x2="{right}" y1="{floor}" y2="{floor}"/>'
                      f'<text class="axis" x="{(self.left + right) / 2:.1f}" y="{self.height - 8}" '
@@ -191,13 +197,14 @@ class Chart:
         clip = (f'<clipPath id="{self.name}-clip"><rect x="{self.left}" y="{self.top - 2}" '
                 f'width="{self.width - self.left - self.right}" height="{self.height - self.bottom - self.top + 4}"/>'
                 "</clipPath>")  # fmt: skip
+        parts = "".join((clip, *self._frame(), *self.body))
         return (f'<svg id="{self.name}" class="chart" viewBox="0 0 {self.width} {self.height}" role="img" '
-                f'aria-label="{escape(self.title)}"{data}>{clip}{"".join(self._frame())}{"".join(self.body)}</svg>')  # fmt: skip
+                f'aria-label="{escape(self.title)}"{data}>{parts}</svg>')  # fmt: skip
 
 
 def whisker(value: float, interval: tuple[float, float] | None, low: float, high: float, style: int) -> str:
     """Return a small drawing of a value and its interval on the scale [low, high], for a table's cell."""
-    width, height = 132, 18
+    width, height = 112, 18
 
     def place(v: float) -> float:
         return 5 + (width - 10) * (min(max(v, low), high) - low) / max(high - low, 1e-12)

@@ -20,10 +20,13 @@ HEADS = {
 }  # fmt: skip
 
 
-def _cell(value: Any) -> Cell:
+NO_FIGURE = '<span class="none" title="no figure" aria-label="no figure">–</span>'
+
+
+def _cell(name: str, value: Any) -> Cell:
     """Return the cell of any value of a flat record."""
     if value is None or value == "":
-        return Cell(MISSING)
+        return Cell(MISSING if name == "ours" else NO_FIGURE)
     if isinstance(value, float):
         return Cell(f"{value:.2f}", value)
     if isinstance(value, list):
@@ -62,7 +65,7 @@ def ledger_table(rows: Sequence[dict[str, Any]]) -> str:
     names = [name for name in names if name != "method" or "title" not in names]
     numeric = {name: any(isinstance(row.get(name), float | int) for row in rows) for name in names}
     columns = [Column(HEADS.get(name, name.replace("_", " ")), numeric=numeric[name]) for name in names]
-    return table(columns, [[_cell(row.get(name)) for name in names] for row in rows],
+    return table(columns, [[_cell(name, row.get(name)) for name in names] for row in rows],
                  "NME in percent, each under the protocol of its source")  # fmt: skip
 
 

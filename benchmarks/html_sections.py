@@ -23,6 +23,7 @@ from benchmarks.html_tables import (
     cost_table,
     definitions,
     measured,
+    name_cell,
     pair_table,
     quantity,
     ranged,
@@ -31,10 +32,8 @@ from benchmarks.html_tables import (
     table,
     text,
 )
-from benchmarks.report_data import Comparison, Curve, Entry, Report, disturbances, flickers, risk_curves
-from common.metrics.functional import ced
+from benchmarks.report_data import Comparison, Curve, Entry, Report, ced_curves, disturbances, flickers, risk_curves
 
-CED_STEPS = 160  # samples of a cumulative error curve
 QUALITY = 88  # of embedded pictures
 FIELDS = {
     "protocol": "protocol", "data": "data set", "n": "faces", "landmarks": "landmarks", "space": "errors measured in",
@@ -90,16 +89,13 @@ def ced_chart(report: Report, comparison: Comparison, name: str) -> str:
     entries = [entry for entry in comparison.entries if entry.nmes is not None]
     if not entries:
         return ""
-    reach = max(float(np.nanquantile(entry.nmes, 0.98)) for entry in entries if entry.nmes is not None)
-    end = max(comparison.threshold, min(float(np.ceil(reach)), 2 * comparison.threshold))
+    levels, shares = ced_curves(comparison)
+    end = float(levels[-1])
     chart = Chart(name, f"Cumulative error curves on {comparison.title}: share of faces against NME",
                   Axis("NME, percent", 0, end, count=10), Axis("faces, percent", 0, 100), width=760)  # fmt: skip
     chart.rule(comparison.threshold, f"failure above {comparison.threshold:g} %")
-    levels = np.linspace(0, end, CED_STEPS + 1)
     for entry in reversed(entries):
-        if entry.nmes is not None:
-            errors = np.where(np.isfinite(entry.nmes), entry.nmes, np.inf)
-            chart.line(entry.label, report.styles[entry.label], levels.tolist(), (100 * ced(errors, levels)).tolist())
+        chart.line(entry.label, report.styles[entry.label], levels.tolist(), shares[entry.label].tolist())
     rows = [(entry.label, f"{entry.metrics['nme']:.2f} %") for entry in entries]
     caption = "Cumulative error: the share of faces whose NME is at most the value on the axis. Higher is better."
     return chart_figure(chart.svg(read=True), caption, legend(report, rows))
@@ -109,7 +105,7 @@ def cards(report: Report, comparison: Comparison) -> str:
     """Return the protocol cards: what all rows share, what differs, and where each figure comes from."""
     names = [*FIELDS, *(name for name in comparison.card if name not in FIELDS)]
     shared = [(FIELDS.get(name, name), comparison.card[name]) for name in names if name in comparison.card]
-    parts = [f'<div class="card"><h4>The same for every row</h4>{definitions(shared)}</div>']
+    parts = [f'<div class="card"><h3>The same for every row</h3>{definitions(shared)}</div>']
     columns = [
         Column("method", numeric=False),
         *(Column(FIELDS.get(k, k), numeric=False) for k in comparison.differing),
@@ -118,11 +114,13 @@ def cards(report: Report, comparison: Comparison) -> str:
     rows = []
     for entry in comparison.entries:
         own = [text(entry.card.get(name, "not stated")) for name in comparison.differing]
-        facts = [entry.first.get(k) for k in ("recipe", "commit", "device", "torch", "date")]
-        recipe, commit, device, torch, date = (text(v) if v else Cell(MISSING) for v in facts)
+        facts = [entry.first.get(k) for k in ("recipe", "commit", "device", "torch")]
+        recipe, commit, device, torch = (text(v) if v else Cell(MISSING) for v in facts)
+        day = str(entry.first.get("date") or "")
+        date = Cell(escape(day[:16].replace("T", " ")), day) if day else Cell(MISSING)
         seeds = ", ".join(map(str, entry.seeds))
-        rows.append([Cell(f"{swatch(report.styles[entry.label])}<span>{escape(entry.label)}</span>", entry.label, "method"),
-                     *own, recipe, text(seeds) if seeds else Cell(MISSING), commit, device, torch, date])  # fmt: skip
+        rows.append([name_cell(report, entry.label), *own, recipe, text(seeds) if seeds else Cell(MISSING), commit,
+                     device, torch, date])  # fmt: skip
     word = "What differs, and where each figure comes from" if comparison.differing else "Where each figure comes from"
     parts.append(table(columns, rows, word))
     return f'<details class="cards"><summary>Protocol cards</summary>{"".join(parts)}</details>'
@@ -136,7 +134,8 @@ def dataset(report: Report, comparison: Comparison, number: int) -> str:
         f"{card['n']} faces" if "n" in card else "",
         f"normalised by {card['normaliser']}" if "normaliser" in card else "",
         f"protocol {card['protocol']}" if "protocol" in card else "")))  # fmt: skip
-    caption = f"{escape(facts)}. Intervals: 95 % bootstrap over faces; FR and AUC at {threshold} %."
+    caption = (f"{escape(facts)}. 95 % bootstrap intervals over faces; FR and AUC at {threshold} %. Lower is better, "
+               "but for AUC.")  # fmt: skip
     marked = [FIELDS.get(name, name) for name in comparison.differing]
     note = (f'<p class="marked"><b>Not all cards are equal:</b> the rows differ in {escape(", ".join(marked))}; '
             "see the protocol cards below.</p>" if marked else "")  # fmt: skip
@@ -176,8 +175,8 @@ def cost(report: Report) -> str:
     """Return accuracy against cost on each data set, and the records of `python -m benchmarks speed`."""
     parts = []
     for number, comparison in enumerate(report.comparisons):
-        found = [_cost_chart(report, comparison, "macs", "multiply-adds, milliards", f"macs-{number}"),
-                 _cost_chart(report, comparison, "ms_per_face_b1", "milliseconds a face, batch 1", f"ms-{number}")]  # fmt: skip
+        axes = (("macs", "multiply-adds, G"), ("ms_per_face_b1", "milliseconds a face, batch 1"))
+        found = [_cost_chart(report, comparison, key, axis, f"{key}-{number}") for key, axis in axes]
         if any(found):
             parts.append(f'<h3>{escape(comparison.title)}</h3><div class="pair">{"".join(found)}</div>'
                          + cost_table(report, comparison))  # fmt: skip
@@ -234,11 +233,12 @@ def robustness(report: Report) -> str:
         rows = []
         for label in labels:
             areas = [next((c.area for c in d.curves if c.label == label), None) for d in chosen]
-            rows.append([Cell(f"{swatch(report.styles[label])}<span>{escape(label)}</span>", label, "method"),
-                         *map(quantity, areas), quantity(trembling.get((dataset_name, label)), 3)])  # fmt: skip
+            trembles = quantity(trembling.get((dataset_name, label)), 3)
+            rows.append([name_cell(report, label), *map(quantity, areas), trembles])
         caption = "Mean NME over each curve's levels, and flicker, percent. Lower is better."
-        parts.append(f"<h3>{escape(dataset_name)}</h3>{legend(report, [(label, '') for label in labels])}"
-                     f'<div class="multiples">{"".join(charts)}</div>{table(*measured(columns, rows), caption)}')  # fmt: skip
+        parts.append(f"<h3>{escape(dataset_name)}</h3><div>{legend(report, [(label, '') for label in labels])}"
+                     f'<div class="multiples">{"".join(charts)}</div></div>')  # fmt: skip
+        parts.append(table(*measured(columns, rows), caption))
     return "".join(parts)
 
 
@@ -313,7 +313,7 @@ def references(report: Report) -> str:
     if not path.is_file():
         return ""
     found: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    columns = [Column("method", numeric=False), Column("NME ↓"), Column("FR8 ↓"), Column("AUC8 ↑"), Column("faces")]
+    columns = [Column("method", numeric=False), Column("NME"), Column("FR8"), Column("AUC8"), Column("faces")]
     rows = [[text(name), ranged(value["nme"], tuple(value["interval"]) if "interval" in value else None),
              quantity(value["fr8"], 1), quantity(value["auc8"], 1), quantity(value["n"], 0)]
             for name, value in found.items()]  # fmt: skip
@@ -327,5 +327,5 @@ def machines(report: Report) -> str:
     for machine in report.machines:
         head = f"Machine {machine.letter}" if len(report.machines) > 1 else "Machine"
         items = [*machine.card.items(), ("timed here", ", ".join(machine.methods))]
-        parts.append(f'<div class="card"><h4>{head}</h4>{definitions(items)}</div>')
+        parts.append(f'<div class="card"><h3>{head}</h3>{definitions(items)}</div>')
     return f'<div class="pair">{"".join(parts)}</div>' if parts else ""

@@ -76,6 +76,8 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], caption: st
         caption: what the table is, read out and shown above it (HTML).
         sort: whether the page's script lets its columns sort.
     """
+    size = "frame fit" if len(columns) <= FEW else "frame"
+    kind = " class=sort" if sort else ""
     heads = "".join(
         f'<th scope="col"{" class=num" if column.numeric else ""}'
         + (f' title="{escape(column.hint)}"' if column.hint else "") + f">{escape(column.head)}</th>"
@@ -87,19 +89,17 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], caption: st
         for number, (column, cell) in enumerate(zip(columns, row, strict=True)):
             value = "" if cell.value is None else f' data-value="{escape(str(cell.value))}"'
             tag = 'th scope="row"' if number == 0 else "td"
-            kind = " ".join(filter(None, ("num" if column.numeric else "", cell.extra)))
-            cells.append(f"<{tag}{f' class={chr(34)}{kind}{chr(34)}' if kind else ''}{value}>{cell.html}</{tag[:2]}>")
+            classes = " ".join(filter(None, ("num" if column.numeric else "", cell.extra)))
+            cells.append(f'<{tag} class="{classes}"{value}>{cell.html}</{tag[:2]}>')
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    groups = _groups(columns)
-    size = "frame fit" if len(columns) <= FEW else "frame"
     return (f'<div class="{size}" tabindex="0" role="region" aria-label="table, scrolls sideways">'
-            f'<table{" class=sort" if sort else ""}><caption>{caption}</caption><thead>{groups}<tr class="heads">{heads}'
+            f'<table{kind}><caption><span>{caption}</span></caption><thead>{_groups(columns)}<tr class="heads">{heads}'
             f"</tr></thead><tbody>{''.join(lines)}</tbody></table></div>")  # fmt: skip
 
 
 def _groups(columns: Sequence[Column]) -> str:
-    """Return the row of group heads above the heads, empty where no column has a group."""
-    if not any(column.group for column in columns):
+    """Return the row of group heads above the heads, empty where there are not at least two groups."""
+    if len({column.group for column in columns if column.group}) < 2:
         return ""
     spans: list[tuple[str, int]] = []
     for column in columns:
@@ -110,6 +110,11 @@ def _groups(columns: Sequence[Column]) -> str:
     cells = "".join(f'<th colspan="{span}" scope="colgroup">{escape(group)}</th>' if group else f'<td colspan="{span}">'
                     "</td>" for group, span in spans)  # fmt: skip
     return f'<tr class="groups">{cells}</tr>'
+
+
+def name_cell(report: Report, label: str) -> Cell:
+    """Return the cell that names a method with its colour."""
+    return Cell(f"{swatch(report.styles[label])}<span>{escape(label)}</span>", label, "method")
 
 
 def method_cell(report: Report, entry: Entry) -> Cell:
@@ -134,13 +139,13 @@ def mark_cell(comparison: Comparison, row: int) -> Cell:
 def _accuracy(threshold: float) -> list[Column]:
     group = "Accuracy, percent"
     return [
-        Column("NME ↓", "Normalised mean error over all test faces, with its 95 % bootstrap interval", group=group),
-        Column("95 % interval", "NME and its interval, all rows on one scale", False, group),
-        Column("beside the best", "NME minus the best row's on the same faces, with its paired 95 % interval",
+        Column("NME", "Normalised mean error over all test faces, with its 95 % bootstrap interval", group=group),
+        Column("interval", "NME and its interval, all rows on one scale", False, group),
+        Column("vs best", "NME minus the best row's on the same faces, with its paired 95 % interval",
                group=group),
-        Column(f"FR{threshold:g} ↓", f"Share of faces with an NME above {threshold:g} %", group=group),
-        Column(f"AUC{threshold:g} ↑", f"Area under the cumulative error curve up to {threshold:g} %", group=group),
-        Column("P95 ↓", "NME that 95 % of the faces do not exceed", group=group),
+        Column(f"FR{threshold:g}", f"Share of faces with an NME above {threshold:g} %", group=group),
+        Column(f"AUC{threshold:g}", f"Area under the cumulative error curve up to {threshold:g} %", group=group),
+        Column("P95", "NME that 95 % of the faces do not exceed", group=group),
         Column("sd of seeds", "Standard deviation of the NME over trainings with different seeds", group=group),
     ]  # fmt: skip
 
@@ -148,9 +153,9 @@ def _accuracy(threshold: float) -> list[Column]:
 COST = [
     Column("parameters", group="Cost"),
     Column("MACs", "Multiply-adds of convolutions and matrix products for one face", group="Cost"),
-    Column("ms, batch 1", "Milliseconds a face, median after warm-up", group="Cost"),
-    Column("ms, batch 8", "Milliseconds a face in a batch of 8", group="Cost"),
-    Column("ms, batch 64", "Milliseconds a face in a batch of 64", group="Cost"),
+    Column("ms b1", "Milliseconds a face, one at a time; median after a warm-up", group="Cost"),
+    Column("ms b8", "Milliseconds a face in a batch of 8", group="Cost"),
+    Column("ms b64", "Milliseconds a face in a batch of 64", group="Cost"),
     Column("memory", "Peak memory of a forward pass", group="Cost"),
     Column("training step", "Milliseconds of one optimiser step", group="Cost"),
     Column("training", "Minutes of the whole training", group="Cost"),
@@ -160,7 +165,7 @@ HEADLINE = 3  # of them stand beside the accuracy
 
 
 def cost_cells(report: Report, speed: dict[str, Any], seconds: float | None = None) -> list[Cell]:
-    """Return the cells of size and speed, in the order of COST; the letter names the machine where there are several."""
+    """Return the cells of size and speed in the order of COST; a letter names the machine where there are several."""
     letter = report.machine_of(speed.get("machine"))
     times = [quantity(speed.get(f"ms_per_face_b{batch}"), 1, 1.0, letter) for batch in (1, 8, 64)]
     return [quantity(speed.get("parameters"), 2, 1e6, "M"), quantity(speed.get("macs"), 2, 1e9, "G"), *times,
@@ -237,4 +242,5 @@ def pair_table(comparison: Comparison) -> str:
 
 def definitions(items: Sequence[tuple[str, object]]) -> str:
     """Return a list of names and values."""
-    return "<dl>" + "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(str(v))}</dd></div>" for k, v in items) + "</dl>"
+    shown = [(name, f"{value:g}" if isinstance(value, float) else str(value)) for name, value in items]
+    return "<dl>" + "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in shown) + "</dl>"

@@ -86,6 +86,18 @@ METHODS: dict[str, Method] = {
         },
         published={},  # the abstract's 300W figure names no normaliser
     ),
+    "sdu3d": Method(
+        title="SDU",
+        task="sdu3d.module.SduTask",
+        cli="sdu3d.cli",
+        recipes={
+            "smoke": "sdu3d/smoke.yaml",
+            "hg2d3-cab": "sdu3d/hg2d3-cab.yaml",
+            "sat2d3-cab": "sdu3d/sat2d3-cab.yaml",
+            "helen": "sdu3d/helen.yaml",
+        },
+        published={"300W private": 5.65, "AFLW2000-3D": 3.01},
+    ),
 }
 
 

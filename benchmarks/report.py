@@ -55,8 +55,8 @@ def _robustness(report: Report) -> str:
              figure(trembling.get((data, label)))] for data, label in pairs]  # fmt: skip
     table = markdown(["method", "data", *kinds, "flicker"], rows)
     return (
-        "## Robustness (`python -m benchmarks robustness`)\n\nMean NME over the levels of each disturbance, and flicker "
-        f"of a still face, percent.\n\n{table}\n"
+        "## Robustness (`python -m benchmarks robustness`)\n\nMean NME over the levels of each disturbance, and "
+        f"flicker of a still face, percent.\n\n{table}\n"
     )
 
 

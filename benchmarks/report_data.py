@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.records import read_records
+from common.metrics.functional import ced
 from common.metrics.stats import bootstrap_interval
 
 # Fields of a protocol card that must be equal in one column; the others may differ and are then marked.
 BINDING = ("protocol", "data", "n", "landmarks", "space", "normaliser", "threshold", "auc_rule", "failures")
+CED_STEPS = 160  # samples of a cumulative error curve
 Interval = tuple[float, float]
 
 
@@ -185,7 +187,9 @@ def _differences(entries: Sequence[Entry]) -> dict[tuple[int, int], Difference]:
     found = {}
     for i, first in enumerate(entries):
         for j, second in enumerate(entries[:i]):
-            if first.nmes is None or second.nmes is None or not np.array_equal(first.ids, second.ids):
+            if first.nmes is None or second.nmes is None or first.ids is None or second.ids is None:
+                continue
+            if not np.array_equal(first.ids, second.ids):
                 continue
             gap = first.nmes - second.nmes
             if not np.isfinite(gap).all():
@@ -231,6 +235,20 @@ def _tell_apart(comparisons: list[Comparison]) -> None:
         names = [name for name in BINDING if len({str(c.card.get(name)) for c in group}) > 1]
         for comparison in group:
             comparison.note = ", ".join(f"{name}: {comparison.card.get(name, 'not stated')}" for name in names)
+
+
+def ced_curves(comparison: Comparison) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return NME levels (K,) and each row's share of faces at or below them (K,), both in percent.
+
+    The levels reach beyond the failure threshold where errors do, at most to twice of it. Rows without predictions
+    have no curve; a face without an answer is at no level.
+    """
+    found = {entry.label: entry.nmes for entry in comparison.entries if entry.nmes is not None}
+    errors = {label: np.where(np.isfinite(nmes), nmes, np.inf) for label, nmes in found.items()}
+    reach = max((float(np.quantile(values, 0.98, method="lower")) for values in errors.values()), default=0.0)
+    end = max(comparison.threshold, float(np.ceil(min(reach, 2 * comparison.threshold))))
+    levels = np.linspace(0, end, CED_STEPS + 1)
+    return levels, {label: 100 * ced(values, levels) for label, values in errors.items()}
 
 
 @dataclass

@@ -98,6 +98,19 @@ def comparison(records: Iterable[dict[str, Any]], folder: Path | None = None) ->
     return "\n\n".join(f"{describe(entry)}\n\n{table}" for entry, table in zip(found, tables, strict=True))
 
 
+def plain_rows(comparison: Comparison) -> tuple[list[str], list[list[Any]]]:
+    """Return columns and rows of a comparison as numbers, None where nothing was measured."""
+    columns = ["method", "nme", "nme_low", "nme_high", "vs_best", "fr", "auc", "parameters", "macs", "ms_per_face_b1",
+               "ms_per_face_b8"]  # fmt: skip
+    rows = []
+    for number, entry in enumerate(comparison.entries):
+        low, high = entry.intervals.get("nme", (None, None))
+        figures = [entry.metrics["nme"], low, high, comparison.against_best(number)]
+        figures += [entry.metrics.get("fr"), entry.metrics.get("auc")]
+        rows.append([entry.label, *figures, *map(entry.speed.get, columns[7:])])
+    return columns, rows
+
+
 def described(comparison: Comparison) -> str:
     """Return a comparison as Markdown with a line that says what its figures are and which fields differ."""
     text = f"{describe(comparison)}.\n\n{markdown(*_without_empty(HEADER, _rows(comparison)))}"

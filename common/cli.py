@@ -82,7 +82,7 @@ class LandmarkCLI(LightningCLI):
             folder = Path(config.trainer.default_root_dir)
             loggers: list[Any] = [CSVLogger(save_dir=str(folder), name="logs")]
             if self._value("track") and self.subcommand in ("fit", "test"):
-                loggers.append(_wandb_logger(folder, self._method(), self.subcommand))
+                loggers.append(wandb_logger(folder, self._method(), self.subcommand))
             kwargs["logger"] = loggers
         return super().instantiate_trainer(**kwargs)
 
@@ -117,7 +117,7 @@ def _logged_in() -> bool:
     return any("wandb" in host for host in hosts)
 
 
-def _wandb_logger(folder: Path, method: str, job: str) -> WandbLogger:
+def wandb_logger(folder: Path, method: str, job: str) -> WandbLogger:
     """Return a W&B logger that never asks and never fails the run: offline unless the user is logged in."""
     os.environ.setdefault("WANDB_SILENT", "true")
     # Decided before wandb is imported, which reads its environment once.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from common.errors import LabError
 from common.types import FaceBatch
+from dpr.transform import compose
 
 
 def grow(box: Tensor, factor: Tensor | float) -> Tensor:
@@ -71,3 +72,27 @@ def _moved(box: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
     """Return boxes shifted by shares of their sides (B, 2) and scaled on each axis (B, 2)."""
     sides = box[:, 2:] - box[:, :2]
     return grow(box + (shift * sides).repeat(1, 2), factor)
+
+
+class MapNoise:
+    """Draws small affine errors round the true face map, as a trained reinitialisation makes them.
+
+    Args:
+        turn: sd of the rotation in degrees.
+        scale: sd of each axis' relative size.
+        shift: sd of the shift on each axis, in face sides.
+    """
+
+    def __init__(self, turn: float = 4.0, scale: float = 0.04, shift: float = 0.025) -> None:
+        self.turn, self.scale, self.shift = turn, scale, shift
+
+    def __call__(self, face_map: Tensor, size: int, generator: torch.Generator) -> Tensor:
+        """Return maps (B, 2, 3) image -> face of `size` pixels with errors about the face's middle."""
+        draws = torch.randn((len(face_map), 5), generator=generator).to(face_map)
+        angle = draws[:, 0] * (self.turn * torch.pi / 180)
+        sides = 1 + draws[:, 1:3] * self.scale
+        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).unflatten(1, (2, 2))
+        linear = sides[:, :, None] * turn
+        middle = face_map.new_full((2, 1), size / 2)
+        shift = middle - linear @ middle + draws[:, 3:, None] * (self.shift * size)
+        return compose(torch.cat([linear, shift], dim=2), face_map)

@@ -14,11 +14,18 @@ from common.errors import LabError
 from common.task import LandmarkTask, check_choice
 from common.types import FaceBatch, Prediction
 from dpr.backbone import STRIDES, initialise, initialise_he
-from dpr.boxes import BoxJitter, grow
+from dpr.boxes import BoxJitter, MapNoise, grow
 from dpr.loss import LandmarkLoss, eye_distance, theta_loss
 from dpr.network import DPRNet, Stages
 from dpr.parts import neutral_face
-from dpr.targets import REINIT_TARGETS, average_face, offset_target, part_target, reinit_target
+from dpr.targets import (
+    REINIT_TARGETS,
+    average_face,
+    normalising_map,
+    offset_target,
+    part_target,
+    reinit_target,
+)
 from dpr.transform import move_points
 
 # Stage -> networks that learn; the others are frozen. Order of the paper's schedule (paper file, section 10).
@@ -65,6 +72,9 @@ class DprTask(LandmarkTask):
         reinit_lr: learning rate of the reinitialisation networks beside a regressor's (2017: 0.001 to 0.02 for such layers; a
             map that runs away takes the face out of sight).
         global_lr: learning rate of the global networks over the local ones', in stage glsr.
+        teacher_until: epoch up to which the global regression learns on faces normalised by their true landmarks, with
+            the errors of `MapNoise`, instead of by the reinitialisation, which learns beside it; for runs that start
+            both networks at once [ours].
         local_from: epoch in which the local stage begins to learn; before it, a run of stage glsr is one of stage gsr, and
             answers GSR's points.
         flip_test: answer the mean of a face and its mirror image; twice the work.
@@ -100,6 +110,7 @@ class DprTask(LandmarkTask):
         point_noise: float = 0.0,
         reinit_lr: float = 0.1,
         global_lr: float = 0.1,
+        teacher_until: int = 0,
         local_from: int = 0,
         flip_test: bool = False,
         threshold: float = 10.0,
@@ -128,6 +139,7 @@ class DprTask(LandmarkTask):
         self.interocular, self.reinit_weight, self.point_noise = interocular, reinit_weight, point_noise
         self.reinit_lr, self.global_lr = reinit_lr, global_lr
         self.flip_test, self.rounded, self.local_from = flip_test, rounded, local_from
+        self.teacher_until, self.map_noise = teacher_until, MapNoise()
         self.with_local = any(name.startswith("local") for name in STAGES[stage])
         face = torch.from_numpy(average_face(neutral_face(self.scheme)[None], neutral_face(self.scheme),
                                              self.scheme.mirror))  # fmt: skip
@@ -232,7 +244,7 @@ class DprTask(LandmarkTask):
             to_box, theta = self.net.reinitialise(image, box)
             return self._sum({"reinit": self._reinit_loss(theta, to_box, batch)})
         with torch.set_grad_enabled(torch.is_grad_enabled() and bool(self._learning("global"))):
-            stages, face = self.net.global_stage(image, box)
+            stages, face = self.net.global_stage(image, box, self._teacher_map(batch, generator))
         parts: dict[str, Tensor] = {}
         if "global_reinit" in STAGES[self.stage]:
             parts["reinit"] = self._reinit_loss(stages.theta, stages.box_map, batch)
@@ -245,6 +257,14 @@ class DprTask(LandmarkTask):
         if self._local_learns():
             parts |= self._local_losses(stages, face, image, true, batch, generator)
         return self._sum(parts)
+
+    def _teacher_map(self, batch: FaceBatch, generator: torch.Generator) -> Tensor | None:
+        """Return maps (B, 2, 3) image -> face from the true landmarks, or None once the network's own are used."""
+        if self.current_epoch >= self.teacher_until:
+            return None
+        points = batch.points[..., :2].to(self.net.mean_face.dtype)
+        true = normalising_map(points, self.net.mean_face, self.reinit_target, batch.weight) * self.net.face_size
+        return self.map_noise(true, self.net.face_size, generator)
 
     def _sum(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}

@@ -163,10 +163,16 @@ class DPRNet(nn.Module):
             return theta.detach()
         return theta.detach() + self.theta_gradient * (theta - theta.detach())
 
-    def global_stage(self, image: Tensor, box: Tensor) -> tuple[Stages, Tensor]:
-        """Return the answers of GSR and the face crop (B, 3, S, S), 0 to 255, for float images."""
+    def global_stage(self, image: Tensor, box: Tensor, face_map: Tensor | None = None) -> tuple[Stages, Tensor]:
+        """Return the answers of GSR and the face crop (B, 3, S, S), 0 to 255, for float images.
+
+        Args:
+            image, box: see `forward`.
+            face_map: (B, 2, 3) image -> face, instead of the one that the reinitialisation answers (training).
+        """
         to_box, theta = self.reinitialise(image, box)
-        face_map = scaled(compose(theta_map(self._throttled(theta), SIZE), to_box), self.face_size / SIZE)
+        if face_map is None:
+            face_map = scaled(compose(theta_map(self._throttled(theta), SIZE), to_box), self.face_size / SIZE)
         # From the image, not from the crop before: what lies outside the box comes in, at full sharpness.
         face = sample(image, face_map, self.face_size, self.rounded)
         offsets = self.global_regress(normalise(face))

@@ -72,10 +72,10 @@ def run_cascade(
     """
     faces: Tensor | None = None  # None: all of them, so that no index is spent on a whole batch
     moved = torch.zeros_like(start)
-    state = start.new_zeros(start.shape[0], net.stages[0].units)  # type: ignore[call-overload]
+    state = start.new_zeros(start.shape[0], net.stage_list[0].units)
     run = CascadeRun([], [], torch.full((start.shape[0],), len(net.level_of), device=start.device))
     origin = start
-    for t, (level, stage) in enumerate(zip(net.level_of, net.stages, strict=True)):
+    for t, (level, stage) in enumerate(zip(net.level_of, net.stage_list, strict=True)):
         centres = (origin / 2**level + moved)[:, net.indices]
         patches = cut_patches(levels[level], centres, net.patch, net.sampling, faces)
         output = stage(patches, state)

@@ -36,7 +36,8 @@ class AveragedNet(nn.Module):
         """Move towards the network's weights; before the first update the average is what it was made from."""
         step = int(self.steps)
         share = 1 - min(self.decay, (1 + step) / (10 + step))
-        own, given = list(self.net.parameters()), list(net.parameters())
+        own: list[Tensor] = list(self.net.parameters())
+        given: list[Tensor] = list(net.parameters())
         torch._foreach_lerp_(own, given, share)
         for mine, theirs in zip(self.net.buffers(), net.buffers(), strict=True):
             mine.copy_(theirs)

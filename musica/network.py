@@ -145,6 +145,11 @@ class CascadeNet(nn.Module):
         self.register_buffer("start", torch.zeros(num_points, 2))
         self.register_buffer("indices", torch.tensor(list(patch_indices)), persistent=False)
 
+    @property
+    def stage_list(self) -> list[Stage]:
+        """The iterations' weights, first to last."""
+        return [stage for stage in self.stages if isinstance(stage, Stage)]
+
     def levels(self, image: Tensor) -> list[Level]:
         """Return the levels, finest first, of crops (B, 3, H, W): bytes, or floats at any scale."""
         # The loader's crops have their channels last in memory, so this copies nothing.
@@ -167,8 +172,7 @@ class CascadeNet(nn.Module):
 
     def macs(self, iterations: int) -> int:
         """Return the multiply-adds of one face in so many iterations: convolutions and matrix products."""
-        patches, first = len(self.indices), self.stages[0]
-        assert isinstance(first, Stage)
+        patches, first = len(self.indices), self.stage_list[0]
         side = PATCH - 2
         inner = side // 2 - 2
         patch = side**2 * CHANNELS * 27 + inner**2 * CHANNELS**2 * 9 + FEATURES**2

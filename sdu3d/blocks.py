@@ -84,7 +84,7 @@ class ConvUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, outputs, H, W)."""
         x = self.bn(self.conv(x))
-        return F.relu(x) if self.relu else x
+        return F.relu_(x) if self.relu else x  # in place, here and below: what a normalisation gives is used once
 
 
 def lateral(inputs: int, outputs: int, depthwise: bool = False, dilation: int = 1) -> ConvUnit:
@@ -93,7 +93,7 @@ def lateral(inputs: int, outputs: int, depthwise: bool = False, dilation: int = 
 
 
 def _activation(binary: bool) -> nn.Module:
-    return BinaryActivation() if binary else nn.ReLU()
+    return BinaryActivation() if binary else nn.ReLU(inplace=True)
 
 
 def _conv(inputs: int, outputs: int, kernel: int, padding: int, binary: bool, dilation: int = 1) -> nn.Module:
@@ -224,7 +224,7 @@ class Inception17(nn.Module):
 def mean_with_copies(wide: Tensor, narrow: Tensor) -> Tensor:
     """Return (wide + the narrow map twice over) / 2 for (B, 2C, H, W) and (B, C, H, W), without making the copies."""
     pairs = wide.unflatten(1, (2, narrow.shape[1]))
-    return (pairs + narrow[:, None]).mul_(0.5).flatten(1, 2)
+    return torch.lerp(pairs, narrow[:, None], 0.5).flatten(1, 2)
 
 
 class CAB(nn.Module):

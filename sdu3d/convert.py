@@ -83,7 +83,7 @@ def describe(arrays: Mapping[str, np.ndarray]) -> Size:
     Raises:
         LabError: the weights belong to something else.
     """
-    needed = ("heatmap_weight", "conv0_weight", "res2_bn1_gamma")
+    needed = ("heatmap_weight", "conv0_weight")
     absent = [name for name in needed if name not in arrays]
     stacks = {int(found[1]) for name in arrays if (found := re.match(r"stack(\d+)_unit0_", name))}
     if absent or not stacks or arrays["heatmap_weight"].ndim != 4 or arrays["conv0_weight"].ndim != 4:

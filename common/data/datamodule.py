@@ -63,12 +63,41 @@ def _cofw(split: str, data: FaceDataModule) -> FaceDataset:
     return COFW(str(check_root(data.root, "cofw")), "train" if split == "train" else data.eval_split or "test")
 
 
+def _synthetic3d(split: str, data: FaceDataModule) -> FaceDataset:
+    from common.data.depth import WithDepth
+
+    return WithDepth(_synthetic(split, data))
+
+
+def _w300lp(split: str, data: FaceDataModule) -> FaceDataset:
+    from common.data.base import check_root
+    from common.data.w300lp import W300LP
+
+    return W300LP(str(check_root(data.root, "w300lp")), "train" if split == "train" else data.eval_split or "val")
+
+
+def _aflw2000(dims: int) -> Callable[[str, FaceDataModule], FaceDataset]:
+    def make(split: str, data: FaceDataModule) -> FaceDataset:
+        from common.data.aflw2000 import AFLW2000
+        from common.data.base import check_root
+
+        if split == "train":
+            raise LabError("aflw2000 is a test set; train on w300lp and give --data.dataset aflw2000 to test")
+        return AFLW2000(str(check_root(data.root, "aflw2000")), dims)
+
+    return make
+
+
 DATASETS: dict[str, Callable[[str, Any], FaceDataset]] = {
     "synthetic": _synthetic,
     "crops": _crops,
     "wflw": _wflw,
     "w300": _w300,
     "cofw": _cofw,
+    "synthetic3d": _synthetic3d,
+    "w300lp": _w300lp,
+    "aflw2000": _aflw2000(2),
+    "aflw2000_3d": _aflw2000(3),
 }
 
 
@@ -76,8 +105,8 @@ class FaceDataModule(L.LightningDataModule):
     """Batches of one data set.
 
     Args:
-        dataset: synthetic, crops, wflw, w300 or cofw.
-        root: folder of the data set; not needed for synthetic.
+        dataset: one of DATASETS; those ending in 3d have depth.
+        root: folder of the data set; not needed for synthetic faces.
         scheme: landmark scheme.
         crop: crop and augmentation of training; validation and test use the same crop without augmentation.
         batch_size: faces a training batch.

@@ -47,7 +47,7 @@ def nmes(method: str, seed: int = 0) -> np.ndarray:
 def interval(values: np.ndarray) -> list[float]:
     """Return the normal 95 % interval of a mean, quicker than the bootstrap."""
     half = 1.96 * float(values.std()) / len(values) ** 0.5
-    return [float(values.mean()) - half, float(values.mean()) + half]
+    return [max(0.0, float(values.mean()) - half), float(values.mean()) + half]
 
 
 def card(dataset: str, **changes: Any) -> dict[str, Any]:
@@ -124,8 +124,12 @@ def write_robustness(folder: Path, dataset: str = "synthetic") -> None:
         if method in ("musica", "awing"):
             risk = np.sort(nmes(method)).cumsum() / np.arange(1, FACES + 1)
             shown = np.linspace(5, FACES - 1, 40).astype(int)
-            append_record(path, base | {"cell": f"{method}/risk", "kind": "risk_coverage", "nme": risk[shown].tolist(),
-                                        "coverage": ((shown + 1) / FACES).tolist(), "aurc": float(risk.mean())})  # fmt: skip
+            curve = {
+                "coverage": ((shown + 1) / FACES).tolist(),
+                "nme": risk[shown].tolist(),
+                "aurc": float(risk.mean()),
+            }
+            append_record(path, base | {"cell": f"{method}/risk", "kind": "risk_coverage"} | curve)
 
 
 def write_benchmark(folder: Path) -> Path:

@@ -44,7 +44,10 @@ def compare_gradient(x: Tensor, recorded: dict[str, Any], name: str) -> None:
     assert x.grad is not None
     gradient = x.grad.numpy()
     assert np.abs(gradient).astype(np.float64).sum() == pytest.approx(recorded["grad_x_abs_sum"], rel=1e-6)
-    assert_close(gradient[:, ::8], arrays("losses.npz")[f"{name}_grad_x"], 1e-6)
+    # Relative in the Euclidean norm: single recorded values of the soft-max gradient are 2e-6 of the maximum off the
+    # float64 result themselves.
+    expected = arrays("losses.npz")[f"{name}_grad_x"]
+    assert np.linalg.norm(gradient[:, ::8] - expected) <= 1e-6 * np.linalg.norm(expected)
 
 
 @needs_shared

@@ -1,0 +1,149 @@
+"""From a checkpoint and a recipe's data to per-face records: errors, predicted errors, milliseconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from common.checkpoints import load_weights, read_checkpoint
+from common.data.crops import Collate, CropConfig
+from common.data.datamodule import FaceDataModule
+from common.errors import LabError
+from common.geometry import apply_affine
+from common.metrics.functional import nme, point_errors
+from common.task import check_method
+from common.types import FaceBatch
+from musica.losses import landmark_error
+from musica.module import MusicaTask
+from musica.network import CascadeNet
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Records:
+    """What the full cascade answers for a split; T iterations, n faces.
+
+    Attributes:
+        nme: (n, T) percent of the outer eye corners' distance, image pixels.
+        true: (n, T) landmark error in the unit of the predicted error.
+        predicted: (n, T) predicted error.
+        ids: names of the faces.
+    """
+
+    nme: np.ndarray
+    true: np.ndarray
+    predicted: np.ndarray
+    ids: list[str]
+
+
+def load_task(path: Path | str, sampling: str | None = None) -> MusicaTask:
+    """Return the task of a checkpoint, with its weights, ready to predict.
+
+    Args:
+        path: checkpoint of `fit`.
+        sampling: overrides the checkpoint's patch sampling.
+
+    Raises:
+        LabError: the file is damaged, another method's, or holds no hyper-parameters.
+    """
+    content = read_checkpoint(path)
+    check_method(content, MusicaTask.METHOD, path)
+    values: dict[str, Any] = dict(content.get("hyper_parameters") or {})
+    values.pop("_instantiator", None)
+    if not values:
+        raise LabError(f"{path}: holds no hyper-parameters; give a .ckpt that `fit` wrote")
+    if sampling is not None:
+        values["sampling"] = sampling
+    task = MusicaTask(**values)
+    load_weights(task, content["state_dict"], str(path))
+    return task.eval()
+
+
+def load_data(config: Path, root: str | None, task: MusicaTask) -> FaceDataModule:
+    """Return the data of a recipe; `root` overrides its folder.
+
+    Raises:
+        LabError: the recipe is missing or its crop is not what the task was trained on.
+    """
+    if not config.is_file():
+        raise LabError(f"{config}: no such configuration file")
+    content = dict(yaml.safe_load(config.read_text(encoding="utf-8"))["data"])
+    content["crop"] = CropConfig(**content.get("crop", {}))
+    if root is not None:
+        content["root"] = root
+    data = FaceDataModule(**content)
+    if data.crop.size != task.input_size or data.scheme != task.scheme.name:
+        raise LabError(f"{config}: crops of {data.crop.size} px with scheme {data.scheme}, but the checkpoint has "
+                       f"{task.input_size} px and {task.scheme.name}")  # fmt: skip
+    return data
+
+
+def batches(data: FaceDataModule, split: str, size: int) -> Iterator[FaceBatch]:
+    """Yield the faces of a split, cropped without augmentation, in order."""
+    if split not in SPLITS:
+        raise LabError(f"split must be one of {', '.join(SPLITS)}, got {split}")
+    cropped = data.cropped(split)
+    collate = Collate(cropped.faces.subset_names)
+    for first in range(0, len(cropped), size):
+        yield collate(cropped.__getitems__(range(first, min(first + size, len(cropped)))))
+
+
+def collect(task: MusicaTask, faces: Sequence[FaceBatch]) -> Records:
+    """Run all iterations on all faces."""
+    nmes, true, predicted, ids = [], [], [], []
+    task.policy = None
+    for batch in faces:
+        with torch.inference_mode():
+            run = task.run_cascade(batch)
+            truth = batch.points[..., :2].flip(-1)
+            true.append(torch.stack([landmark_error(p, truth, task.scheme.corners) for p in run.points], 1).numpy())
+        predicted.append(torch.stack(run.errors, 1).numpy())
+        columns = []
+        for points in run.points:
+            found = apply_affine(batch.to_image.double(), points.flip(-1).double()).numpy()
+            columns.append(nme(point_errors(found, batch.image_points[..., :2].numpy(), batch.norm.numpy())))
+        nmes.append(np.stack(columns, 1))
+        ids += batch.ids
+    return Records(np.concatenate(nmes), np.concatenate(true), np.concatenate(predicted), ids)
+
+
+def milliseconds(
+    net: CascadeNet, images: Tensor, exits: Sequence[Sequence[float] | None], batch: int, repeats: int
+) -> list[float]:
+    """Return the ms a face of each exit rule, at a batch size: preparation of the levels, patches, all of it.
+
+    The rules take turns, and each one's fastest pass counts, so that other work on the machine touches all alike.
+
+    Args:
+        net: the network.
+        images: (n, 3, S, S) uint8.
+        exits: thresholds of each rule; None for no exit.
+        batch: faces a call.
+        repeats: passes over all faces.
+    """
+    chunks = [chunk for chunk in images.split(batch) if len(chunk) == batch] or [images]
+    best = [float("inf")] * len(exits)
+    kept = net.exit_below
+    try:
+        with torch.inference_mode():
+            for _ in range(repeats):
+                for index, rule in enumerate(exits):
+                    net.exit_below = None if rule is None else tuple(rule)
+                    passed = 0.0
+                    for chunk in chunks:
+                        start = time.perf_counter()
+                        net(chunk)
+                        passed += time.perf_counter() - start
+                    best[index] = min(best[index], 1000 * passed / sum(len(chunk) for chunk in chunks))
+    finally:
+        net.exit_below = kept
+    return best

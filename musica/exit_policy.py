@@ -1,0 +1,149 @@
+"""Choose on validation data when to quit, draw the trade-off, and write the policy file that prediction uses.
+
+python -m musica.exit_policy runs/musica/helen/checkpoints/best.ckpt --config musica/helen.yaml --root FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from common.errors import LabError
+from musica.evaluation import batches, collect, load_data, load_task, milliseconds
+from musica.exit_sweep import Sweep, choose, exit_iteration, failure_threshold, sweep
+from musica.module import MusicaTask
+from musica.policy import ExitPolicy
+
+EVAL_BATCH = 32
+BATCHES = (1, 64)  # sizes at which milliseconds are measured
+TIMED_FACES = 64
+
+
+def timed_points(found: Sweep, front: np.ndarray, chosen: int, count: int) -> list[int]:
+    """Return rows of the front spread evenly over the cost, with the chosen one among them, cheapest first."""
+    picked = {int(front[i]) for i in np.linspace(0, len(front) - 1, count).round().astype(int)}
+    return sorted(picked | {chosen}, key=lambda row: (found.iterations[row], -found.nme[row]))
+
+
+def measure(task: MusicaTask, images: torch.Tensor, rules: list[Any], repeats: int) -> dict[int, list[float]]:
+    """Return batch size -> ms a face of each rule, on the first faces of the split."""
+    faces = images[:TIMED_FACES]
+    if len(faces) < TIMED_FACES:  # a small split is repeated, so that the largest batch can be filled
+        faces = faces.repeat(-(-TIMED_FACES // len(faces)), 1, 1, 1)[:TIMED_FACES]
+    return {batch: milliseconds(task.evaluated(), faces, rules, batch, repeats) for batch in BATCHES}
+
+
+def draw(path: Path, curve: list[dict[str, float]], full: dict[str, float], chosen: dict[str, float]) -> None:
+    """Write NME against mean multiply-adds, and against measured milliseconds, as a picture."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), dpi=110)
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    left.plot([p["macs"] / 1e6 for p in curve], [p["nme"] for p in curve], "o-", ms=3)
+    left.plot(full["macs"] / 1e6, full["nme"], "ks", label="all iterations")
+    left.plot(chosen["macs"] / 1e6, chosen["nme"], "r*", ms=11, label="chosen")
+    left.set(xlabel="mean multiply-adds a face, million", ylabel="NME, percent")
+    for batch in BATCHES:
+        timed = sorted((p for p in curve if f"ms_b{batch}" in p), key=lambda p: p[f"ms_b{batch}"])
+        right.plot([p[f"ms_b{batch}"] for p in timed], [p["nme"] for p in timed], "o-", ms=3, label=f"batch {batch}")
+        right.plot(full[f"ms_b{batch}"], full["nme"], "ks")
+        right.plot(chosen[f"ms_b{batch}"], chosen["nme"], "r*", ms=11)
+    right.set(xlabel="measured milliseconds a face", ylabel="NME, percent")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def build(options: argparse.Namespace) -> ExitPolicy:
+    """Choose the thresholds, measure, write the policy, the curve and its picture; return the policy."""
+    task = load_task(options.checkpoint)
+    net = task.evaluated()
+    data = load_data(options.config, options.root, task)
+    faces = list(batches(data, options.split, EVAL_BATCH))
+    records = collect(task, faces)
+    found = sweep(records.nme, records.predicted, options.levels)
+    full_nme = float(records.nme[:, -1].mean())
+    row = choose(found, full_nme, options.max_loss)
+    rows = timed_points(found, found.front(), row, options.timed)
+    rules = [None, *(tuple(found.exit_below[r]) for r in rows)]
+    times = measure(task, torch.cat([batch.image for batch in faces[: -(-TIMED_FACES // EVAL_BATCH)]]), rules,
+                    options.repeats)  # fmt: skip
+    one = net.macs(1)
+
+    def point(nme: float, iterations: float, index: int) -> dict[str, float]:
+        timing = {f"ms_b{batch}": times[batch][index] for batch in BATCHES}
+        return {"nme": nme, "iterations": iterations, "macs": iterations * one, **timing}
+
+    full = point(full_nme, float(len(net.level_of)), 0)
+    curve = [point(float(found.nme[r]), float(found.iterations[r]), i + 1) for i, r in enumerate(rows)]
+    chosen = curve[rows.index(row)]
+    out = exit_iteration(records.predicted, found.exit_below[row])
+    index = np.arange(len(out))
+    fail = failure_threshold(records.nme[index, out], records.predicted[index, out], options.failed_above)
+    saved = {"macs_saved": 1 - chosen["macs"] / full["macs"], "nme_loss": chosen["nme"] / full["nme"] - 1}
+    saved |= {f"ms_saved_b{b}": 1 - chosen[f"ms_b{b}"] / full[f"ms_b{b}"] for b in BATCHES}
+    policy = ExitPolicy(
+        tuple(float(v) for v in found.exit_below[row]), fail, len(net.level_of), task.scheme.name,
+        {"split": options.split, "faces": len(records.ids), "max_loss": options.max_loss,
+         "failed_above": options.failed_above, "full": full, "chosen": chosen, **saved},
+    )  # fmt: skip
+    policy.write(options.out)
+    front = found.front()
+    content = {"full": full, "chosen": chosen, "timed": curve, "front": [
+        {"nme": float(found.nme[r]), "macs": float(found.iterations[r] * one)} for r in front]}  # fmt: skip
+    options.out.with_suffix(".curve.json").write_text(json.dumps(content, indent=1) + "\n")
+    draw(options.out.with_suffix(".png"), curve, full, chosen)
+    return policy
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m musica.exit_policy", description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", type=Path, help="checkpoint of `fit`")
+    parser.add_argument("--config", type=Path, required=True, help="recipe that names the data and its crop")
+    parser.add_argument("--root", default=None, help="folder of the data")
+    parser.add_argument("--split", default="val", help="split to choose on; never test")
+    parser.add_argument("--max_loss", type=float, default=0.01, help="largest relative loss of NME (0.01: 1 percent)")
+    parser.add_argument("--levels", type=int, default=41, help="thresholds tried an iteration")
+    parser.add_argument("--failed_above", type=float, default=8.0, help="NME in percent of a failed face")
+    parser.add_argument("--timed", type=int, default=8, help="points of the curve that are timed")
+    parser.add_argument("--repeats", type=int, default=3, help="passes of the timing")
+    parser.add_argument("--out", type=Path, default=None, help="policy file; default beside the checkpoints")
+    options = parser.parse_args(arguments)
+    if options.out is None:
+        options.out = options.checkpoint.parent.parent / "policy.json"
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; return the exit code."""
+    options = parse(arguments)
+    try:
+        if options.split == "test":
+            raise LabError("--split test: thresholds must not be chosen on the faces that report the result; use val")
+        policy = build(options)
+    except LabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    on = policy.chosen_on
+    print(f"{options.out}: leave below {', '.join(f'{v:.4f}' for v in policy.exit_below)}, flag above "
+          f"{policy.fail_above:.4f}; on {on['faces']} faces of {on['split']}: NME {on['full']['nme']:.3f} -> "
+          f"{on['chosen']['nme']:.3f} %, multiply-adds {-100 * on['macs_saved']:+.1f} %, ms "
+          + ", ".join(f"{-100 * on[f'ms_saved_b{b}']:+.1f} % (batch {b})" for b in BATCHES))  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

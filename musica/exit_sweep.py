@@ -1,0 +1,98 @@
+"""Choosing thresholds: every combination is scored on recorded faces, without running the network again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from common.errors import LabError
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Scores of threshold combinations; K combinations, T iterations.
+
+    Attributes:
+        exit_below: (K, T - 1).
+        nme: (K,) mean over faces, percent.
+        iterations: (K,) mean over faces; multiply-adds are proportional, as all iterations cost the same.
+    """
+
+    exit_below: np.ndarray
+    nme: np.ndarray
+    iterations: np.ndarray
+
+    def front(self) -> np.ndarray:
+        """Return the rows that no other one beats in both cost and NME, cheapest first."""
+        order = np.lexsort((self.nme, self.iterations))
+        best, rows = np.inf, []
+        for row in order:
+            if self.nme[row] < best - 1e-12:
+                best = self.nme[row]
+                rows.append(row)
+        return np.array(rows)
+
+
+def exit_iteration(predicted: np.ndarray, exit_below: np.ndarray) -> np.ndarray:
+    """Return the index (n,) of the iteration after which each face leaves, for predicted errors (n, T)."""
+    leaves = np.concatenate([predicted[:, :-1] < exit_below, np.ones((len(predicted), 1), bool)], axis=1)
+    return leaves.argmax(1)
+
+
+def sweep(nme: np.ndarray, predicted: np.ndarray, levels: int) -> Sweep:
+    """Score all combinations of `levels` thresholds an iteration, from nobody leaves to everybody leaves.
+
+    Args:
+        nme: (n, T) percent.
+        predicted: (n, T).
+        levels: thresholds an iteration; they are quantiles of the predicted error.
+    """
+    faces, iterations = nme.shape
+    if faces == 0:
+        raise LabError("no face to choose thresholds on")
+    if levels < 2:
+        raise LabError(f"levels must be at least 2 (nobody leaves, everybody leaves), got {levels}")
+    grids = []
+    for t in range(iterations - 1):
+        values = predicted[:, t]
+        spread = max(float(np.ptp(values)), 1e-6)
+        inner = np.quantile(values, np.linspace(0, 1, levels)[1:-1])
+        grids.append(np.concatenate([[values.min() - spread], inner, [values.max() + spread]]))
+    combinations = np.array(list(product(*grids)))
+    rows = np.arange(faces)
+    mean_nme, mean_iterations = np.empty(len(combinations)), np.empty(len(combinations))
+    for k, thresholds in enumerate(combinations):
+        out = exit_iteration(predicted, thresholds)
+        mean_nme[k], mean_iterations[k] = nme[rows, out].mean(), out.mean() + 1
+    return Sweep(combinations, mean_nme, mean_iterations)
+
+
+def choose(found: Sweep, full_nme: float, max_loss: float) -> int:
+    """Return the cheapest row whose NME is at most (1 + max_loss) times the full cascade's."""
+    allowed = np.flatnonzero(found.nme <= full_nme * (1 + max_loss))
+    if len(allowed) == 0:
+        raise LabError(f"no thresholds keep the loss of NME under {max_loss:.1%}; allow more with --max_loss")
+    return int(allowed[np.lexsort((found.nme[allowed], found.iterations[allowed]))[0]])
+
+
+def failure_threshold(nme: np.ndarray, predicted: np.ndarray, failed_above: float) -> float:
+    """Return the last predicted error above which a face is flagged.
+
+    It is the threshold with the largest difference of hit rate and false alarms (Youden's J) for faces with an NME
+    above `failed_above`; without such faces, the largest predicted error that was seen.
+
+    Args:
+        nme: (n,) of the answers that are given.
+        predicted: (n,) their predicted errors.
+        failed_above: percent.
+    """
+    failed = nme > failed_above
+    if not failed.any() or failed.all():
+        return float(predicted.max())
+    order = np.sort(np.unique(predicted))
+    between = np.concatenate([[order[0] - 1e-6], (order[1:] + order[:-1]) / 2])
+    hits = np.array([(predicted[failed] > level).mean() for level in between])
+    alarms = np.array([(predicted[~failed] > level).mean() for level in between])
+    return float(between[int(np.argmax(hits - alarms))])

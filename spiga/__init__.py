@@ -1,0 +1,1 @@
+"""Shape Preserving Facial Landmarks with Graph Attention Networks (SPIGA): see README.md."""

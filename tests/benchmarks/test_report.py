@@ -1,0 +1,267 @@
+"""Documents from made-up records: comparable rows, paired marks, Markdown, LaTeX, the README, W&B."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import report, report_wandb
+from benchmarks.html_ledger import own_rows
+from benchmarks.records import append_record
+from benchmarks.report_data import Comparison, ced_curves, compare, disturbances, flickers, read_report, risk_curves
+from benchmarks.tables import comparison, described, escape_latex, latex, markdown, plain_rows
+from common.errors import LabError
+from tests.benchmarks import made_up
+
+NAMES = np.array([f"face-{k}" for k in range(60)])
+
+
+def known(folder: Path, method: str, errors: np.ndarray, seed: int = 0, **changes: Any) -> dict[str, Any]:
+    """Return a cell with these errors (60,), its predictions in a shuffled order."""
+    path = folder / f"{method}-{seed}.npz"
+    order = np.random.default_rng(seed).permutation(len(errors))
+    np.savez(path, ids=NAMES[order], nme=errors[order])
+    card = made_up.card("known", n=len(errors)) | changes.pop("card", {})
+    return {
+        "cell": f"{method}/known/x/{seed}", "method": method, "title": method.upper(), "dataset": "known",
+        "recipe": f"{method}/x.yaml", "seed": seed, "card": card, "metrics": {"nme": float(np.nanmean(errors))},
+        "intervals": {}, "predictions": path.name, "seconds": 60.0, "commit": "abc", "device": "d",
+    } | changes  # fmt: skip
+
+
+def one(records: list[dict[str, Any]], folder: Path) -> Comparison:
+    found = compare(records, folder)
+    assert len(found) == 1
+    return found[0]
+
+
+def test_rows_are_paired_by_face(tmp_path: Path) -> None:
+    """B is one above A on every face and so separable though the faces' own spread is wide; C only trembles."""
+    base = np.random.default_rng(0).gamma(4.0, 2.0, 60)
+    tremble = np.where(np.arange(60) % 2, 0.5, -0.5)
+    records = [known(tmp_path, "b", base + 1), known(tmp_path, "a", base), known(tmp_path, "c", base + tremble + 0.01)]
+    found = one(records, tmp_path)
+    assert [entry.label for entry in found.entries] == ["A", "C", "B"]
+    apart = found.differences[2, 0]
+    assert apart.mean == pytest.approx(1.0) and apart.low == pytest.approx(1.0) and apart.separable
+    assert [found.against_best(k) for k in range(3)] == ["best", "not separable", "+1.00"]
+    same, back = found.differences[1, 0], found.differences[0, 1]
+    assert (back.mean, back.low, back.high) == (-same.mean, -same.high, -same.low)
+
+
+def test_unlike_faces_are_not_compared(tmp_path: Path) -> None:
+    base = np.linspace(1, 9, 60)
+    other = known(tmp_path, "b", base + 1)
+    np.savez(tmp_path / "b-0.npz", ids=np.char.add(NAMES, "x"), nme=base)
+    failed = known(tmp_path, "c", np.where(np.arange(60) == 3, np.nan, base + 2))
+    found = one([known(tmp_path, "a", base), other, failed], tmp_path)
+    assert found.differences == {} and found.against_best(1) == "not measured"
+    levels, shares = ced_curves(found)
+    # Errors of C are 3 .. 11 without one of the 60 faces, so its curve ends below 100 percent.
+    assert shares["A"][-1] == 100 and shares["C"][levels >= 11][-1:].tolist() in ([], [pytest.approx(100 * 59 / 60)])
+    assert shares["C"].max() <= 100 * 59 / 60 + 1e-9
+
+
+def test_missing_predictions_are_said(tmp_path: Path) -> None:
+    records = [known(tmp_path, "a", np.full(60, 2.0)), known(tmp_path, "b", np.full(60, 3.0))]
+    (tmp_path / "b-0.npz").unlink()
+    found = one(records, tmp_path)
+    assert found.against_best(1) == "not measured" and list(ced_curves(found)[1]) == ["A"]
+    assert compare(records)[0].differences == {}
+
+
+def test_seeds_are_averaged(tmp_path: Path) -> None:
+    base = np.linspace(1, 9, 60)
+    records = [known(tmp_path, "a", base + shift, seed) for seed, shift in enumerate((0.0, 1.0, 5.0))]
+    entry = one(records, tmp_path).entries[0]
+    assert entry.metrics["nme"] == pytest.approx(7.0) and entry.sd == pytest.approx(np.std([0, 1, 5], ddof=1))
+    assert entry.nmes is not None and entry.ids is not None
+    np.testing.assert_allclose(entry.nmes[np.argsort(entry.ids).argsort()], entry.nmes)
+    np.testing.assert_allclose(np.sort(entry.nmes), base + 2)
+    low, high = entry.intervals["nme"]
+    assert low < 7.0 < high and entry.seeds == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("name", "value"), [("threshold", 8), ("normaliser", "pupils"), ("n", 59), ("auc_rule", "h")])
+def test_unlike_cards_share_no_column(tmp_path: Path, name: str, value: Any) -> None:
+    errors = np.linspace(1, 9, 60)
+    records = [known(tmp_path, "a", errors), known(tmp_path, "b", errors, card={name: value})]
+    found = compare(records, tmp_path)
+    assert [len(part.entries) for part in found] == [1, 1]
+    assert found[1].title == f"known ({name}: {value})"
+    text = comparison(records, tmp_path)
+    assert text.count("| method") == 2 and f"{name}: {value}" in text
+
+
+def test_other_differences_of_cards_are_marked(tmp_path: Path) -> None:
+    errors = np.linspace(1, 9, 60)
+    records = [known(tmp_path, "a", errors), known(tmp_path, "b", errors, card={"box": "detector"})]
+    found = one(records, tmp_path)
+    assert found.differing == ["box"] and "box" not in found.card
+    assert "- box: A: data set's box" in described(found) and "B: detector" in described(found)
+
+
+def test_equal_titles_are_told_apart(tmp_path: Path) -> None:
+    first = known(tmp_path, "a", np.full(60, 2.0))
+    second = known(tmp_path, "b", np.full(60, 3.0)) | {"title": "A", "recipe": "b/long.yaml"}
+    assert [entry.label for entry in one([first, second], tmp_path).entries] == ["A, x", "A, long"]
+
+
+def test_robustness_is_read(tmp_path: Path) -> None:
+    made_up.write_robustness(tmp_path)
+    records = read_report(tmp_path).robustness
+    found = {d.kind: d for d in disturbances(records)}
+    assert list(found) == list(made_up.KINDS) and found["blur"].unit == "share of the crop side"
+    curve = found["shift"].curves[0]
+    plain = made_up.nmes("spiga").mean()
+    np.testing.assert_allclose(curve.y, [plain * (1 + 0.4 * (level / 0.2) ** 2) for level in curve.x])
+    assert curve.label == "SPIGA" and curve.area == pytest.approx(np.mean(curve.y))
+    assert {name for _, name in flickers(records)} == {method[0] for method in made_up.METHODS.values()}
+    assert flickers(records)["synthetic", "Adaptive Wing"] == pytest.approx(0.15)
+    assert [c.label for c in risk_curves(records)["synthetic"]] == ["Adaptive Wing", made_up.METHODS["musica"][0]]
+
+
+def test_markdown_keeps_its_columns() -> None:
+    lines = markdown(("a", "b"), [("x|y", "1"), ("", "22")]).splitlines()
+    assert lines == ["| a    | b  |", "|------|----|", "| x\\|y | 1  |", "|      | 22 |"]
+
+
+def test_comparison_without_times(tmp_path: Path) -> None:
+    """A cell that was not timed leaves its columns out instead of failing; a figure is as recorded."""
+    text = comparison([known(tmp_path, "a", np.full(60, 2.5))])
+    assert text.splitlines()[0].split("|")[1:-1] == [" method ", " NME  "] and "| A      | 2.50 |" in text
+    assert comparison([]) == ""
+
+
+def test_latex() -> None:
+    assert escape_latex(r"50% & a_b #1 {x} ~^\ <−>") == (
+        r"50\% \& a\_b \#1 \{x\} \textasciitilde{}\textasciicircum{}\textbackslash{} $<$$-$$>$"
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_up.write_benchmark(tmp_path_factory.mktemp("benchmark"))
+
+
+def test_latex_tables(whole: Path) -> None:
+    text = latex(read_report(whole).comparisons)
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
+    assert r"SPIGA & \textbf{3.49} & [" in text and r"Adaptive Wing & 3.50$^{\dagger}$ &" in text
+    assert r"MuSiCa $<$with \& marks$>$" in text and r"FR$_{10}$" in text
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert {row.replace(r"\&", "").count("&") for row in rows} == {8}
+
+
+def readme(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "README.md").write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    return folder
+
+
+def test_all_documents(whole: Path, tmp_path: Path) -> None:
+    documents = readme(tmp_path / "documents")
+    paths = report.write(whole, documents)
+    assert [path.name for path in paths] == ["report.html", "table.md", "table.tex", "BENCHMARKS.md", "README.md"]
+    assert all(path.stat().st_size > 100 for path in paths)
+    text = (documents / "README.md").read_text()
+    assert (
+        text.startswith(f"before\n{report.BEGIN}\n") and text.endswith(f"{report.END}\nafter\n") and "old" not in text
+    )
+    assert "| SPIGA" in text and "not separable" in text and "synthetic: NME by corners" in text and "helen" in text
+    report.write(whole, documents)
+    assert (documents / "README.md").read_text() == text
+    benchmarks = (documents / "BENCHMARKS.md").read_text()
+    assert "## Robustness" in benchmarks and "## HELEN test faces" in benchmarks and "17.61" in benchmarks
+    assert "## Targets" not in benchmarks and "## Loader" not in benchmarks
+
+
+def test_without_records_nothing_is_claimed(tmp_path: Path) -> None:
+    documents = readme(tmp_path / "documents")
+    (tmp_path / "empty").mkdir()
+    paths = report.write(tmp_path / "empty", documents)
+    assert [path.name for path in paths] == ["report.html", "BENCHMARKS.md", "README.md"]
+    assert (documents / "BENCHMARKS.md").read_text() == report.TITLE
+    assert "No results yet" in (documents / "README.md").read_text()
+    assert report.write(tmp_path / "empty", None) == [tmp_path / "empty/report.html"]
+
+
+def test_a_readme_without_marks_is_a_user_mistake(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(f"{report.END} {report.BEGIN}")
+    with pytest.raises(LabError, match="the marks .* are missing"):
+        report.write(tmp_path, tmp_path)
+    with pytest.raises(LabError, match="no such folder of records"):
+        report.write(tmp_path / "none")
+
+
+@pytest.mark.parametrize(("ratio", "word"), [(0.84, "not reached"), (0.85, "reached"), (1.2, "reached")])
+def test_goals_follow_the_figure(tmp_path: Path, ratio: float, word: str) -> None:
+    (tmp_path / "loader_speed.json").write_text(json.dumps({"ratio": ratio, "memory_mb": [500.0, 512.0], "rounds": 5}))
+    text = report.render(tmp_path)
+    assert f"{ratio:.2f} of the rate" in text and f"(goal 0.85, {word})" in text
+    assert "500 MB after the first, 512 MB after the last" in text
+
+
+@pytest.mark.parametrize(
+    ("ratio", "pixels", "first", "second"), [(4.0, 0.4, "not reached", "kept"), (60.0, 4.5, "reached", "exceeded")]
+)
+def test_target_speed(tmp_path: Path, ratio: float, pixels: float, first: str, second: str) -> None:
+    times = {"exact": {"best_ms": 120.0}, "batched_fresh_memory": {"best_ms": 60.0}}
+    found = {"batch": 32, "threads": 2, "times": times, "exact_over_batched": ratio, "differing_pixels_percent": pixels}
+    (tmp_path / "boundary_speed.json").write_text(json.dumps(found))
+    text = report.render(tmp_path)
+    assert f"(goal 50, {first})" in text and f"(limit 4 %, {second})" in text and "2.0 times with fresh memory" in text
+
+
+def test_a_record_without_its_figure_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "loader_speed.json").write_text(json.dumps({"ratio": 0.7, "peak_memory_mb": [1.0]}))
+    with pytest.raises(LabError, match="loader_speed.json: has no 'memory_mb'; run its script again"):
+        report.render(tmp_path)
+
+
+def test_the_command(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    report.add_arguments(parser)
+    report.main(parser.parse_args(["--folder", str(whole), "--no-documents", "--no-track"]))
+    assert f"wrote {whole / 'report.html'}" in capsys.readouterr().out and not list(whole.glob("wandb"))
+
+
+def test_own_ledger_rows(whole: Path) -> None:
+    rows = own_rows(read_report(whole))
+    ours = [row for row in rows if row["ours"] is not None]
+    assert len(ours) == 8 and all(row["paper"] is None for row in ours)
+    helen = next(row for row in ours if row["dataset"] == "helen" and row["title"] == "SPIGA")
+    assert helen["seeds"] == [0, 1] and helen["sd"] > 0 and helen["commit"] == "a93c5e1"
+
+
+def test_report_goes_to_wandb_offline(tmp_path: Path) -> None:
+    append_record(tmp_path / "records.jsonl", made_up.record(tmp_path, "spiga"))
+    made_up.write_pictures(tmp_path, "spiga")
+    made_up.write_robustness(tmp_path)
+    report.write(tmp_path, None)
+    assert report_wandb.to_wandb(tmp_path)
+    (run,) = tmp_path.glob("wandb/offline-run-*")
+    (path,) = run.glob("files/media/table/tables/*.json")
+    table = json.loads(path.read_text())
+    columns, rows = plain_rows(read_report(tmp_path).comparisons[0])
+    assert table["columns"] == columns and table["data"][0][0] == "SPIGA"
+    assert table["data"][0][1] == pytest.approx(rows[0][1]) == made_up.nmes("spiga").mean()
+    assert len(list(run.glob("files/media/table/robustness/synthetic/*.json"))) == len(made_up.KINDS)
+    assert len(list(run.glob("files/media/images/faces/synthetic/*.png"))) == 8
+    assert list(run.glob("files/media/table/ced/*.json")) and list(run.glob("files/media/html/*.html"))
+
+
+def test_a_failure_of_wandb_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(report_wandb, "wandb_logger", broken)
+    assert not report_wandb.to_wandb(tmp_path)
+    assert capsys.readouterr().err == "W&B has not got the report (OSError: no room)\n"

@@ -1,0 +1,183 @@
+"""Released files: names, moving averages, shapes, and the pickled start shape."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import pickle
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from common.checkpoints import load_weights, read_state_dict
+from common.errors import LabError
+from musica.array_pickle import read_array_pickle
+from musica.convert import AVERAGE, convert_variables, main, name_table, read_variables
+from musica.module import MusicaTask
+from tests.conftest import needs_shared
+from tests.musica.golden import CONFIGS, keys
+
+POINTS, PATCHES, UNITS = 68, [30, 36, 45, 48, 54], 16
+
+
+def variables(iterations: int = 2) -> dict[str, np.ndarray]:
+    """Return made-up variables of a small network, as a released checkpoint names them."""
+    rng = np.random.default_rng(0)
+    shapes = {"conv1": (3, 3, 3, 32), "conv2": (3, 3, 32, 32), "attention": (256, 256),
+              "hidden": (256 * len(PATCHES) + UNITS, UNITS), "output": (UNITS, 2 * POINTS + 1)}  # fmt: skip
+    made: dict[str, np.ndarray] = {}
+    for name, ours in name_table(iterations).items():
+        layer, kind = ours.split(".")[2:]
+        shape = shapes[layer] if kind == "weight" else shapes[layer][-1:]
+        for suffix in ("", AVERAGE, "/Adam", "/Adam_1"):
+            made[name + suffix] = rng.normal(size=shape).astype(np.float32)
+    numbers = {"beta1_power": 0.1, "beta2_power": 0.1, "global_step": 21300.0}
+    return made | {name: np.asarray(value, np.float32) for name, value in numbers.items()}
+
+
+@needs_shared
+@pytest.mark.golden
+@pytest.mark.parametrize("config", list(CONFIGS))
+def test_names_are_the_released_ones(config: str, shared_dir: Path) -> None:
+    assert list(name_table(CONFIGS[config].iterations)) == list(keys(shared_dir, config))
+
+
+def test_averages_are_taken_and_axes_turned() -> None:
+    given = variables()
+    state = convert_variables(given)
+    np.testing.assert_array_equal(
+        state["stages.1.conv1.weight"].numpy(), given["Conv_2/weights" + AVERAGE].transpose(3, 2, 0, 1)
+    )
+    np.testing.assert_array_equal(state["stages.0.hidden.weight"].numpy(), given["FC_1/weights" + AVERAGE].T)
+    np.testing.assert_array_equal(state["stages.1.output.bias"].numpy(), given["FC_5/biases" + AVERAGE])
+    plain = {name: value for name, value in given.items() if not name.endswith(AVERAGE)}
+    np.testing.assert_array_equal(convert_variables(plain)["stages.0.attention.weight"].numpy(), given["FC/weights"].T)
+
+
+def test_what_does_not_fit_is_named() -> None:
+    given = {k.removesuffix(AVERAGE): v for k, v in variables().items() if k.endswith(AVERAGE)}
+    lacking = dict(given)
+    del lacking["Conv_3/biases"]
+    with pytest.raises(LabError, match="1 missing .Conv_3/biases"):
+        convert_variables(lacking)
+    with pytest.raises(LabError, match="1 unknown .stray"):
+        convert_variables(given | {"stray": np.zeros(3)})
+    with pytest.raises(LabError, match="1 of another shape .*FC_3/weights"):
+        convert_variables(given | {"FC_3/weights": np.zeros((255, 256), np.float32)})
+    with pytest.raises(LabError, match="FC_1/weights"):
+        convert_variables({"x": np.zeros(2)})
+    half = variables()
+    del half["FC/weights" + AVERAGE]
+    with pytest.raises(LabError, match="no moving average .FC/weights"):
+        convert_variables(half)
+
+
+def test_file_to_file_and_into_the_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target, mean = tmp_path / "model.npz", tmp_path / "out.safetensors", tmp_path / "mean.pkl"
+    given = variables()
+    np.savez(source, **given)  # type: ignore[arg-type]
+    start = np.random.default_rng(1).uniform(0, 142, (POINTS, 2)).astype(np.float32)
+    mean.write_bytes(pickle.dumps(start, protocol=2))
+    assert main([str(source), str(target), "--mean_shape", str(mean)]) == 0
+    assert "iterations 2, patches 5, points 68, units 16" in capsys.readouterr().out
+    state = read_state_dict(target)
+    task = MusicaTask("ibug68", 228, patches=PATCHES, iterations=2, units=UNITS, sampling="official", origin="box")
+    load_weights(task, state, str(target), allow_missing=task.new_parts())
+    np.testing.assert_array_equal(task.net.start.numpy(), start)
+    # The moving average has not begun, so that the converted weights, which are averages, are the ones that predict.
+    assert task.evaluated() is task.net
+    expected = torch.from_numpy(given["FC_4/weights" + AVERAGE].T.copy())
+    assert torch.equal(task.evaluated().stage_list[1].hidden.weight, expected)
+    assert main([str(source), str(target)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main([str(source), str(target), "--overwrite"]) == 0
+    assert "no start shape" in capsys.readouterr().out
+    assert main([str(source), str(tmp_path / "x.pth")]) == 2
+    short = tmp_path / "short.pkl"
+    short.write_bytes(pickle.dumps(start[:5]))
+    assert main([str(source), str(tmp_path / "y.safetensors"), "--mean_shape", str(short)]) == 2
+    assert "(5, 2)" in capsys.readouterr().err and not (tmp_path / "y.safetensors").exists()
+
+
+def test_checkpoints_go_through_tensorflow_s_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The optional library is asked by the prefix, whichever file of the checkpoint was named."""
+    given, asked = variables(), []
+    for ending in (".index", ".meta"):
+        (tmp_path / f"model.ckpt-21300{ending}").write_bytes(b"x")
+
+    class Errors:
+        OpError = RuntimeError
+
+    def load(prefix: str) -> SimpleNamespace:
+        asked.append(prefix)
+        if len(asked) > 2:
+            raise RuntimeError("checksum does not match\nmore")
+        return SimpleNamespace(get_variable_to_shape_map=lambda: dict.fromkeys(given), get_tensor=given.__getitem__)
+
+    fake = SimpleNamespace(train=SimpleNamespace(load_checkpoint=load), errors=Errors)
+    monkeypatch.setitem(sys.modules, "tensorflow", fake)
+    prefix = tmp_path / "model.ckpt-21300"
+    for name in (str(prefix), f"{prefix}.index"):
+        np.testing.assert_array_equal(read_variables(Path(name))["FC/weights"], given["FC/weights"])
+    assert asked == [str(prefix)] * 2
+    with pytest.raises(LabError, match="damaged or no checkpoint .checksum does not match"):
+        read_variables(prefix)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(LabError, match="needs TensorFlow"):
+        read_variables(prefix)
+    with pytest.raises(LabError, match="no such checkpoint"):
+        read_variables(tmp_path / "other")
+
+
+def python2_pickle(array: np.ndarray, order: str) -> bytes:
+    """Return what Python 2 writes for an array (protocol 2): byte strings, old module names."""
+    raw = array.astype(f"{order}{array.dtype.str[1:]}").tobytes()
+    rows, columns = array.shape
+    code = array.dtype.str[1:].encode()
+    return (
+        b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01"
+        + bytes([ord("K"), rows, ord("K"), columns]) + b"\x86cnumpy\ndtype\nU\x02" + code
+        + b"K\x00K\x01\x87R(K\x03U\x01"
+        + order.encode() + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T" + len(raw).to_bytes(4, "little") + raw
+        + b"tb."
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_array_pickles_of_python_2_and_3(tmp_path: Path, order: str) -> None:
+    array = np.random.default_rng(0).normal(size=(98, 2)).astype(np.float32)
+    path = tmp_path / "mean.pkl"
+    files = [python2_pickle(array, order)]
+    files += [pickle.dumps(array.astype(f"{order}f4"), protocol) for protocol in (2, 4)]
+    files += [pickle.dumps(np.asfortranarray(array).astype(f"{order}f8"), 2), gzip.compress(files[0])]
+    for content in files:
+        path.write_bytes(content)
+        np.testing.assert_allclose(read_array_pickle(path), array, rtol=1e-7)
+
+
+class Evil:
+    """A pickle that would make a file when it is read."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("made_by_a_pickle",)
+
+
+def test_a_pickle_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "mean.pkl"
+    for wrong in (Evil(), [np.zeros((3, 2)), Evil()], np.array([Evil()], dtype=object)):
+        path.write_bytes(pickle.dumps(wrong))
+        with pytest.raises(LabError, match="mean.pkl"):
+            read_array_pickle(path)
+    assert not (tmp_path / "made_by_a_pickle").exists()
+    good = pickle.dumps(np.zeros((3, 2)))
+    for content in (b"", good[:40], b"\x1f\x8b broken", pickle.dumps("text"), pickle.dumps(np.zeros(3, int))):
+        path.write_bytes(content)
+        with pytest.raises(LabError, match="mean.pkl"):
+            read_array_pickle(path)
+    with pytest.raises(LabError, match="no such file"):
+        read_array_pickle(tmp_path / "none.pkl")

@@ -22,8 +22,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Report], str]], ...] = (
     ("Risk and coverage", "The error when only the faces are kept of which a method is surest.", sections.risk),
     ("Faces", "The faces with the largest errors, and faces in the middle of the order.", sections.faces),
     ("HELEN references", "Our runs beside published predictions and a baseline, by one metric.", sections.references),
-    ("Ledger", "Each figure as the paper prints it, with official weights under this metric, and from this training.",
-     ledger),
+    ("Ledger", "What was trained here, and what papers print and official weights give.", ledger),
     ("Machines", "What the timings were measured on.", sections.machines),
 )  # fmt: skip
 

@@ -204,7 +204,7 @@ class Chart:
 
 def whisker(value: float, interval: tuple[float, float] | None, low: float, high: float, style: int) -> str:
     """Return a small drawing of a value and its interval on the scale [low, high], for a table's cell."""
-    width, height = 112, 18
+    width, height = 100, 18
 
     def place(v: float) -> float:
         return 5 + (width - 10) * (min(max(v, low), high) - low) / max(high - low, 1e-12)

@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.html_charts import STYLES, whisker
 from benchmarks.report_data import Comparison, Difference, Entry, Report, signed
 
+SHORT = 8  # letters of a head that is not broken
 FEW = 5  # columns up to which a table takes no more room than it needs
 MISSING = '<span class="none">not measured</span>'
 
@@ -67,6 +68,11 @@ def swatch(style: int) -> str:
     return f'<span class="swatch s{style % STYLES}" aria-hidden="true"></span>'
 
 
+def _head(head: str) -> str:
+    """Return a column's head; a short one keeps to one line."""
+    return escape(head.replace(" ", "\N{NO-BREAK SPACE}") if len(head) <= SHORT else head)
+
+
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], caption: str, sort: bool = True) -> str:
     """Return a table in a frame that scrolls sideways; the first column heads the rows.
 
@@ -80,7 +86,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], caption: st
     kind = " class=sort" if sort else ""
     heads = "".join(
         f'<th scope="col"{" class=num" if column.numeric else ""}'
-        + (f' title="{escape(column.hint)}"' if column.hint else "") + f">{escape(column.head)}</th>"
+        + (f' title="{escape(column.hint)}"' if column.hint else "") + f">{_head(column.head)}</th>"
         for column in columns
     )  # fmt: skip
     lines = []
@@ -151,7 +157,7 @@ def _accuracy(threshold: float) -> list[Column]:
 
 
 COST = [
-    Column("parameters", group="Cost"),
+    Column("params", "Parameters of the network", group="Cost"),
     Column("MACs", "Multiply-adds of convolutions and matrix products for one face", group="Cost"),
     Column("ms b1", "Milliseconds a face, one at a time; median after a warm-up", group="Cost"),
     Column("ms b8", "Milliseconds a face in a batch of 8", group="Cost"),

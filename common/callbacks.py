@@ -59,7 +59,9 @@ class PredictionPictures(Callback):
         for index in range(min(len(batch), self.count - len(self._cells))):
             image = batch.image[index].permute(1, 2, 0).cpu().numpy()
             true, points = batch.points[index].cpu().numpy(), prediction.points[index].detach().float().cpu().numpy()
-            self._cells.append(draw_landmarks(draw_landmarks(image, true, task.scheme, TRUE), points, task.scheme))
+            pose = None if prediction.pose is None else prediction.pose[index].detach().float().cpu().numpy()
+            drawn = draw_landmarks(draw_landmarks(image, true, task.scheme, TRUE), points, task.scheme)
+            self._cells.append(task.decorate(drawn, points, pose))
 
     def _write(self, trainer: L.Trainer, name: str) -> None:
         if self._cells and trainer.is_global_zero:

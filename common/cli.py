@@ -90,6 +90,8 @@ class LandmarkCLI(LightningCLI):
         source = self._value("init_from")
         if source is None or self._value("ckpt_path") is not None:
             return  # a resumed run must not be reset
+        if not Path(source).is_file():
+            raise LabError(f"{source}: weights to start from are missing; {self.model.start_hint(source)}")
         check_method(read_checkpoint(source), self._method(), source)
         load_weights(self.model, read_state_dict(source), source, allow_missing=self.model.new_parts())
 

@@ -4,7 +4,7 @@ Frames. A *rigid model* (L, 3) has its first axis along the depth (minus the dis
 of the nose is the largest), its second to the image's left (the subject's right) and its third downwards. A *camera*
 looks along +z with x to the right and y down. A *pose* is six numbers: yaw, pitch, roll in degrees and a translation
 in units of the model. At yaw = pitch = roll = 0 a model point (a, b, c) lies at (-b, c, -a) plus the translation, so
-that a face looks straight into the camera. Positive angles turn the nose to the image's left (yaw), raise it (pitch)
+that a face looks straight into the camera. Positive angles turn the nose to the image's right (yaw), raise it (pitch)
 and turn the head clockwise as seen on the screen (roll).
 
 Letters: B batch, L points.

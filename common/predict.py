@@ -75,10 +75,12 @@ def predict_picture(
             face: dict[str, Any] = {"box": _rounded(boxes[index]), "points": _rounded(points[index])}
             if found.score is not None:
                 face["score"] = _rounded(found.score[index].double().cpu().numpy())
-            if found.pose is not None:
-                face["pose"] = _rounded(found.pose[index].double().cpu().numpy())
+            pose = None if found.pose is None else found.pose[index].double().cpu().numpy()
+            if pose is not None:
+                face["pose"] = _rounded(pose)
             faces.append(face)
             image = draw_landmarks(image, points[index], predictor.scheme, TRUE)
+            image = predictor.task.decorate(image, points[index], pose)
     return {"picture": str(picture), "faces": faces}, image
 
 

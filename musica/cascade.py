@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from musica.patches import Level, cut_patches
+from musica.patches import cut_patches, prepare_level
+from musica.pyramid import Pyramid
 
 if TYPE_CHECKING:
     from musica.network import CascadeNet, StageOutput
@@ -56,7 +57,7 @@ class CascadeRun:
 
 def run_cascade(
     net: CascadeNet,
-    levels: Sequence[Level],
+    tower: Pyramid,
     start: Tensor,
     exit_below: Sequence[float] | None = None,
     keep_traces: bool = False,
@@ -65,7 +66,7 @@ def run_cascade(
 
     Args:
         net: the network.
-        levels: of B faces, finest first.
+        tower: pyramid of B faces.
         start: (B, N, 2) row, column, pixels of level 0.
         exit_below: for each iteration but the last, the predicted error under which a face leaves; None for no exit.
         keep_traces: keep what each iteration saw.
@@ -77,7 +78,8 @@ def run_cascade(
     origin = start
     for t, (level, stage) in enumerate(zip(net.level_of, net.stage_list, strict=True)):
         centres = (origin / 2**level + moved)[:, net.indices]
-        patches = cut_patches(levels[level], centres, net.patch, net.sampling, faces)
+        seen = prepare_level(tower.level(level, faces), net.patch, net.sampling)
+        patches = cut_patches(seen, centres, net.patch, net.sampling)
         output = stage(patches, state)
         moved, state = moved + output.displacement, output.state
         _record(run, faces, origin + 2**level * moved, output.error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from common.errors import LabError
@@ -176,16 +175,3 @@ class MusicaTask(LandmarkTask):
             # An error that is no number is a failure too.
             "failed": ~(run.errors[-1] <= fail_above).cpu(),
         }
-
-
-def set_exit(net: CascadeNet, policy: ExitPolicy | None) -> CascadeNet:
-    """Return the network with the policy's thresholds (None: all iterations)."""
-    net.exit_below = policy.exit_below if policy is not None else None
-    return net
-
-
-def no_grad_run(net: CascadeNet, image: Tensor) -> CascadeRun:
-    """Run crops (B, 3, S, S) without gradients."""
-    with torch.inference_mode():
-        run: CascadeRun = net(image)
-    return run

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from common.errors import LabError
 from musica.cascade import CascadeRun, run_cascade
-from musica.patches import SAMPLINGS, Level, prepare_level
-from musica.pyramid import normalise, pyramid
+from musica.patches import SAMPLINGS
+from musica.pyramid import Pyramid, pyramid
 
 PATCH = 14  # side of a patch in pixels of its level
 CHANNELS = 32  # of both convolutions
@@ -150,15 +150,10 @@ class CascadeNet(nn.Module):
         """The iterations' weights, first to last."""
         return [stage for stage in self.stages if isinstance(stage, Stage)]
 
-    def levels(self, image: Tensor) -> list[Level]:
-        """Return the levels, finest first, of crops (B, 3, H, W): bytes, or floats at any scale."""
+    def pyramid(self, image: Tensor) -> Pyramid:
+        """Return the pyramid of crops (B, 3, H, W): bytes, or floats at any scale."""
         # The loader's crops have their channels last in memory, so this copies nothing.
-        faces = image.permute(0, 2, 3, 1).contiguous()
-        return self.prepare(pyramid(normalise(faces), max(self.level_of) + 1))
-
-    def prepare(self, images: Sequence[Tensor]) -> list[Level]:
-        """Return levels of a pyramid (B, H, W, 3) that is made already."""
-        return [prepare_level(image, PATCH, self.sampling) for image in images]
+        return pyramid(image.permute(0, 2, 3, 1).contiguous(), max(self.level_of) + 1)
 
     def forward(self, image: Tensor, origin: Tensor | None = None) -> CascadeRun:
         """Run the cascade on crops (B, 3, H, W); `origin` (B, 2) row, column is where `start` counts from.
@@ -168,7 +163,7 @@ class CascadeNet(nn.Module):
         start = self.start.expand(image.shape[0], -1, -1)
         if origin is not None:
             start = start + origin[:, None]
-        return run_cascade(self, self.levels(image), start, self.exit_below)
+        return run_cascade(self, self.pyramid(image), start, self.exit_below)
 
     def macs(self, iterations: int) -> int:
         """Return the multiply-adds of one face in so many iterations: convolutions and matrix products."""

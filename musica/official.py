@@ -26,7 +26,7 @@ from musica.network import LEVELS, CascadeNet
 from musica.official_crop import official_crop
 from musica.patch_sets import patch_indices
 from musica.policy import read_policy
-from musica.pyramid import normalise, pyramid
+from musica.pyramid import Pyramid, halvings, normalise
 
 SCHEME_OF = {98: "wflw98", 68: "ibug68"}  # for the policy's check
 
@@ -67,7 +67,7 @@ def predict_official(
     """
     crops = [official_crop(image, box) for image, box in zip(images, boxes, strict=True)]
     depth = max(net.level_of) + 1
-    towers = [pyramid(normalise(torch.from_numpy(crop.pixels)[None] / 255), depth) for crop in crops]
+    towers = [halvings(normalise(torch.from_numpy(crop.pixels)[None] / 255), depth) for crop in crops]
     levels = []
     for level in range(depth):
         faces = [tower[level] for tower in towers]
@@ -76,7 +76,7 @@ def predict_official(
         levels.append(torch.cat(padded).float())
     corners = torch.tensor(np.stack([crop.corner[::-1] for crop in crops]).copy(), dtype=torch.float32)
     with torch.inference_mode():
-        run = run_cascade(net, net.prepare(levels), net.start + corners[:, None], exit_below)
+        run = run_cascade(net, Pyramid(levels), net.start + corners[:, None], exit_below)
     back = np.stack([np.linalg.inv(crop.matrix)[:2] for crop in crops])
     steps = [apply_affine(back, points.flip(-1).double().numpy()) for points in run.points]
     return OfficialFaces(steps[-1], steps, run.errors[-1].numpy(), run.iterations.numpy())

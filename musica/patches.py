@@ -20,7 +20,7 @@ class Level:
     """A level of the pyramid inside a border of zeros, so that every window lies in memory.
 
     Attributes:
-        image: (B, H + 2 * margin, W + 2 * margin, 3).
+        image: (A, H + 2 * margin, W + 2 * margin, 3).
         margin: width of the border in pixels.
     """
 
@@ -29,7 +29,7 @@ class Level:
 
 
 def prepare_level(image: Tensor, patch: int, sampling: str) -> Level:
-    """Return a level (B, H, W, 3) ready for cutting; zero, the mean of a normalised crop, stands outside it.
+    """Return a level (A, H, W, 3) ready for cutting; zero, the mean of a normalised crop, stands outside it.
 
     The released rule never reads row 0 and column 0, so for it they are zero as well.
     """
@@ -41,15 +41,14 @@ def prepare_level(image: Tensor, patch: int, sampling: str) -> Level:
     return Level(padded, margin)
 
 
-def _windows(level: Level, faces: Tensor | None, corner: Tensor, size: int) -> Tensor:
+def _windows(level: Level, corner: Tensor, size: int) -> Tensor:
     """Return (A * M, size, size, 3) windows whose first pixels are `corner` (A, M, 2) whole numbers, row first."""
     image, margin = level.image, level.margin
     _, height, width, channels = image.shape
     limit = corner.new_tensor([height - 2 * margin, width - 2 * margin])
     # A window that lies outside altogether reads the border; so do coordinates that are no number.
     corner = torch.nan_to_num(corner, nan=-margin).clamp(min=-margin).minimum(limit).long() + margin
-    if faces is None:
-        faces = torch.arange(image.shape[0], device=image.device)
+    rows = torch.arange(image.shape[0], device=image.device)[:, None].expand(corner.shape[:2])
     # Window (r, c) of a face as a view of overlapping memory: nothing is copied but what the index takes. A row of a
     # window, colours included, is one piece of memory.
     face, row, column, channel = image.stride()
@@ -57,12 +56,11 @@ def _windows(level: Level, faces: Tensor | None, corner: Tensor, size: int) -> T
         (image.shape[0], height - size + 1, width - size + 1, size, size * channels),
         (face, row, column, row, channel), image.storage_offset(),
     )  # fmt: skip
-    rows = faces[:, None].expand(corner.shape[:2])
     taken = views[rows.reshape(-1), corner[..., 0].reshape(-1), corner[..., 1].reshape(-1)]
     return taken.view(-1, size, size, channels)
 
 
-def cut_patches(level: Level, centres: Tensor, patch: int, sampling: str, faces: Tensor | None = None) -> Tensor:
+def cut_patches(level: Level, centres: Tensor, patch: int, sampling: str) -> Tensor:
     """Return patches (A * M, 3, p, p), channels last in memory, face by face, landmark by landmark.
 
     Args:
@@ -71,14 +69,13 @@ def cut_patches(level: Level, centres: Tensor, patch: int, sampling: str, faces:
         patch: side p in pixels, even.
         sampling: official truncates centre - p/2 toward zero (as C does) and copies pixels, without a gradient;
             bilinear interpolates, and the gradient reaches the centres.
-        faces: (A,) rows of the level that the centres belong to; None for all of them, in order.
     """
     corner = centres - patch // 2
     if sampling == "official":
-        return _windows(level, faces, corner.detach().trunc(), patch).permute(0, 3, 1, 2)
+        return _windows(level, corner.detach().trunc(), patch).permute(0, 3, 1, 2)
     first = corner.detach().floor()
     share = torch.nan_to_num(corner - first).reshape(-1, 2)  # in [0, 1), and its derivative is the centre's
-    window = _windows(level, faces, first, patch + 1)
+    window = _windows(level, first, patch + 1)
     down, right = share[:, 0, None, None, None], share[:, 1, None, None, None]
     window = torch.lerp(window[:, :-1], window[:, 1:], down)
     return torch.lerp(window[:, :, :-1], window[:, :, 1:], right).permute(0, 3, 1, 2)

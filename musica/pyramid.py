@@ -8,6 +8,7 @@ the last axis here, so that a row of pixels is one piece of memory.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -20,15 +21,44 @@ TRUNCATE = 4.0  # the blur's reach in sigmas
 FLAT = 1e-8  # below this deviation a crop is of one colour
 
 
-def normalise(image: Tensor) -> Tensor:
-    """Return faces (B, H, W, 3) with mean 0 and deviation 1 over all pixels and channels of a face together.
+@dataclass
+class Pyramid:
+    """Levels of a batch of faces, finest first, whose brightness is centred but not yet divided by its deviation.
+
+    Blur and resampling keep constants, so the division may come last: a level that nobody looks at is never divided.
+
+    Attributes:
+        levels: (B, H_l, W_l, 3) each.
+        scale: (B, 1, 1, 1) factor that brings a face's deviation to 1; None where the levels are normalised already.
+    """
+
+    levels: list[Tensor]
+    scale: Tensor | None = None
+
+    def level(self, index: int, faces: Tensor | None) -> Tensor:
+        """Return a normalised level (A, H_l, W_l, 3) of the rows `faces` (A,), or of all faces."""
+        image, scale = self.levels[index], self.scale
+        if faces is not None:
+            image = image[faces]
+            scale = None if scale is None else scale[faces]
+        return image if scale is None else image * scale
+
+
+def centre(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return faces (B, H, W, 3) with mean 0 over pixels and channels, and the factor (B, 1, 1, 1) to deviation 1.
 
     Bytes come out as float32, floating types as they are. The scale of the values cancels out.
     """
     flat = (image if image.is_floating_point() else image.float()).flatten(1)
     flat = flat - flat.mean(1, keepdim=True)
-    deviation = flat.square().mean(1, keepdim=True).sqrt()
-    return (flat / deviation.clamp_min(FLAT)).view(image.shape)
+    deviation = torch.linalg.vector_norm(flat, dim=1) / flat.shape[1] ** 0.5
+    return flat.view(image.shape), deviation.clamp_min(FLAT).reciprocal()[:, None, None, None]
+
+
+def normalise(image: Tensor) -> Tensor:
+    """Return faces (B, H, W, 3) with mean 0 and deviation 1 over all pixels and channels of a face together."""
+    centred, scale = centre(image)
+    return centred * scale
 
 
 def _reflect(index: np.ndarray, count: int) -> np.ndarray:
@@ -83,9 +113,15 @@ def halve(image: Tensor) -> Tensor:
     return _halve_rows(_halve_rows(image).transpose(1, 2)).transpose(1, 2).contiguous()
 
 
-def pyramid(image: Tensor, depth: int) -> list[Tensor]:
-    """Return `depth` levels of normalised faces (B, H, W, 3), finest first."""
+def halvings(image: Tensor, depth: int) -> list[Tensor]:
+    """Return `depth` levels of faces (B, H, W, 3), finest first, the first being the faces themselves."""
     levels = [image]
     while len(levels) < depth:
         levels.append(halve(levels[-1]))
     return levels
+
+
+def pyramid(image: Tensor, depth: int) -> Pyramid:
+    """Return the pyramid of `depth` levels of faces (B, H, W, 3), bytes or floats at any scale."""
+    centred, scale = centre(image)
+    return Pyramid(halvings(centred, depth), scale)

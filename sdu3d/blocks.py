@@ -139,15 +139,14 @@ class HPMBlock(nn.Module):
     ) -> None:
         super().__init__()
         half, quarter = outputs // 2, outputs // 4
-        widths = (inputs, half, quarter, quarter)
-        for i, (before, after) in enumerate(zip(widths, widths[1:], strict=False), 1):
-            self.add_module(f"bn{i}", batch_norm(before))
-            conv: nn.Module = (
-                DeformableConv(before, after, bias=False, border=deform)
-                if deform
-                else _conv(before, after, 3, 1 if binary else dilation, binary, dilation)
-            )
-            self.add_module(f"conv{i}", conv)
+
+        def conv(before: int, after: int) -> nn.Module:
+            if deform is not None:
+                return DeformableConv(before, after, bias=False, border=deform)
+            return _conv(before, after, 3, 1 if binary else dilation, binary, dilation)
+
+        self.bn1, self.bn2, self.bn3 = batch_norm(inputs), batch_norm(half), batch_norm(quarter)
+        self.conv1, self.conv2, self.conv3 = conv(inputs, half), conv(half, quarter), conv(quarter, quarter)
         self.bn4 = batch_norm(outputs) if binary else None
         self.sc = None if match else _conv(inputs, outputs, 1, 0, binary)
         self.sc_bn = batch_norm(outputs) if binary and not match else None

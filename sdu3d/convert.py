@@ -91,9 +91,11 @@ def describe(arrays: Mapping[str, np.ndarray]) -> Size:
                        "shape; give a released file of this method")  # fmt: skip
     sat = any(name.startswith("sat0_") for name in arrays)
     if sat:
-        depth = max((int(f[1]) for n in arrays if (f := re.match(r"sat0_w\d+_h(\d+)_", n))), default=1) - 1
+        cells = (re.match(r"sat0_w\d+_h(\d+)_", name) for name in arrays)
+        depth = max((int(found[1]) for found in cells if found), default=1) - 1
     else:
-        depth = max((len(f[1]) // 2 for n in arrays if (f := re.match(r"stack0_hg((?:_\d)*)_up1_0", n))), default=-1) + 1
+        places = (re.match(r"stack0_hg((?:_\d)*)_up1_0", name) for name in arrays)
+        depth = max((len(found[1]) // 2 for found in places if found), default=-1) + 1
     first = arrays.get("stack0_unit0_conv1_weight")
     if any(name.startswith("stack0_unit0_w3_h4_1_") for name in arrays):
         block = "cab"

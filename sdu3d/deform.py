@@ -69,7 +69,7 @@ class DeformableConv(nn.Module):
         nn.init.zeros_(self.offset.bias)  # type: ignore[arg-type]
         self.weight = nn.Parameter(torch.empty(outputs, inputs, 3, 3))
         nn.init.kaiming_normal_(self.weight)
-        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.bias: nn.Parameter | None = nn.Parameter(torch.zeros(outputs)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, outputs, H, W) of features (B, inputs, H, W)."""

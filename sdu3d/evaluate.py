@@ -123,6 +123,19 @@ def score_crops(task: SduTask, faces: FaceDataset, config: CropConfig, batch: in
     }
 
 
+def face_scores(task: SduTask, faces: FaceDataset, config: CropConfig, batch: int = 32) -> np.ndarray:
+    """Return each face's NME (N,) in percent of the outer eye corners' distance, by the task's own decoder."""
+    crops, collate = CroppedFaces(faces, config), Collate(faces.subset_names)
+    found, true = [], []
+    with torch.inference_mode():
+        for start in range(0, len(crops), batch):
+            now = collate([crops[i] for i in range(start, min(start + batch, len(crops)))])
+            found.append(task.to_image_pixels(task.predict_batch(now).points[..., :2], now))
+            true.append(now.image_points[..., :2])
+    truth = torch.cat(true).double().numpy()
+    return nme(point_errors(torch.cat(found).double().numpy(), truth, normaliser("corners", truth, IBUG68)))
+
+
 def load_net(path: Path) -> SduNet:
     """Return the network of a converted file, in evaluation mode.
 

@@ -13,9 +13,7 @@ PEAK = 20.0  # height of the released Gaussians
 RADIUS = 3  # half side of their patch, in standard deviations
 
 
-def gaussian_targets(
-    cells: Tensor, size: int, sigma: float = 1.0, peak: float = PEAK, quantise: bool = True
-) -> Tensor:
+def gaussian_targets(cells: Tensor, size: int, sigma: float = 1.0, peak: float = PEAK, quantise: bool = True) -> Tensor:
     """Return Gaussian targets (B, L, size, size), each cut to a patch of 6 sigma + 1 cells.
 
     Args:

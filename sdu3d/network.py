@@ -165,7 +165,9 @@ class SduNet(nn.Module):
         return (joined, ll, refined) if last else (part(f"{name}_body")(refined), ll, out)
 
 
-def _check(topology: str, block: str, inside: str, border: str, stride: int, width: int, depth: int, stacks: int) -> None:
+def _check(
+    topology: str, block: str, inside: str, border: str, stride: int, width: int, depth: int, stacks: int
+) -> None:
     choices = {"topology": (topology, TOPOLOGIES), "block": (block, BLOCKS), "inside": (inside, INSIDE),
                "border": (border, BORDERS), "stride": (stride, (2, 4))}  # fmt: skip
     for name, (value, known) in choices.items():
@@ -181,4 +183,3 @@ def count_parameters(net: nn.Module) -> tuple[int, int]:
     learned = sum(p.numel() for p in net.parameters())
     running = sum(b.numel() for n, b in net.named_buffers() if not n.endswith("num_batches_tracked"))
     return learned, running
-

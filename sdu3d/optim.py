@@ -33,7 +33,13 @@ class SharedNadam(Optimizer):
         schedule_decay: float = 0.004,
         weight_decay: float = 0.0,
     ) -> None:
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "schedule_decay": schedule_decay, "weight_decay": weight_decay}
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "schedule_decay": schedule_decay,
+            "weight_decay": weight_decay,
+        }
         super().__init__(params, defaults)
 
     @property

@@ -132,9 +132,7 @@ class Backbone(nn.Module):
             Residual(half, width),
         )  # fmt: skip
         self.hourglasses = nn.ModuleList(Hourglass(depth, width) for _ in range(stacks))
-        self.tops = nn.ModuleList(
-            nn.Sequential(Residual(width, width), ConvUnit(width, width)) for _ in range(stacks)
-        )
+        self.tops = nn.ModuleList(nn.Sequential(Residual(width, width), ConvUnit(width, width)) for _ in range(stacks))
         self.cores = nn.ModuleList(
             nn.Sequential(Residual(width, width), ConvUnit(width, width, 2, 2), Residual(width, width),
                           ConvUnit(width, width, 2, 2)) for _ in range(stacks)

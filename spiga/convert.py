@@ -16,6 +16,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ TASK_PREFIX = "net."  # where SpigaTask holds its network
 MEAN_FACE = "mean_face"
 SCHEMES = {98: WFLW98, 68: IBUG68}
 CROP = CropConfig(size=256, box_scale=1.6)
-SIZES = {"stacks": 4, "width": 256, "depth": 4, "steps": 3}
+SIZES: dict[str, Any] = {"stacks": 4, "width": 256, "depth": 4, "steps": 3}
 CONSTANT_TOLERANCE = 1e-6
 PARTS = {"proj.0": "query", "proj.1": "key", "proj.2": "value", "merge": "merge"}
 
@@ -148,7 +149,7 @@ def convert_state_dict(official: Mapping[str, Tensor]) -> tuple[dict[str, Tensor
     _check_constants(given, scheme)
     with torch.device("meta"):  # only names and shapes are needed
         net = SpigaNet(scheme.num_points, edge_curves(scheme), scheme.singles, torch.zeros(scheme.num_points, 3),
-                       size=CROP.size, **SIZES)  # fmt: skip
+                       None, CROP.size, **SIZES)  # fmt: skip
     shapes = {key: tuple(value.shape) for key, value in net.state_dict().items() if key != MEAN_FACE}
     state: dict[str, Tensor] = {}
     dropped, unknown = [], []

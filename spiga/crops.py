@@ -83,8 +83,8 @@ def round_points(points: np.ndarray, map_size: int, size: int = SIZE) -> tuple[n
         Whole coordinates; points whose rounded place lies outside the crop have mask 0 and lie at (0, 0); a point
         that is inside but rounds beyond the map has both coordinates in its last cell, as released.
     """
-    whole = np.round(points)
-    mask = ((whole >= 0) & (whole < size)).all(axis=1)
+    whole: np.ndarray = np.round(points)
+    mask = np.asarray(((whole >= 0) & (whole < size)).all(axis=1))
     if map_size != size:
         whole = np.round(points * (map_size / size))
         whole[(whole >= map_size).any(axis=1)] = map_size - 1

@@ -6,6 +6,7 @@ nose; the unit makes the distance of the outer eye corners 0.84, as the released
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,26 +14,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.data.synthetic_head import draw_head, plane_points, relief
+from common.data.synthetic_head import draw_head
+from common.data.synthetic_marks import View, chart_points
+from common.data.synthetic_surface import build, sample
 from common.errors import LabError
-from common.schemes import IBUG68, LandmarkScheme, get_scheme
+from common.schemes import IBUG68, WFLW98, LandmarkScheme, get_scheme
 from spiga.schemes import NOSE_TIP, check_scheme, identifiers
 
 EYE_DISTANCE = 0.84
-PEOPLE, SEED = 400, 0  # heads that the default is the mean of
+PEOPLE, SEED = 100, 0  # heads that the default is the mean of
+FAR = 100.0  # distance of a camera that sees without perspective
 SUFFIXES = (".npy", ".txt")
 
 
 @lru_cache
 def _default(name: str) -> np.ndarray:
     scheme = check_scheme(get_scheme(name))
-    drawn = scheme.name if scheme.num_points != IBUG68.num_points else IBUG68.name
-    rng, total = np.random.default_rng(SEED), np.zeros((scheme.num_points, 3))
+    drawn = WFLW98.name if scheme.num_points == WFLW98.num_points else IBUG68.name
+    rng, total = np.random.default_rng(SEED), np.zeros((3, scheme.num_points))
     for _ in range(PEOPLE):
-        head = draw_head(rng)  # its pose is not used: the points are those of the head's own frame
-        plane = plane_points(head, drawn)
-        total += np.column_stack([plane, relief(head, plane[:, 0], plane[:, 1])])
-    x, y, z = (total / PEOPLE).T
+        head = replace(draw_head(rng), yaw=0.0, pitch=0.0, roll=0.0)
+        surface, view = build(head), View(head, 1.0, np.zeros(2), FAR)
+        chart = chart_points(head, surface, view, drawn, fixed_contour=True)
+        total += sample(surface, *chart.T)
+    x, y, z = total / PEOPLE
     return normalise(np.column_stack([z, -x, y]), scheme)
 
 

@@ -64,12 +64,10 @@ class CascadeStep(nn.Module):
         self.reach = WINDOW / 2 ** (step + 1)  # largest displacement, share of the side
         self.window = nn.Linear(width * SAMPLES**2, 2 * width)
         self.shape = PointMLP(2 * (num_points - 1), width, width, 2 * width)
-        self.layers = nn.ModuleList(
-            GraphAttention(2 * width if i == 0 else width, width, HEADS) for i in range(LAYERS)
-        )
+        self.layers = nn.ModuleList(GraphAttention(2 * width if i == 0 else width, width, HEADS) for i in range(LAYERS))
         self.decoder = PointMLP(width, width, width // 2, width // 4, width // 8, 2)
-        index = torch.arange(num_points)
-        others = index.expand(num_points, -1)[~torch.eye(num_points, dtype=torch.bool)].view(num_points, -1)
+        others = torch.arange(num_points - 1).expand(num_points, -1)  # row i without i, ascending
+        others = others + (others >= torch.arange(num_points)[:, None])
         self.register_buffer("others", others, persistent=False)
 
     def sample(self, maps: Tensor, points: Tensor) -> Tensor:

@@ -1,212 +1,122 @@
-"""A parametric head: landmarks and a depth relief, from numbers alone.
+"""A person in one moment: pose, proportions, expression, and the lines of eyes, brows and mouth on the average face.
 
 Frame of the head: x to the image's right, y down, z to the viewer, origin between the eyes; the unit is the distance
-of the outer eye corners of the average face. The relief is a height over the frontal plane, cut off at the silhouette.
+of the outer eye corners of the average face, about 91 mm. Proportions follow anthropometric means (distances between
+eye corners, nose wings, mouth corners, cheekbones and chin), never a data set's annotations.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from common.schemes import IBUG68, WFLW98
+from common.data.synthetic_numbers import clip
 
-# Half of the average face, image-right side mirrored from it. x is the distance from the middle line.
-JAW = np.array([(0.80, 0.02), (0.79, 0.24), (0.755, 0.45), (0.70, 0.66), (0.61, 0.86), (0.47, 1.03), (0.31, 1.16),
-                (0.155, 1.26), (0.0, 1.29)])  # fmt: skip
-BROW = np.array([(0.66, -0.17), (0.55, -0.27), (0.42, -0.30), (0.29, -0.27), (0.16, -0.22)])  # upper edge
-BRIDGE_Y = np.array([-0.03, 0.13, 0.29, 0.45])
-NOSTRILS = np.array([(0.17, 0.53), (0.09, 0.565), (0.0, 0.59)])
-EYE_CENTRE, EYE_HALF = (0.355, 0.0), 0.145
-MOUTH_Y, MOUTH_HALF = 0.87, 0.30
-BROW_THICKNESS, JAW_RIM = 0.06, 0.97
-CROWN = -1.12  # top of the skull
-POSE_LIMITS, YAW_SPREAD = (60.0, 30.0, 35.0), 24.0
+# Spread of each way in which faces differ, in units of its displacement field (synthetic_surface.fields).
+SPREADS = {
+    "width": 0.055, "lower_width": 0.075, "jaw_square": 0.035, "chin_long": 0.055, "face_long": 0.075,
+    "forehead": 0.08, "forehead_width": 0.05, "nose_long": 0.045, "nose_width": 0.17, "nose_height": 0.24,
+    "nose_tip": 0.025, "nose_hump": 0.02, "eye_gap": 0.022, "eye_size": 0.07, "eye_open": 0.15, "eye_tilt": 0.07,
+    "brow_y": 0.03, "brow_tilt": 0.09, "mouth_y": 0.028, "mouth_width": 0.1, "lips_forward": 0.03, "cheek": 0.04,
+    "chin_forward": 0.05, "depth": 0.06, "skew_x": 0.018, "skew_y": 0.014, "bend": 0.03, "ears": 0.35,
+}  # fmt: skip
+# What sets a young child apart, in the same units.
+CHILD = {"face_long": -0.17, "nose_height": -0.35, "eye_size": 0.16, "forehead": 0.08, "cheek": 0.05,
+         "nose_long": -0.05, "lower_width": 0.04, "eye_open": 0.12, "chin_long": -0.03, "brow_y": -0.02}  # fmt: skip
+CHILD_SHARE = 0.12
+POSE_LIMITS = (60.0, 30.0, 35.0)  # degrees
+EYE_X, EYE_HALF, IRIS = 0.345, 0.155, 0.064
+BROW_X, BROW_HALF = 0.405, 0.27
+MOUTH_Y, MOUTH_HALF = 0.730, 0.29
 
 
 @dataclass(frozen=True)
 class Head:
-    """One person in one moment; every field but the pose is 0 for the average face."""
+    """One person in one moment; every field is 0 for the average face at rest, seen from the front.
 
-    width: float = 0.0
-    length: float = 0.0
-    chin: float = 0.0
-    nose_length: float = 0.0
-    nose_width: float = 0.0
-    nose_depth: float = 0.0
-    eye_size: float = 0.0
-    eye_gap: float = 0.0
-    eye_tilt: float = 0.0
-    brow_height: float = 0.0
-    lip: float = 0.0
-    mouth_width: float = 0.0
+    Attributes:
+        shape: factors of the displacement fields, by name.
+        mouth_open: distance of the inner lips.
+        smile: 1 for a broad one, negative for a sulk.
+        pucker: 1 for lips drawn together.
+        lip: relative change of the lips' thickness.
+        raised_lip: share of the opening that the upper lip gives.
+        eye_close: left and right lid, 0 open, 1 shut.
+        gaze: right and down, of the iris, -1 to 1.
+        brow_raise: left and right brow, in units.
+        frown: 1 for brows drawn together.
+        brow_thick, brow_arch: relative changes.
+        yaw, pitch, roll: degrees.
+    """
+
+    shape: dict[str, float] = field(default_factory=dict)
     mouth_open: float = 0.0
     smile: float = 0.0
-    eye_close: float = 0.0
-    brow_raise: float = 0.0
-    gaze: float = 0.0
+    pucker: float = 0.0
+    lip: float = 0.0
+    raised_lip: float = 0.2
+    eye_close: tuple[float, float] = (0.0, 0.0)
+    gaze: tuple[float, float] = (0.0, 0.0)
+    brow_raise: tuple[float, float] = (0.0, 0.0)
+    frown: float = 0.0
+    brow_thick: float = 0.0
+    brow_arch: float = 0.0
     yaw: float = 0.0
     pitch: float = 0.0
     roll: float = 0.0
 
     @property
+    def jaw_drop(self) -> float:
+        """How far the chin moves down, in units; a little opening is the lips' alone."""
+        return 0.85 * max(self.mouth_open - 0.05, 0.0)
+
+    @property
     def expressive(self) -> bool:
         """Whether the face is far from rest."""
-        return self.mouth_open > 0.12 or abs(self.smile) > 0.07 or self.eye_close > 0.7
+        return self.mouth_open > 0.15 or abs(self.smile) > 0.75 or min(self.eye_close) > 0.8 or self.frown > 0.6
+
+
+def _draw_pose(rng: np.random.Generator) -> tuple[float, float, float]:
+    """Return yaw, pitch and roll: mostly frontal, with a wide tail."""
+    wide = rng.uniform() < 0.36
+    angles = rng.normal(size=3) * ([27, 11, 10] if wide else [12, 8, 6])
+    yaw, pitch, roll = np.clip(angles, np.negative(POSE_LIMITS), POSE_LIMITS).tolist()
+    return yaw, pitch, roll
+
+
+def _draw_mouth(rng: np.random.Generator) -> dict[str, float]:
+    """Draw one of the usual mouths: at rest, smile, smile with teeth, talk, shout, pucker."""
+    kind = rng.choice(6, p=[0.3, 0.17, 0.25, 0.14, 0.08, 0.06])
+    low, high = [((0, -0.4), (0, 0.3)), ((0, 0.3), (0.01, 0.9)), ((0.03, 0.4), (0.13, 1.1)),
+                 ((0.02, -0.3), (0.16, 0.4)), ((0.15, -0.3), (0.45, 0.6)), ((0, -0.2), (0.05, 0.1))][kind]  # fmt: skip
+    opened, smile = rng.uniform(low, high).tolist()
+    raised = rng.uniform(0.3, 0.65) if kind == 2 else rng.uniform(0.05, 0.3)
+    pucker = rng.uniform(0.4, 1) if kind == 5 else max(rng.normal() * 0.12, -0.2)
+    return {"mouth_open": opened, "smile": smile, "raised_lip": float(raised), "pucker": float(pucker)}
 
 
 def draw_head(rng: np.random.Generator) -> Head:
     """Draw a person, an expression and a pose."""
-    n = rng.normal(size=12) * 0.9
-    excited = rng.uniform() < 0.35
-    opened = float(np.clip(rng.exponential(0.11), 0, 0.42)) * excited
-    yaw, pitch, roll = np.clip(rng.normal(size=3) * [YAW_SPREAD, 9, 8], np.negative(POSE_LIMITS), POSE_LIMITS)
+    yaw, pitch, roll = _draw_pose(rng)
+    factors = np.clip(rng.normal(size=len(SPREADS)), -2.3, 2.3)
+    child = rng.uniform(0.5, 1.1) if rng.uniform() < CHILD_SHARE else 0.0
+    shape = {name: float(f * SPREADS[name] + child * CHILD.get(name, 0.0))
+             for f, name in zip(factors, SPREADS, strict=True)}  # fmt: skip
+    mouth = _draw_mouth(rng)
+    squint = 0.22 * max(mouth["smile"], 0) * rng.uniform(0, 1.6)
+    close = float(np.clip(rng.uniform(0.75, 1.0) if rng.uniform() < 0.1 else rng.exponential(0.09) + squint, 0, 1))
+    wink = close if rng.uniform() > 0.03 else 1 - close
+    raise_ = rng.normal() * 0.022 + (rng.uniform(0.02, 0.07) if rng.uniform() < 0.12 else 0)
+    uneven = rng.normal() * 0.008
+    gaze = np.clip(rng.normal(size=2) * [0.35, 0.3], -0.9, 0.9)
     return Head(
-        width=0.06 * n[0], length=0.06 * n[1], chin=0.08 * n[2], nose_length=0.05 * n[3], nose_width=0.12 * n[4],
-        nose_depth=0.12 * n[5], eye_size=0.14 * n[6], eye_gap=0.03 * n[7], eye_tilt=0.07 * n[8],
-        brow_height=0.03 * n[9], lip=0.25 * n[10], mouth_width=0.08 * n[11], mouth_open=opened,
-        smile=float(rng.normal() * 0.03 + (0.1 if rng.uniform() < 0.4 else 0)),
-        eye_close=float(np.clip(rng.exponential(0.15), 0, 1)), brow_raise=float(rng.normal() * 0.025),
-        gaze=float(rng.uniform(-0.35, 0.35)), yaw=float(yaw), pitch=float(pitch), roll=float(roll),
+        shape=shape, **mouth, lip=float(np.clip(rng.normal() * 0.25, -0.55, 0.7)), eye_close=(close, wink),
+        gaze=(float(gaze[0]), float(gaze[1])), brow_raise=(raise_ + uneven, raise_ - uneven),
+        frown=float(np.clip(rng.normal() * 0.3 + (0.6 if rng.uniform() < 0.1 else 0), -0.2, 1)),
+        brow_thick=float(np.clip(rng.normal() * 0.3, -0.5, 0.8)), brow_arch=float(rng.normal() * 0.35),
+        yaw=yaw, pitch=pitch, roll=roll,
     )  # fmt: skip
-
-
-def _both(half: np.ndarray) -> np.ndarray:
-    """Return the left points from outside inwards, given by their distance from the middle line."""
-    return half * [-1, 1]
-
-
-def eye_outline(head: Head, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return upper and lower lid (count, 2) of the left eye, from the outer to the inner corner."""
-    half = EYE_HALF * (1 + 0.3 * head.eye_size)
-    centre = np.array([-EYE_CENTRE[0] - head.eye_gap, EYE_CENTRE[1]])
-    t = np.linspace(-1, 1, count)
-    rise = np.clip(1 - np.abs(t) ** 2.2, 0, None)
-    opening = 0.072 * (1 + head.eye_size) * (1 - head.eye_close)
-    base = -t * head.eye_tilt * 0.25
-    upper = np.stack([t * half, base - rise * opening], 1)
-    lower = np.stack([t * half, base + rise * (0.042 * (1 + 0.5 * head.eye_size) * (1 - 0.3 * head.eye_close))], 1)
-    if head.eye_close > 0.9:
-        upper = lower.copy()
-    return centre + upper, centre + lower
-
-
-def mouth_outline(head: Head) -> dict[str, np.ndarray]:
-    """Return the four lip lines from left to right: outer and inner, upper (7, 5 points) and lower (7, 5)."""
-    half = MOUTH_HALF * (1 + head.mouth_width) + 0.4 * max(head.smile, -0.1)
-    drop, corner = head.mouth_open, -0.6 * head.smile
-    y = MOUTH_Y + 0.5 * head.length
-    thick = 0.075 * (1 + head.lip)
-
-    def line(xs: list[float], ys: list[float]) -> np.ndarray:
-        x = np.array(xs) * half
-        return np.stack([x, y + np.array(ys) + corner * (x / half) ** 2], 1)
-
-    outer = [-1, -0.62, -0.24, 0, 0.24, 0.62, 1]
-    inner = [-0.85, -0.28, 0, 0.28, 0.85]
-    return {
-        "outer_upper": line(outer, [0, -0.85 * thick, -1.25 * thick, -1.05 * thick, -1.25 * thick, -0.85 * thick, 0]),
-        "outer_lower": line(outer, [0, *(np.array([1.05, 1.5, 1.6, 1.5, 1.05]) * thick + 0.9 * drop).tolist(), 0]),
-        "inner_upper": line(inner, [0, -0.15 * thick, -0.05 * thick, -0.15 * thick, 0]),
-        "inner_lower": line(inner, [0, 0.05 * thick + 0.85 * drop, 0.1 * thick + drop, 0.05 * thick + 0.85 * drop, 0]),
-    }
-
-
-def _jaw(head: Head, count: int) -> np.ndarray:
-    """Return the contour (count, 2) from the left ear over the chin to the right ear, along its arc."""
-    half = JAW.copy()
-    half[:, 0] *= 1 + head.width + head.chin * np.clip(half[:, 1] - 0.6, 0, None)
-    half[:, 1] *= 1 + 0.6 * head.length
-    half[:, 1] += 0.55 * head.mouth_open * np.clip(half[:, 1] - 0.4, 0, None)
-    full = np.concatenate([_both(half), half[-2::-1]])
-    at = np.linspace(0, len(full) - 1, count)
-    return np.stack([np.interp(at, np.arange(len(full)), full[:, k]) for k in range(2)], 1)
-
-
-def frontal_landmarks(head: Head) -> dict[str, np.ndarray]:
-    """Return the head's landmark lines in the frontal plane, by the names of the schemes' curves."""
-    brow = BROW + [0, -head.brow_height - head.brow_raise]
-    nose_y = 1 + 0.5 * head.nose_length
-    bridge = np.stack([np.zeros(4), BRIDGE_Y * nose_y], 1)
-    wing = NOSTRILS * [1 + head.nose_width, nose_y]
-    lips = mouth_outline(head)
-    flip = np.array([-1, 1])
-    left_brow, lower_brow = _both(brow), _both(brow[1:] + [0.02, BROW_THICKNESS])
-    return {
-        "left_brow": left_brow, "right_brow": left_brow[::-1] * flip,
-        "left_brow_low": lower_brow, "right_brow_low": lower_brow[::-1] * flip,
-        "nose_bridge": bridge, "nose_bottom": np.concatenate([_both(wing), wing[-2::-1]]),
-        "lips_outer_upper": lips["outer_upper"], "lips_outer_lower": lips["outer_lower"],
-        "lips_inner_upper": lips["inner_upper"], "lips_inner_lower": lips["inner_lower"],
-    }  # fmt: skip
-
-
-def _eyes(head: Head, count: int) -> list[np.ndarray]:
-    """Return upper left, lower left, upper right, lower right lids, each from left to right."""
-    upper, lower = eye_outline(head, count)
-    return [upper, lower, upper[::-1] * [-1, 1], lower[::-1] * [-1, 1]]
-
-
-def plane_points(head: Head, scheme: str) -> np.ndarray:
-    """Return the scheme's points (L, 2) in the frontal plane; schemes ibug68 and wflw98."""
-    lines = frontal_landmarks(head)
-    lips = [lines["lips_outer_upper"], lines["lips_outer_lower"][-2:0:-1], lines["lips_inner_upper"],
-            lines["lips_inner_lower"][-2:0:-1]]  # fmt: skip
-    nose = [lines["nose_bridge"], lines["nose_bottom"]]
-    if scheme == IBUG68.name:
-        ul, ll, ur, lr = _eyes(head, 4)
-        brows = [lines["left_brow"], lines["right_brow"]]
-        parts = [_jaw(head, 17), *brows, *nose, ul, ll[2:0:-1], ur, lr[2:0:-1], *lips]
-    else:
-        ul, ll, ur, lr = _eyes(head, 5)
-        brows = [lines["left_brow"], lines["left_brow_low"][::-1], lines["right_brow"], lines["right_brow_low"][::-1]]
-        pupils = [np.array([c]) for c in pupil_centres(head)]
-        parts = [_jaw(head, 33), *brows, *nose, ul, ll[3:0:-1], ur, lr[3:0:-1], *lips, *pupils]
-    points = np.concatenate(parts)
-    assert len(points) in (IBUG68.num_points, WFLW98.num_points)
-    return points
-
-
-def pupil_centres(head: Head) -> tuple[np.ndarray, np.ndarray]:
-    """Return the left and right pupil (2,) in the frontal plane; both look to one side."""
-    upper, lower = eye_outline(head, 5)
-    middle = (upper[2] + lower[2]) / 2
-    shift = np.array([head.gaze * EYE_HALF, 0])
-    return middle + shift, middle * [-1, 1] + shift
-
-
-def half_width(head: Head, y: np.ndarray) -> np.ndarray:
-    """Return the half width of the head's silhouette at heights y; 0 outside."""
-    jaw = _jaw(head, 17)[8:]  # chin to right ear
-    below = np.interp(y, jaw[::-1, 1], jaw[::-1, 0], right=0)
-    ear = jaw[-1]
-    above = ear[0] * np.sqrt(np.clip(1 - ((y - ear[1]) / (CROWN - ear[1])) ** 2, 0, None))
-    return np.where(y > ear[1], below, np.where(y < CROWN, 0, above)) / JAW_RIM
-
-
-def relief(head: Head, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the depth z of the head's surface over points of the frontal plane; 0 on and outside the silhouette."""
-    width = np.maximum(half_width(head, y), 1e-6)
-    round_x = np.sqrt(np.clip(1 - (x / width) ** 2, 0, None))
-    z = 0.78 * round_x * np.clip(width / 0.82, 0.3, 1.1) ** 0.6
-
-    def bump(cx: float, cy: float, sx: float, sy: float, height: float) -> np.ndarray:
-        # A product, so that a row of x and a column of y stay cheap until they meet.
-        return (height * np.exp(-(((x - cx) / sx) ** 2))) * np.exp(-(((y - cy) / sy) ** 2))
-
-    tip = 0.45 * (1 + 0.5 * head.nose_length)
-    along = np.clip((y + 0.1) / (tip + 0.1), 0, 1)
-    under = 1 / (1 + np.exp((y - tip - 0.08) / 0.03))
-    spread = (0.075 + 0.05 * along) * (1 + head.nose_width)
-    nose = (0.06 + 0.24 * along**1.5) * (1 + head.nose_depth) * np.exp(-((x / spread) ** 2)) * under
-    nose = nose * (y > -0.3) * np.clip((y + 0.3) / 0.2, 0, 1)
-    for side in (-1, 1):
-        z = z + bump(side * 0.36, 0.0, 0.17, 0.11, -0.09) + bump(side * 0.38, -0.2, 0.26, 0.08, 0.05)
-        z = z + bump(side * 0.45, 0.42, 0.2, 0.2, 0.04) + bump(side * 0.13, 0.53, 0.06, 0.05, 0.05)
-    chin = 1.16 * (1 + 0.6 * head.length) + 0.4 * head.mouth_open
-    z = z + nose + bump(0, MOUTH_Y, 0.28, 0.13, 0.07) + bump(0, chin, 0.2, 0.12, 0.06)
-    return np.where(half_width(head, y) > np.abs(x), z, 0.0)
 
 
 def rotation_matrix(yaw: float, pitch: float, roll: float) -> np.ndarray:
@@ -216,3 +126,55 @@ def rotation_matrix(yaw: float, pitch: float, roll: float) -> np.ndarray:
     nod = np.array([[1, 0, 0], [0, np.cos(b), np.sin(b)], [0, -np.sin(b), np.cos(b)]])
     tilt = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
     return np.asarray(tilt @ nod @ turn)
+
+
+def lids(close: np.ndarray | float, along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the y of the upper and lower lid.
+
+    Args:
+        close: 0 for an open eye, 1 for a shut one.
+        along: -1 at the inner corner, 1 at the outer one.
+    """
+    base = 0.011 * (1 - along)
+    inside = np.maximum(1 - along**2, 0)
+    lower = base + inside * (0.033 - 0.008 * close)
+    upper = base - inside**0.7 * (0.080 + 0.008 * along * (1 - along))
+    return upper + (lower - 0.004 * inside - upper) * close, lower
+
+
+def iris_centre(head: Head, side: int) -> np.ndarray:
+    """Return the (2,) centre of the iris of the left (0) or right (1) eye; both look to one side."""
+    sign = (-1, 1)[side]
+    return np.array([sign * EYE_X + 0.065 * head.gaze[0], -0.008 + 0.025 * head.gaze[1]])
+
+
+def brow_edges(head: Head, along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the y of the upper and lower edge of a brow; along is -1 at the inner end and 1 at the outer one."""
+    arch = 0.030 * (1 + head.brow_arch)
+    rise = np.maximum(1 - ((along - 0.1) / 1.07) ** 2, 0)
+    upper = -0.168 + 0.048 * along - (0.057 + arch) * rise
+    taper = np.maximum(0.82 + 0.25 * along - 0.62 * np.maximum(along, 0) ** 1.5, 0.1)
+    return upper, upper + 0.066 * (1 + head.brow_thick) * taper
+
+
+def mouth_half(head: Head) -> float:
+    """Return the half width of the mouth."""
+    return MOUTH_HALF * (1 + 0.24 * max(head.smile, -0.2) - 0.3 * head.pucker - 0.35 * head.mouth_open)
+
+
+def lips(head: Head, along: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the y of the outer upper, inner upper, inner lower and outer lower lip line, jaw dropped.
+
+    Args:
+        along: -1 at the left corner of the mouth, 1 at the right one.
+    """
+    square = clip(along, -1, 1) ** 2
+    middle = MOUTH_Y + head.smile * (0.012 - 0.085 * square) + 0.4 * head.mouth_open * square
+    gap = np.maximum(1 - square, 0) ** (0.62 if head.mouth_open > 0.15 else 0.8)
+    upper = middle - gap * head.raised_lip * head.mouth_open
+    lower = middle + gap * (1 - head.raised_lip) * head.mouth_open
+    thick = (1 + head.lip) * (1 - 0.22 * max(head.smile, 0) + 0.35 * head.pucker)
+    size = np.abs(along)
+    bow = np.interp(size, [0, 0.12, 0.26, 0.6, 0.85, 1], [0.86, 0.92, 1.0, 0.66, 0.26, 0])
+    belly = np.maximum(1 - size**2.3, 0)
+    return upper - 0.074 * thick * bow, upper, lower, lower + 0.088 * thick * belly

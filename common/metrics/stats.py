@@ -1,10 +1,30 @@
-"""How sure a mean is: bootstrap intervals over faces, seeded."""
+"""How sure a figure is: bootstrap over faces (seeded, vectorised), paired comparison, least detectable difference."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
 RESAMPLES = 4000
+CELLS = 4_000_000  # faces x resamples that are drawn at once, to bound memory
+
+
+def bootstrap_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """Return the means (resamples, K) of values (N, K) over faces drawn with replacement, the same faces for all K.
+
+    The draws depend on N, the number of resamples and the seed only, so that equally long tables are paired.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    rng, count = np.random.default_rng(seed), len(values)
+    block = max(1, CELLS // count)
+    parts = []
+    for start in range(0, resamples, block):
+        rows = rng.integers(0, count, (min(block, resamples - start), count))
+        parts.append(np.stack([column[rows].mean(axis=1) for column in values.T], axis=1))
+    return np.concatenate(parts)
 
 
 def bootstrap_interval(
@@ -15,10 +35,151 @@ def bootstrap_interval(
     Raises:
         ValueError: no values, or a level outside (0, 100).
     """
-    if len(values) == 0 or not 0 < level < 100:
-        raise ValueError(f"needs values and a level in (0, 100), got {len(values)} values and level {level}")
-    rng = np.random.default_rng(seed)
-    means = np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(resamples)])
+    values = np.asarray(values)
+    _check(len(values), level)
+    low, high = _interval(bootstrap_means(values[:, None], resamples, seed), level)
+    return float(low[0]), float(high[0])
+
+
+def figures_per_face(nmes: np.ndarray, threshold: float) -> np.ndarray:
+    """Return each face's part (N, 3) in NME, FR and AUC: their means over faces are the figures, in percent.
+
+    NaN is a face without an answer: a failure that adds nothing to the area. It has no error to be averaged, so it
+    stays NaN in the first column.
+    """
+    nmes = np.asarray(nmes, dtype=np.float64)
+    failed = ~(nmes <= threshold)
+    area = np.nan_to_num(np.clip(1 - nmes / threshold, 0, None))
+    return np.stack([nmes, 100.0 * failed, 100 * area], axis=1)
+
+
+def metric_intervals(
+    nmes: np.ndarray, threshold: float, level: float = 95.0, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """Return the intervals of "nme", "fr" and "auc" of faces' NMEs (N,), percent; all from the same resamples.
+
+    NME is that of answered faces. Where no face or every face failed, resamples cannot differ; FR then gets the
+    exact binomial bound (at 0 of n faces: 100 (1 - tail^(1/n))). AUC is the exact area.
+
+    Raises:
+        ValueError: no face was answered, or a level outside (0, 100).
+    """
+    parts = figures_per_face(nmes, threshold)
+    answered = parts[np.isfinite(parts[:, 0]), :1]
+    _check(len(answered), level)
+    low, high = _interval(bootstrap_means(parts[:, 1:], resamples, seed), level)
+    found = {
+        "nme": bootstrap_interval(answered[:, 0], level, resamples, seed),
+        "fr": (float(low[0]), float(high[0])),
+        "auc": (float(low[1]), float(high[1])),
+    }
+    failures = int((parts[:, 1] > 0).sum())
+    bound = 100 * ((100 - level) / 200) ** (1 / len(parts))
+    if failures == 0:
+        found["fr"] = (0.0, 100 - bound)
+    elif failures == len(parts):
+        found["fr"] = (bound, 100.0)
+    return found
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Comparison of two methods on the same faces: first minus second, in percent.
+
+    Attributes:
+        difference: mean difference.
+        low, high: its interval.
+        correlation: of the two methods' figures over faces; NaN where one does not vary.
+        n: faces.
+    """
+
+    difference: float
+    low: float
+    high: float
+    correlation: float
+    n: int
+
+    @property
+    def separable(self) -> bool:
+        """Whether the interval of the difference leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def verdict(self) -> str:
+        """What a table prints."""
+        return "separable" if self.separable else "not separable"
+
+
+def paired_bootstrap(
+    first: np.ndarray, second: np.ndarray, threshold: float, level: float = 95.0, resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Paired]:  # fmt: skip
+    """Compare two methods on the same faces.
+
+    Args:
+        first: (N,) NMEs in percent; NaN for a face without an answer.
+        second: (N,) of the same faces in the same order.
+        threshold: of FR and AUC.
+        level: of the intervals, percent.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        "nme" (over faces that both answered), "fr" and "auc" (over all faces).
+
+    Raises:
+        ValueError: the numbers of faces differ, or no face was answered by both.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"a paired comparison needs the same faces, got {len(first)} and {len(second)}")
+    one, two = figures_per_face(first, threshold), figures_per_face(second, threshold)
+    both = np.isfinite(one[:, 0]) & np.isfinite(two[:, 0])
+    _check(int(both.sum()), level)
+    return {
+        "nme": _paired(one[both, 0], two[both, 0], level, resamples, seed),
+        "fr": _paired(one[:, 1], two[:, 1], level, resamples, seed),
+        "auc": _paired(one[:, 2], two[:, 2], level, resamples, seed),
+    }
+
+
+def _paired(first: np.ndarray, second: np.ndarray, level: float, resamples: int, seed: int) -> Paired:
+    low, high = bootstrap_interval(first - second, level, resamples, seed)
+    varies = first.std() > 0 and second.std() > 0
+    correlation = float(np.corrcoef(first, second)[0, 1]) if varies else math.nan
+    return Paired(float((first - second).mean()), low, high, correlation, len(first))
+
+
+def least_difference(
+    nmes: np.ndarray, correlation: float | None = None, level: float = 95.0, count: int | None = None
+) -> float:
+    """Return the least difference of mean NME that a test set can show.
+
+    Args:
+        nmes: (N,) NMEs of a method on the set, for their spread.
+        correlation: None: against a single printed figure, without its faces (half the interval of this method's
+            mean). A number: against a method of equal spread whose NMEs correlate with these by so much over the same
+            faces; 0 is a method on other faces of the same number.
+        level: of the interval that must leave out 0, percent.
+        count: faces of the test set; None takes N.
+
+    Raises:
+        ValueError: fewer than two answered faces, a level outside (0, 100), or a correlation outside [-1, 1].
+    """
+    values = np.asarray(nmes, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    _check(len(values) - 1, level)
+    if correlation is not None and not -1 <= correlation <= 1:
+        raise ValueError(f"correlation must lie in [-1, 1], got {correlation}")
+    half = NormalDist().inv_cdf(0.5 + level / 200) * values.std(ddof=1) / math.sqrt(count or len(values))
+    return float(half if correlation is None else half * math.sqrt(2 * (1 - correlation)))
+
+
+def _interval(means: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     tail = (100 - level) / 2
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return float(low), float(high)
+    low, high = np.percentile(means, [tail, 100 - tail], axis=0)
+    return low, high
+
+
+def _check(count: int, level: float) -> None:
+    if count <= 0 or not 0 < level < 100:
+        raise ValueError(f"needs values and a level in (0, 100), got {max(count, 0)} values and level {level}")

@@ -70,7 +70,8 @@ def record(folder: Path, method: str, dataset: str = "synthetic", seed: int = 0,
     ids = np.array([f"face-{k:04d}" for k in range(FACES)])
     np.savez_compressed(folder / run / "test_predictions.npz", ids=ids[::-1], nme=errors[::-1],
                         points=np.zeros((FACES, 68, 2), np.float32), **{"subset/large pose": large[::-1]})  # fmt: skip
-    metrics, intervals = {}, {}
+    metrics: dict[str, float] = {}
+    intervals: dict[str, list[float]] = {}
     for prefix, values in (("", errors), ("large pose/", errors[large])):
         metrics |= {f"{prefix}nme": float(values.mean()), f"{prefix}fr": failure_rate(values, THRESHOLD),
                     f"{prefix}auc": auc_exact(values, THRESHOLD)}  # fmt: skip

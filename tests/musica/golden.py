@@ -16,8 +16,7 @@ from torch import Tensor
 from musica.convert import convert_variables
 from musica.network import CascadeNet
 from musica.patch_sets import patch_indices
-from musica.patches import Level
-from musica.pyramid import normalise, pyramid
+from musica.pyramid import Pyramid, halvings, normalise
 
 
 class Config(NamedTuple):
@@ -82,10 +81,10 @@ def golden_images(shared: Path, name: str) -> list[Tensor]:
     faces = np.stack([(face - face.mean()) / face.std() for face in image.astype(np.float64)])
     first = torch.from_numpy(faces)
     torch.testing.assert_close(normalise(torch.from_numpy(image.copy())).double(), first, rtol=0, atol=1e-5)
-    return [level.float() for level in pyramid(first, 3)]
+    return [level.float() for level in halvings(first, 3)]
 
 
-def golden_levels(shared: Path, name: str, net: CascadeNet) -> list[Level]:
+def golden_pyramid(shared: Path, name: str) -> Pyramid:
     """Return the levels that the released network saw: the recorded ones where there are any, else ours.
 
     Ours agree to 1e-6 (tested); the patches are compared to the last bit, so they are cut from the recorded levels.
@@ -94,7 +93,7 @@ def golden_levels(shared: Path, name: str, net: CascadeNet) -> list[Level]:
     for level in (1, 2):
         if f"image_level_{level}" in golden:
             images[level] = torch.from_numpy(golden[f"image_level_{level}"])
-    return net.prepare(images)
+    return Pyramid(images)
 
 
 def golden_arrays(shared: Path, name: str, file: str = "golden") -> dict[str, np.ndarray]:

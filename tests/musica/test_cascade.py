@@ -142,6 +142,6 @@ def test_levels_and_factors_of_two_and_four_iterations() -> None:
             torch.nn.init.zeros_(stage.output.weight)
             torch.nn.init.ones_(stage.output.bias)
         with torch.inference_mode():
-            run = run_cascade(net, net.levels(torch.zeros(1, 3, 64, 64)), torch.zeros(1, 68, 2))
+            run = run_cascade(net, net.pyramid(torch.zeros(1, 3, 64, 64)), torch.zeros(1, 68, 2))
         moved = [float(points[0, 0, 0]) for points in run.points]
         assert moved == [sum(factor[: t + 1]) for t in range(iterations)]

@@ -23,7 +23,7 @@ from tests.musica.golden import (
     CONFIGS,
     golden_arrays,
     golden_images,
-    golden_levels,
+    golden_pyramid,
     keys,
     make_net,
 )
@@ -47,7 +47,7 @@ def run(request: pytest.FixtureRequest, shared_dir: Path) -> Run:
     name = request.param
     golden, net = golden_arrays(shared_dir, name), make_net(shared_dir, name)
     start = torch.from_numpy(golden["init_shape_0"])
-    done = run_cascade(net, golden_levels(shared_dir, name, net), start, keep_traces=True)
+    done = run_cascade(net, golden_pyramid(shared_dir, name), start, keep_traces=True)
     truth = torch.from_numpy(golden["gt"])
     corners = (WFLW98 if CONFIGS[name].points == 98 else IBUG68).corners
     parts = CascadeLoss(corners)(done.points, done.errors, truth)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from musica.patches import cut_patches, prepare_level
-from musica.pyramid import halve, normalise
+from musica.pyramid import halve, halvings, normalise, pyramid
 
 SIDE = 6
 
@@ -63,12 +63,14 @@ def test_lost_centres_read_zeros(rule: str, value: float) -> None:
     assert torch.equal(cut_patches(level, centres, SIDE, rule), torch.zeros(2, 3, SIDE, SIDE, dtype=torch.float64))
 
 
-def test_faces_select_rows_of_the_level() -> None:
-    level = prepare_level(image(), SIDE, "bilinear")
-    centres = torch.rand(2, 4, 2, dtype=torch.float64) * 15
-    both = cut_patches(level, centres, SIDE, "bilinear")
-    second = cut_patches(level, centres[1:], SIDE, "bilinear", torch.tensor([1]))
-    assert torch.equal(both[4:], second)
+def test_a_pyramid_answers_the_normalised_levels_of_chosen_faces() -> None:
+    """Dividing last, and only for the faces that are asked for, is the same as normalising first."""
+    faces = torch.randint(0, 255, (3, 33, 30, 3), dtype=torch.uint8)
+    tower, direct = pyramid(faces, 3), halvings(normalise(faces), 3)
+    for level in range(3):
+        torch.testing.assert_close(tower.level(level, None), direct[level], rtol=0, atol=1e-5)
+        chosen = tower.level(level, torch.tensor([2, 0]))
+        torch.testing.assert_close(chosen, direct[level][[2, 0]], rtol=0, atol=1e-5)
 
 
 def test_normalise_and_halve() -> None:

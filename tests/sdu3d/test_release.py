@@ -191,7 +191,7 @@ def test_wrong_faces_are_told() -> None:
 
 @pytest.mark.parametrize("kind", DECODERS)
 def test_decoders_find_a_peak(kind: str) -> None:
-    points = torch.tensor([[[10.3, 20.6], [30.8, 5.2], [0.4, 31.7]]])
+    points = torch.tensor([[[10.3, 20.6], [25.8, 5.2], [0.4, 31.7]]])
     maps = gaussian_targets(points, 32, 1.5, quantise=False)
     found = decode(maps, kind, 4)
     allowed = {"released": 0.3, "argmax": 0.5, "quarter": 0.5, "window": 0.9, "local_soft": 0.5}[kind]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ from spiga.schemes import edge_curves
 SCHEMES = {"w98": WFLW98, "w68": IBUG68}
 
 
+@cache
 def fill_module(shared: Path) -> ModuleType:
     """Return the script that makes the golden weights and images."""
     spec = importlib.util.spec_from_file_location("golden_fill", shared / "golden" / "fill.py")
@@ -27,6 +29,12 @@ def fill_module(shared: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@cache
+def _filled(shared: Path, key: str, shape: tuple[int, ...]) -> np.ndarray:
+    value: np.ndarray = fill_module(shared).fill(key, shape)  # the two networks share nine tenths of the keys
+    return value
 
 
 def arrays(shared: Path) -> dict[str, np.ndarray]:
@@ -48,7 +56,7 @@ def mean_face(shared: Path, points: int) -> Tensor:
 
 def weights(shared: Path, name: str) -> dict[str, Tensor]:
     """Return the golden weights under their official names, constants included, in the official order."""
-    about, fill = describe(shared, name), fill_module(shared).fill
+    about = describe(shared, name)
     fixed = constants(SCHEMES[name])
     state: dict[str, Tensor] = {}
     for key, shape in about["keys"].items():
@@ -57,7 +65,7 @@ def weights(shared: Path, name: str) -> dict[str, Tensor]:
         elif key in about["set"]:
             state[key] = torch.tensor(about["set"][key], dtype=torch.float32)
         else:
-            value = fill(key, tuple(shape))
+            value = _filled(shared, key, tuple(shape))
             scale = about["scale"].get(key)
             state[key] = torch.from_numpy(np.asarray(value if scale is None else value * np.float32(scale)))
     return state

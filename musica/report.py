@@ -1,0 +1,169 @@
+"""All figures of the README, from checkpoints and a policy: test faces are looked at here, once, and nowhere else.
+
+python -m musica.report CKPT --config musica/helen.yaml --root FOLDER --policy POLICY [--official CKPT] [--write]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats as scipy_stats
+
+from common.data.crops import Collate, CropConfig, CroppedFaces
+from common.data.synthetic import SyntheticFaces
+from common.errors import LabError
+from common.metrics.functional import failure_rate
+from common.metrics.stats import bootstrap_interval
+from common.plotting import write_image
+from common.types import FaceBatch
+from musica.attention import attention_pictures, region_table
+from musica.evaluation import Records, batches, collect, load_data, load_task
+from musica.exit_policy import BATCHES, EVAL_BATCH, measure
+from musica.exit_sweep import exit_iteration
+from musica.module import MusicaTask
+from musica.network import CascadeNet
+from musica.policy import ExitPolicy, read_policy
+from musica.report_text import render, write_risk_curve, write_section
+
+README = Path(__file__).with_name("README.md")
+FIGURES = Path(__file__).with_name("figures")
+COVERAGES = (100, 90, 80, 70, 50)  # percent of the faces that are kept, surest first
+THRESHOLD = 8.0  # percent, of the failure rate
+DRAWN_FACES = 3
+
+
+def iterations_part(records: Records) -> list[dict[str, Any]]:
+    """Return NME with its interval and failure rate after each iteration, when all faces run all of them."""
+    rows = []
+    for column in records.nme.T:
+        low, high = bootstrap_interval(column)
+        rate = failure_rate(column, THRESHOLD)
+        rows.append({"nme": float(column.mean()), "interval": [low, high], "fr8": rate})
+    return rows
+
+
+def exit_part(
+    task: MusicaTask, records: Records, policy: ExitPolicy, faces: list[FaceBatch], repeats: int
+) -> dict[str, Any]:
+    """Return what the policy gives on these faces: NME, cost, measured time, and how well failures are flagged."""
+    out = exit_iteration(records.predicted, np.array(policy.exit_below))
+    rows = np.arange(len(out))
+    given, full = records.nme[rows, out], records.nme[:, -1]
+    images = torch.cat([batch.image for batch in faces])
+    times = measure(task, images, [None, policy.exit_below], repeats)
+    low, high = bootstrap_interval(given - full)
+    flagged, bad = ~(records.predicted[rows, out] <= policy.fail_above), given > THRESHOLD
+    counts = np.bincount(out, minlength=records.nme.shape[1])
+    return {
+        "nme": float(given.mean()), "full_nme": float(full.mean()), "loss": float(given.mean() / full.mean() - 1),
+        "difference_interval": [low, high], "mean_iterations": float(out.mean() + 1),
+        "share_leaving": (counts / len(out)).tolist(), "macs_saved": 1 - float(out.mean() + 1) / records.nme.shape[1],
+        "ms": {str(b): {"full": times[b][0], "policy": times[b][1], "saved": 1 - times[b][1] / times[b][0]}
+               for b in BATCHES},
+        "failures": {"bad": int(bad.sum()), "flagged": int(flagged.sum()), "both": int((bad & flagged).sum())},
+    }  # fmt: skip
+
+
+def confidence_part(records: Records) -> dict[str, Any]:
+    """Return correlations of predicted and true error, and NME of the surest faces at several coverages."""
+    result: dict[str, Any] = {"iterations": []}
+    for t in range(records.nme.shape[1]):
+        true, predicted = records.true[:, t], records.predicted[:, t]
+        result["iterations"].append({
+            "pearson": float(scipy_stats.pearsonr(true, predicted).statistic),
+            "spearman": float(scipy_stats.spearmanr(true, predicted).statistic),
+            "mean_true": float(true.mean()), "mean_predicted": float(predicted.mean()),
+        })  # fmt: skip
+    nme, order = records.nme[:, -1], np.argsort(records.predicted[:, -1], kind="stable")
+    kept = {c: max(1, round(len(nme) * c / 100)) for c in COVERAGES}
+    result["coverage"] = [
+        {"coverage": c, "nme": float(nme[order][:n].mean()), "oracle": float(np.sort(nme)[:n].mean())}
+        for c, n in kept.items()
+    ]
+    counts = np.arange(1, len(nme) + 1)
+    result["aurc"] = float((np.cumsum(nme[order]) / counts).mean())
+    result["aurc_oracle"] = float((np.cumsum(np.sort(nme)) / counts).mean())
+    return result
+
+
+def sampling_part(checkpoints: dict[str, Path], config: Path, root: str | None, split: str) -> list[dict[str, Any]]:
+    """Return NME per iteration of weights that were trained with either sampling, run with either."""
+    rows = []
+    for name, checkpoint in checkpoints.items():
+        for used in ("bilinear", "official"):
+            task = load_task(checkpoint, sampling=used)
+            faces = list(batches(load_data(config, root, task), split, EVAL_BATCH))
+            records = collect(task, faces)
+            rows.append({"trained": name, "run": used, "nme": records.nme.mean(0).tolist()})
+    return rows
+
+
+def attention_part(net: CascadeNet, task: MusicaTask, faces: list[FaceBatch], folder: Path) -> dict[str, Any]:
+    """Return the table of regions; draw the patches of drawn faces for the README, of photographs for the run."""
+    drawn = CroppedFaces(SyntheticFaces(DRAWN_FACES, task.scheme.name, seed=3), CropConfig(task.input_size, 1.6))
+    batch = Collate()([drawn[i] for i in range(DRAWN_FACES)])
+    write_image(FIGURES / "attention.png", attention_pictures(net, task.scheme, batch.image)[::2, ::2])
+    write_image(folder / "attention.png", attention_pictures(net, task.scheme, faces[0].image[:6]))
+    return {"regions": region_table(net, task.scheme, faces)}
+
+
+def build(options: argparse.Namespace) -> dict[str, Any]:
+    """Return all parts, for writing as JSON."""
+    task = load_task(options.checkpoint)
+    net = task.evaluated()
+    policy = read_policy(options.policy, len(net.level_of), task.scheme.name)
+    faces = list(batches(load_data(options.config, options.root, task), options.split, EVAL_BATCH))
+    records = collect(task, faces)
+    checkpoints = {str(task.hparams["sampling"]): options.checkpoint}
+    if options.official is not None:
+        checkpoints = {"bilinear": options.bilinear or options.checkpoint, "official": options.official}
+    write_risk_curve(FIGURES / "risk.png", records.nme[:, -1], records.predicted[:, -1])
+    return {
+        "faces": len(records.ids), "split": options.split, "patches": len(net.indices), "points": net.num_points,
+        "parameters": sum(p.numel() for p in net.parameters()), "macs": net.macs(len(net.level_of)),
+        "iterations": iterations_part(records), "exit": exit_part(task, records, policy, faces, options.repeats),
+        "chosen_on": policy.chosen_on, "confidence": confidence_part(records),
+        "sampling": sampling_part(checkpoints, options.config, options.root, options.sampling_split),
+        "sampling_split": options.sampling_split,
+        "attention": attention_part(net, task, faces, options.out.parent),
+    }  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m musica.report", description=str(__doc__).splitlines()[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--config", type=Path, required=True, help="recipe that names the data")
+    parser.add_argument("--root", default=None, help="folder of the data")
+    parser.add_argument("--policy", type=Path, required=True, help="file of `python -m musica.exit_policy`")
+    parser.add_argument("--official", type=Path, default=None, help="checkpoint trained with official sampling")
+    parser.add_argument("--bilinear", type=Path, default=None, help="its bilinear counterpart of the same schedule")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--sampling_split", default="val", help="split of the comparison of samplings")
+    parser.add_argument("--repeats", type=int, default=3, help="passes of the timing")
+    parser.add_argument("--out", type=Path, default=Path("runs/musica/report.json"))
+    parser.add_argument("--write", action="store_true", help="fill the README's section")
+    options = parser.parse_args(arguments)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        content = build(options)
+        options.out.write_text(json.dumps(content, indent=1) + "\n")
+        text = render(content)
+        if options.write:
+            write_section(README, text)
+    except LabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

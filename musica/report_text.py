@@ -1,0 +1,139 @@
+"""The report's figures as Markdown and as a curve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.errors import LabError
+
+BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _iterations(content: dict[str, Any]) -> str:
+    each = content["macs"] / len(content["iterations"]) / 1e6
+    rows = [
+        [str(t), f"{each * t:.1f} M", f"{row['nme']:.2f}", f"[{row['interval'][0]:.2f}, {row['interval'][1]:.2f}]",
+         f"{row['fr8']:.1f}"]
+        for t, row in enumerate(content["iterations"], 1)
+    ]  # fmt: skip
+    return table(["iterations", "multiply-adds", "NME", "95 % interval", "FR8"], rows)
+
+
+def _exit(content: dict[str, Any]) -> str:
+    found, chosen = content["exit"], content["chosen_on"]
+    rows = [
+        ["NME, percent", f"{found['full_nme']:.3f}", f"{found['nme']:.3f}", f"{100 * found['loss']:+.2f} %"],
+        ["mean multiply-adds", f"{content['macs'] / 1e6:.1f} M",
+         f"{content['macs'] * (1 - found['macs_saved']) / 1e6:.1f} M", f"{-100 * found['macs_saved']:+.1f} %"],
+    ]  # fmt: skip
+    for batch, ms in found["ms"].items():
+        rows.append([f"ms a face, batch {batch}", f"{ms['full']:.2f}", f"{ms['policy']:.2f}",
+                     f"{-100 * ms['saved']:+.1f} %"])  # fmt: skip
+    share = ", ".join(f"{100 * s:.0f} %" for s in found["share_leaving"])
+    low, high = found["difference_interval"]
+    failures = found["failures"]
+    return (
+        table(["", "all iterations", "with the policy", "change"], rows)
+        + f"\n\nFaces leave after iteration 1, 2, ...: {share}. The difference of NME has the 95 % interval "
+        f"[{low:+.3f}, {high:+.3f}] (paired). On the {chosen['faces']} faces of {chosen['split']} that chose the "
+        f"thresholds: multiply-adds {-100 * chosen['macs_saved']:+.1f} %, NME {100 * chosen['nme_loss']:+.2f} %. "
+        f"Of {failures['bad']} faces with an NME above 8 %, the failure flag finds {failures['both']}; it is raised "
+        f"for {failures['flagged']} of {content['faces']} faces."
+    )
+
+
+def _confidence(content: dict[str, Any]) -> str:
+    found = content["confidence"]
+    rows = [
+        [str(t), f"{row['pearson']:.2f}", f"{row['spearman']:.2f}", f"{row['mean_true']:.4f}",
+         f"{row['mean_predicted']:.4f}"]
+        for t, row in enumerate(found["iterations"], 1)
+    ]  # fmt: skip
+    first = table(["iteration", "Pearson", "Spearman", "mean true error", "mean predicted error"], rows)
+    rows = [[f"{row['coverage']} %", f"{row['nme']:.2f}", f"{row['oracle']:.2f}"] for row in found["coverage"]]
+    second = table(["surest faces kept", "NME by predicted error", "NME by true error"], rows)
+    return (
+        f"{first}\n\n{second}\n\nArea under the risk-coverage curve: {found['aurc']:.2f} "
+        f"(by the true error {found['aurc_oracle']:.2f}; a random order gives {found['coverage'][0]['nme']:.2f})."
+        "\n\n![Risk and coverage](figures/risk.png)"
+    )
+
+
+def _sampling(content: dict[str, Any]) -> str:
+    rows = [[row["trained"], row["run"], *(f"{value:.2f}" for value in row["nme"])] for row in content["sampling"]]
+    count = len(content["iterations"])
+    return table(["trained with", "run with", *(f"NME, iteration {t + 1}" for t in range(count))], rows)
+
+
+def _regions(content: dict[str, Any]) -> str:
+    regions = content["attention"]["regions"]
+    count = len(content["iterations"])
+    rows = [
+        [region, *(f"{gate:.2f}" for gate, _ in values), *(f"{signal:.2f}" for _, signal in values)]
+        for region, values in regions.items()
+    ]
+    head = ["region", *(f"attention {t + 1}" for t in range(count)), *(f"signal {t + 1}" for t in range(count))]
+    return table(head, rows)
+
+
+def render(content: dict[str, Any]) -> str:
+    """Return the README's section of figures."""
+    size = (
+        f"{content['faces']} faces of {content['split']}, {content['points']} points, {content['patches']} patches; "
+        f"{content['parameters']:,} parameters, {content['macs'] / 1e6:.2f} M multiply-adds; NME in percent of the "
+        "outer eye corners' distance."
+    )
+    return (
+        f"{size}\n\n### Iterations\n\n{_iterations(content)}\n\n### Early exit\n\n{_exit(content)}\n\n"
+        "![Exit curve on validation faces](figures/exit.png)\n\n"
+        f"### Predicted error as confidence\n\n{_confidence(content)}\n\n"
+        f"### Patch sampling\n\nFaces of {content['sampling_split']}.\n\n{_sampling(content)}\n\n"
+        "### Where it looks\n\nMean gate of a region's patches, and mean gated feature (what reaches the hidden "
+        f"layer), both over the mean of all patches of the iteration.\n\n{_regions(content)}\n\n"
+        "![Patches of each iteration on drawn faces, red: most attention](figures/attention.png)"
+    )
+
+
+def write_section(readme: Path, text: str) -> None:
+    """Put the section between the README's marks.
+
+    Raises:
+        LabError: the marks are missing.
+    """
+    old = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    if BEGIN not in old or END not in old:
+        raise LabError(f"{readme}: the marks {BEGIN} and {END} are missing")
+    head, tail = old.split(BEGIN)[0], old.split(END)[1]
+    readme.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
+
+
+def write_risk_curve(path: Path, nme: np.ndarray, predicted: np.ndarray) -> None:
+    """Write NME of the kept faces against coverage, ordered by predicted and by true error."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3.4), dpi=110)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    counts = np.arange(1, len(nme) + 1)
+    for name, order in (
+        ("by predicted error", np.argsort(predicted, kind="stable")),
+        ("by true error", np.argsort(nme)),
+    ):
+        axes.plot(100 * counts / len(nme), np.cumsum(nme[order]) / counts, label=name)
+    axes.axhline(nme.mean(), color="gray", lw=0.8, label="random order")
+    axes.set(xlabel="faces kept, percent", ylabel="NME of the kept, percent", xlim=(0, 100))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)

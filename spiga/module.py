@@ -1,0 +1,228 @@
+"""Training and prediction of SPIGA: network, stages, targets and losses joined behind the common contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from common.errors import LabError
+from common.task import LandmarkTask, check_choice
+from common.types import FaceBatch, Prediction
+from spiga.drawing import draw_pose_axes
+from spiga.graph import make_edges
+from spiga.loss import cascade_loss, landmark_loss, pose_loss, read_points
+from spiga.meanface import default_mean_face, read_mean_face
+from spiga.network import SpigaNet
+from spiga.release import predict_release
+from spiga.schemes import NOSE_TIP, check_scheme, edge_curves
+from spiga.targets import TargetMaker
+
+STAGES = (1, 2, 3)
+ANSWERS = ("auto", "maps", "pose", "cascade")
+STAGE_ANSWER = {1: "maps", 2: "pose", 3: "cascade"}
+HALF = 0.5  # from pixel centres on whole numbers to pixel areas
+
+
+class SpigaTask(LandmarkTask):
+    """Multitask backbone, projected mean face and graph attention cascade (Prados-Torreblanca et al., BMVC 2022).
+
+    Args:
+        scheme: landmark scheme: wflw98, ibug68 or merlrav68.
+        input_size: side of the crops in pixels; 16 * 2 ** depth.
+        stage: what is trained: 1 maps of points and edges; 2 these and the head pose; 3 the cascade, on a backbone that
+            is frozen, BatchNorm statistics included.
+        stage_epochs: epochs of stages 1 and 2 in a run that goes through all three; empty for a run of one stage.
+        stacks: hourglasses (paper: 4).
+        width: features (paper: 256), a multiple of 32; the graph's embeddings have twice as many.
+        depth: levels of each hourglass (paper: 4).
+        steps: of the cascade (paper: 3).
+        graph: complete (paper), anatomical (the scheme's edges and mirror pairs) or knn (on this project's mean face).
+        knn: neighbours of each point in the knn graph.
+        mean_face: file of the 3D mean face, .npy or .txt; None for this project's own. Kept with the weights, so that
+            it need not be there when they are used.
+        last_head: maps for the last stack, which training needs; released weights have none.
+        answer: what predictions are: cascade, pose (the projected mean face), maps, or auto for the stage's.
+        round_targets: round targets as the released loader does.
+        release_crop: predict photographs behind the released crop (nearest neighbour), which released weights saw.
+        coordinate_weight: of the coordinates read from the maps (paper: 4).
+        attention_weight: of the point and edge maps (paper: 50).
+        pose_weight: of the pose in stage 2 (paper: 1).
+    """
+
+    METHOD = "spiga"
+
+    def __init__(
+        self,
+        scheme: str = "wflw98",
+        input_size: int = 256,
+        stage: int = 3,
+        stage_epochs: tuple[int, ...] = (),
+        stacks: int = 4,
+        width: int = 256,
+        depth: int = 4,
+        steps: int = 3,
+        graph: str = "complete",
+        knn: int = 8,
+        mean_face: str | None = None,
+        last_head: bool = True,
+        answer: str = "auto",
+        round_targets: bool = False,
+        release_crop: bool = False,
+        coordinate_weight: float = 4.0,
+        attention_weight: float = 50.0,
+        pose_weight: float = 1.0,
+        threshold: float = 10.0,
+        optimizer: str = "adam",
+        lr: float = 1e-4,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        schedule: str = "multistep",
+        milestones: tuple[int, ...] = (),
+        gamma: float = 0.1,
+        warmup_steps: int = 0,
+        augment: dict[str, float] | None = None,
+        compile_net: bool = False,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__(
+            scheme, input_size, threshold, optimizer, lr, weight_decay, momentum, schedule, milestones, gamma,
+            warmup_steps, augment, compile_net, channels_last,
+        )  # fmt: skip
+        self.save_hyperparameters(ignore=["mean_face"])
+        check_scheme(self.scheme)
+        self._check(stage, stage_epochs, last_head, answer, release_crop)
+        self.stage_epochs, self.given_face = tuple(stage_epochs), mean_face
+        self.answer = STAGE_ANSWER[stage] if answer == "auto" else answer
+        self.weights = (coordinate_weight, attention_weight)
+        self.pose_weight, self.release_crop = pose_weight, release_crop
+        own = default_mean_face(self.scheme)
+        face = own if mean_face is None else read_mean_face(mean_face, self.scheme)
+        # The graph's neighbours come from our own face, so that they are the same wherever the weights are used.
+        edges = make_edges(graph, self.scheme, own, knn)
+        try:
+            self.net = SpigaNet(
+                self.scheme.num_points, edge_curves(self.scheme), self.scheme.singles, face, edges, input_size,
+                stacks, width, depth, steps, last_head,
+            )  # fmt: skip
+        except ValueError as error:
+            raise LabError(f"model: {error}") from None
+        self.targets = TargetMaker(self.scheme, input_size, self.net.map_size, round_targets)
+        self.stage = stage
+        self.set_stage(stage)
+
+    def _check(self, stage: int, epochs: tuple[int, ...], last_head: bool, answer: str, release_crop: bool) -> None:
+        if stage not in STAGES or len(epochs) not in (0, 2) or min(epochs, default=1) < 1:
+            raise LabError(f"stage must be 1, 2 or 3 and stage_epochs empty or two numbers of epochs, got {stage} and "
+                           f"{list(epochs)}")  # fmt: skip
+        if epochs and stage != STAGES[-1]:
+            raise LabError(f"a run with stage_epochs ends in stage {STAGES[-1]}; leave --model.stage out")
+        check_choice("answer", answer, ANSWERS)
+        if not last_head and (stage < STAGES[-1] or epochs or answer == "maps"):
+            raise LabError("last_head false is for released weights: stages 1 and 2 train the last stack's maps")
+        if release_crop and self.input_size != 256:
+            raise LabError("release_crop needs crops of 256 pixels")
+
+    # Stages.
+
+    def _parts(self, stage: int) -> list[nn.Module]:
+        """Return the modules that a stage trains."""
+        backbone = self.net.backbone
+        if stage == 1:
+            return [module for name, module in backbone.named_children() if name != "cores"]
+        return [backbone, self.net.pose] if stage == 2 else [self.net.cascade]
+
+    def set_stage(self, stage: int) -> None:
+        """Train what the stage trains; everything else is frozen, statistics included."""
+        self.stage = stage
+        self.net.requires_grad_(False)
+        for module in self._parts(stage):
+            module.requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> SpigaTask:
+        super().train(mode)
+        if self.stage == STAGES[-1]:  # BatchNorm would follow the batches even without gradients
+            self.net.backbone.eval()
+        return self
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        whole = bool(self.stage_epochs) and self._trainer is not None
+        modules: list[nn.Module] = [self.net] if whole else self._parts(self.stage)
+        return [{"name": "all", "params": [p for module in modules for p in module.parameters()]}]
+
+    def on_train_epoch_start(self) -> None:
+        if self.stage_epochs:
+            first, second = self.stage_epochs
+            self.set_stage(1 + (self.current_epoch >= first) + (self.current_epoch >= first + second))
+
+    def new_parts(self) -> tuple[str, ...]:
+        # Released weights have no maps of the last stack, and the mean face is a file of its own.
+        last = f"net.backbone.heads.{len(self.net.backbone.hourglasses) - 1}."
+        return (last, "net.mean_face") if self.given_face else (last,)
+
+    def start_hint(self, source: str) -> str:
+        folder, name = Path(__file__).parent, Path(source).parent.parent.name
+        recipe = name if (folder / f"{name}.yaml").is_file() else f"stage{max(1, self.stage - 1)}"
+        return f"run this first: python -m spiga.cli fit --config spiga/{recipe}.yaml"
+
+    # The common contract.
+
+    def network(self) -> nn.Module:
+        return self.net
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return points (B, L, 2), shares of the side, and poses (B, 6) of RGB crops (B, 3, S, S)."""
+        found: tuple[Tensor, Tensor] = self.net(image)
+        return found
+
+    def training_loss(self, batch: FaceBatch) -> dict[str, Tensor]:
+        targets = self.targets(batch.points[..., :2] + HALF, batch.weight, self.net.mean_face, maps=self.stage < 3)
+        bgr = self.net.prepare(batch.image)
+        if self.stage == STAGES[-1]:
+            with torch.no_grad():
+                features = self.net.backbone(bgr, cores="last", last_head=False)
+                pose = self.net.pose(features.cores[-1])
+            steps, _ = self.net.refine(features.maps[-1], pose)
+            loss = cascade_loss(steps[1:], targets)
+            return {"loss": loss, "cascade": loss}
+        features = self.net.backbone(bgr, cores="all" if self.stage == 2 else "none")
+        parts = landmark_loss(features.heads, targets, *self.weights)
+        if self.stage == 2:
+            poses = [self.net.pose(core) for core in features.cores]
+            parts["pose"] = self.pose_weight * pose_loss(poses, targets)
+        return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+    def predict_batch(self, batch: FaceBatch) -> Prediction:
+        bgr = self.net.prepare(batch.image)
+        if self.answer == "maps":
+            found = self.net.backbone(bgr, cores="none")
+            steps, pose = [read_points(maps.attended) for maps in found.heads], None
+        else:
+            whole = self.net.answer(bgr)
+            steps, pose = whole.steps, whole.poses[-1]
+            if self.answer == "pose":
+                steps = steps[:1]
+        pixels = [step.float() * self.input_size - HALF for step in steps]
+        return Prediction(points=pixels[-1], pose=None if pose is None else pose[:, :3], steps=pixels)
+
+    def predict_step(self, batch: FaceBatch, batch_idx: int) -> dict[str, Any]:
+        """Return ids, points (B, L, 2) in image pixels, and pose (B, 3) in degrees, as CPU tensors."""
+        prediction = self.predict_batch(batch)
+        found = {"ids": batch.ids, "points": self.to_image_pixels(prediction.points, batch).detach().cpu()}
+        if prediction.pose is not None:
+            found["pose"] = prediction.pose.detach().cpu()
+        return found
+
+    def decorate(self, canvas: np.ndarray, points: np.ndarray, pose: np.ndarray | None) -> np.ndarray:
+        return canvas if pose is None else draw_pose_axes(canvas, pose, points, NOSE_TIP[self.scheme.name])
+
+    @property
+    def predict_image(self) -> Any:
+        """A function from a photograph and boxes to a `Prediction` in image pixels; None to take the common crop."""
+        if not self.release_crop:
+            return None
+        return lambda image, boxes: predict_release(self.net, image, boxes)

@@ -1,0 +1,115 @@
+"""Figures of the README: regions, pictures, tables, and the measurement of speed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from common.errors import LabError
+from common.schemes import IBUG68, WFLW98
+from musica import report, speed
+from musica.attention import patch_attention, region_table, regions, traced
+from musica.evaluation import Records, batches, collect, load_data, load_task
+from musica.exit_policy import main as choose_exit
+from musica.exit_sweep import exit_iteration
+from musica.policy import read_policy
+from musica.report import confidence_part, iterations_part
+from musica.report_text import BEGIN, END, write_section
+from tests.musica.test_exit_policy import trained  # noqa: F401 - a fixture
+
+
+def test_every_landmark_has_a_region() -> None:
+    for scheme in (IBUG68, WFLW98):
+        found = regions(scheme, range(scheme.num_points))
+        assert "other" not in found and sum(map(len, found.values())) == scheme.num_points
+    found = regions(IBUG68, (8, 36, 30, 57))
+    assert found == {"jaw": [0], "eyes": [1], "nose": [2], "mouth": [3]}
+
+
+def test_confidence_of_a_perfect_and_of_a_reversed_prediction() -> None:
+    nme = np.random.default_rng(0).uniform(2, 12, (50, 1))
+    perfect = confidence_part(Records(nme, nme / 80, nme / 80, []))
+    assert perfect["aurc"] == pytest.approx(perfect["aurc_oracle"]) and perfect["iterations"][0]["spearman"] > 0.999
+    assert all(row["nme"] == pytest.approx(row["oracle"]) for row in perfect["coverage"])
+    assert perfect["coverage"][0]["nme"] == pytest.approx(nme.mean())
+    assert confidence_part(Records(nme, nme / 80, -nme, []))["aurc"] > nme.mean()
+    row = iterations_part(Records(nme, nme, nme, []))[0]
+    assert row["fr8"] == pytest.approx(100 * (nme > 8).mean()) and row["interval"][0] < row["nme"] < row["interval"][1]
+
+
+def test_collected_errors_are_those_of_the_shared_metric(trained: tuple[Path, Path]) -> None:  # noqa: F811
+    from common.metrics.landmark import LandmarkMetric
+
+    checkpoint, recipe = trained
+    task = load_task(checkpoint)
+    faces = list(batches(load_data(recipe, None, task), "val", 5))
+    records = collect(task, faces)
+    metric = LandmarkMetric()
+    for batch in faces:
+        with torch.inference_mode():
+            metric.update(task.to_image_pixels(task.predict_batch(batch).points, batch), batch)
+    assert float(metric.compute()["nme"]) == pytest.approx(records.nme[:, -1].mean(), rel=1e-5)
+    assert records.nme.shape == (12, 3) and len(set(records.ids)) == 12
+    # With early exit the answers are the recorded ones at the iteration where each face leaves.
+    rule = tuple(float(np.median(records.predicted[:, t])) for t in range(2))
+    out = exit_iteration(records.predicted, np.array(rule))
+    net = task.evaluated()
+    net.exit_below = rule
+    with torch.inference_mode():
+        taken = torch.cat([net(batch.image).iterations for batch in faces])
+    assert taken.tolist() == (out + 1).tolist()
+
+
+def test_region_table_is_relative(trained: tuple[Path, Path]) -> None:  # noqa: F811
+    checkpoint, recipe = trained
+    task = load_task(checkpoint)
+    faces = list(batches(load_data(recipe, None, task), "val", 6))
+    found = region_table(task.evaluated(), task.scheme, faces)
+    sizes = {name: len(rows) for name, rows in regions(task.scheme, task.net.indices.tolist()).items()}
+    for t in range(3):
+        mean = sum(sizes[name] * values[t][0] for name, values in found.items()) / sum(sizes.values())
+        assert mean == pytest.approx(1, abs=1e-4)
+    weights = patch_attention(traced(task.evaluated(), faces[0].image)[0])
+    assert weights.shape == (6, 5) and 0 < weights.min() and weights.max() < 1
+
+
+def test_report_from_a_checkpoint(
+    trained: tuple[Path, Path],  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checkpoint, recipe = trained
+    policy = tmp_path / "policy.json"
+    assert choose_exit([str(checkpoint), "--config", str(recipe), "--out", str(policy), "--levels", "4", "--timed",
+                        "2", "--repeats", "1", "--max_loss", "9"]) == 0  # fmt: skip
+    monkeypatch.setattr(report, "README", tmp_path / "README.md")
+    monkeypatch.setattr(report, "FIGURES", tmp_path / "figures")
+    (tmp_path / "README.md").write_text(f"before\n{BEGIN}\nstale words\n{END}\nafter\n")
+    out = tmp_path / "run" / "report.json"
+    arguments = [str(checkpoint), "--config", str(recipe), "--policy", str(policy), "--out", str(out), "--repeats",
+                 "1", "--official", str(checkpoint), "--write"]  # fmt: skip
+    assert report.main(arguments) == 0
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "stale words" not in text
+    assert text.count("| bilinear |") >= 2 and "Early exit" in text
+    content = json.loads(out.read_text())
+    assert content["faces"] == 6 and content["exit"]["macs_saved"] == pytest.approx(2 / 3)
+    assert sum(content["exit"]["share_leaving"]) == pytest.approx(1)
+    assert read_policy(policy, 3, "ibug68").exit_below
+    for name in ("figures/attention.png", "figures/risk.png", "run/attention.png"):
+        assert (tmp_path / name).stat().st_size > 0
+    with pytest.raises(LabError, match="marks"):
+        write_section(tmp_path / "none.md", "text")
+
+
+def test_speed_prints_size_and_ratio(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        speed.main(["--patches", "w300_19", "--points", "68", "--units", "32", "--threads", "1", "--repeats", "1"]) == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert found["ratio"] == pytest.approx(found["cascade_ms"] / found["reading_ms"]) and found["macs"] > 0

@@ -1,4 +1,4 @@
-"""Readers of anyone's landmark predictions and truths: JSON, CSV, npz, a folder of .pts; and the match of the two by id.
+"""Readers of anyone's landmark predictions and truths (JSON, CSV, npz, a folder of .pts) and their match by id.
 
 Points come back in pixels with the centre of the first pixel at (0, 0). A face without an answer (left out, or null
 coordinates) is a failure, not an error. Whatever is wrong with a file is told in one line with file and line.
@@ -198,7 +198,8 @@ def _json_item(where: str, entry: Mapping[str, Any], role: str) -> _Item:
 
 def _element_lines(text: str) -> list[int]:
     """Return the line on which each element of the outermost JSON list or object begins (the text is valid JSON)."""
-    decoder, lines = json.JSONDecoder(), []
+    decoder = json.JSONDecoder()
+    lines: list[int] = []
     position, line, counted = text.index("{" if text.lstrip()[0] == "{" else "[") + 1, 1, 0
     is_object = text.lstrip()[0] == "{"
     while True:

@@ -44,7 +44,7 @@ POOLS: dict[tuple[str, str], tuple[str, ...]] = {
     ("MERL-RAV", "full"): ("frontal", "half", "profile"),
 }
 POOLED = ("nme", "fr", "auc")
-# Percentage points by which a rule's AUC may lie off the exact area: bins at left edges, coarse steps, one step too far.
+# Percentage points by which a rule's AUC may lie off the exact area: bins at left edges, coarse steps, one too far.
 RULE_SLACK = {"exact": 0.0, "histogram": 0.02, "step": 0.2}
 UNKNOWN_SLACK = 0.2
 FAILURE_FACTOR = 5.0  # failures of sound tables average 1.2 to 2.1 thresholds; beyond this factor none is believable

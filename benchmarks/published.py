@@ -100,7 +100,7 @@ def read_published(path: Path = PUBLISHED) -> list[Figure]:
     """
     try:
         with path.open(encoding="utf-8") as stream:
-            content = yaml.load(stream, Loader=_Loader)
+            content = _Loader(stream).get_single_data()
     except OSError as error:
         raise LabError(f"{path}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, ValueError) as error:

@@ -47,7 +47,9 @@ class BoxJitter:
         if not 0 <= given <= 1:
             raise LabError(f"jitter: given is a share and must be in [0, 1], got {given}")
         if not 0 < low <= high or small < 0 or shift < 0:
-            raise LabError(f"jitter: 0 < low <= high and no negative small or shift, got {low}, {high}, {small}, {shift}")
+            raise LabError(
+                f"jitter: 0 < low <= high and no negative small or shift, got {low}, {high}, {small}, {shift}"
+            )
         self.given, self.small, self.low, self.high, self.shift = given, small, low, high, shift
 
     def __call__(self, batch: FaceBatch, given_box: Tensor, generator: torch.Generator) -> Tensor:

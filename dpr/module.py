@@ -69,14 +69,14 @@ class DprTask(LandmarkTask):
         interocular: divide errors by the outer eye corners' distance [2017].
         reinit_weight: factor of the reinitialisation losses.
         point_noise: sd of the noise on the landmarks that the local reinitialisation sees in training, in face sides.
-        reinit_lr: learning rate of the reinitialisation networks beside a regressor's (2017: 0.001 to 0.02 for such layers; a
-            map that runs away takes the face out of sight).
+        reinit_lr: learning rate of the reinitialisation networks beside a regressor's (2017: 0.001 to 0.02 for such
+            layers; a map that runs away takes the face out of sight).
         global_lr: learning rate of the global networks over the local ones', in stage glsr.
         teacher_until: epoch up to which the global regression learns on faces normalised by their true landmarks, with
             the errors of `MapNoise`, instead of by the reinitialisation, which learns beside it; for runs that start
             both networks at once [ours].
-        local_from: epoch in which the local stage begins to learn; before it, a run of stage glsr is one of stage gsr, and
-            answers GSR's points.
+        local_from: epoch in which the local stage begins to learn; before it, a run of stage glsr is one of stage gsr,
+            and answers GSR's points.
         flip_test: answer the mean of a face and its mirror image; twice the work.
     """
 

@@ -23,7 +23,6 @@ from dpr.targets import part_target
 from dpr.transform import box_map, compose, invert, move_points, normalise, sample, scaled, theta_map
 
 
-
 @dataclass
 class Stages:
     """What each step answered.

@@ -111,6 +111,8 @@ def test_recipes_exist_and_name_a_known_data_set() -> None:
     from common.data.datamodule import DATASETS
 
     for method in METHODS.values():
-        for recipe in method.recipes.values():
+        for recipe in (
+            stage for stages in method.recipes.values() for stage in ((stages,) if isinstance(stages, str) else stages)
+        ):
             content = yaml.safe_load((ROOT / recipe).read_text())
             assert content["data"]["dataset"] in DATASETS, recipe

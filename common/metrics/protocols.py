@@ -214,8 +214,8 @@ PROTOCOLS: dict[str, Protocol] = {
                 "points19": Measure("bbox", 10, space="stretched to box"),
             },
             auc_rule="step",
-            box="68 points: tight box of the true landmarks, 1.1 times; 98 points: official box, 1.2 times; both cut to "
-            "the image and stretched to a square",
+            box="68 points: tight box of the true landmarks, 1.1 times; 98 points: official box, 1.2 times; both cut "
+            "to the image and stretched to a square",
             failures="none dropped",
             decode="cell of the highest score and its offset, mean with the neighbours' answers",
             checkpoint="last epoch",

@@ -51,7 +51,7 @@ def test_aflw2000_reads_genuine_files_as_the_published_table_has_them() -> None:
 @needs_shared
 def test_poses_have_the_sign_of_the_project() -> None:
     """A face turned to the image's right has a positive yaw and its nose right of the eyes' middle, as in all sets."""
-    real, drawn = AFLW2000(str(SAMPLES / "aflw2000"), 3), SyntheticFaces(6)
+    real, drawn = AFLW2000(str(SAMPLES / "aflw2000"), 3), SyntheticFaces(24)
     samples = [real[i] for i in range(len(real))] + [drawn[i] for i in range(len(drawn))]
     turned = 0
     for sample in samples:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,9 @@ def test_stored_faces_equal_the_drawn_ones(tmp_path: Path, workers: int) -> None
     drawn = SyntheticFaces(5, scheme="ibug68", seed=4)
     stored = build(drawn, tmp_path / "store", workers)
     assert len(stored) == 5 and stored.scheme is drawn.scheme and stored.subset_names == drawn.subset_names
-    for copy in (stored, pickle.loads(pickle.dumps(stored))):
+    for twin in (stored, copy.deepcopy(stored)):  # a worker gets its copy by the same protocol
         for index in range(5):
-            one, other = drawn[index], copy[index]
+            one, other = drawn[index], twin[index]
             for name in ("image", "points", "visible", "box", "pose"):
                 np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
             assert (one.id, one.subsets) == (other.id, other.subsets)

@@ -193,7 +193,11 @@ def test_another_bilinear_precision_is_within_its_spread(
     full = np.stack([stages.points[0].numpy() for stages in rounded])
     assert apart(ours, old["gsr_pts"]) < 0.2 and apart(zero, old["zero_glsr_pts"]) < 0.3
     assert apart(full, old["fill_glsr_pts"]) < 1.5
-    for points, key, bound in ((ours, "nme_gsr", 0.0005), (zero, "nme_zero_glsr", 0.0005), (full, "nme_fill_glsr", 1e-3)):
+    for points, key, bound in (
+        (ours, "nme_gsr", 0.0005),
+        (zero, "nme_zero_glsr", 0.0005),
+        (full, "nme_fill_glsr", 1e-3),
+    ):
         assert apart(fractions(points, golden["gt"]), old[key]) < bound
     for name in ("global_reinit_out", "global_regress_out", "local_reinit_out"):
         attribute = {"global_reinit_out": "theta", "global_regress_out": "offsets", "local_reinit_out": "part_theta"}

@@ -88,7 +88,7 @@ def test_warm_start_takes_the_weights(trained: Path, tmp_path: Path) -> None:
         (["--data.dataset", "crops", "--data.root", "/no/such/folder"], "/no/such/folder: no such folder"),
         (["--data.dataset", "lfw"], "--data.dataset must be one of"),
         (["--ckpt_path", "none.ckpt"], "none.ckpt: checkpoint is missing"),
-        (["--init_from", "none.ckpt"], "none.ckpt: checkpoint is missing"),
+        (["--init_from", "none.ckpt"], "none.ckpt: weights to start from are missing"),
         (["--data.scheme", "dlib5"], "dlib5"),
         (["--model.decode", "best"], "decode must be one of"),
         (["--data.crop.size", "60"], "input_size must be a multiple of 16"),

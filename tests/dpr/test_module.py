@@ -141,6 +141,8 @@ def test_jaw_keeps_gsr_s_points_and_parts_get_their_own() -> None:
     model.net.local_started.fill_(True)
     assert model.net.local_regress is not None
     for layer in model.net.local_regress.last:
+        shake(layer, 0.3)
+        assert isinstance(layer.bias, Tensor)
         torch.nn.init.normal_(layer.bias, 0.0, 0.1)
     with torch.inference_mode():
         first, last = model.predict_batch(made()).steps

@@ -1,0 +1,176 @@
+"""Weights that say what they are, and the way from a photograph to its landmarks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from awing.module import AWingTask
+from common.checkpoints import save_safetensors
+from common.data.crops import CropConfig
+from common.data.synthetic import SyntheticFaces
+from common.errors import LabError
+from common.inference import (
+    Description,
+    FaceDetector,
+    Predictor,
+    default_weights,
+    describe,
+    embedded_weights,
+    main,
+    read_metadata,
+    task_class,
+)
+from tests.conftest import needs_shared
+
+CROP = CropConfig(size=64, box_scale=1.3)
+SETTINGS: dict[str, Any] = {"scheme": "ibug68", "input_size": 64, "stacks": 1, "width": 16, "depth": 2}
+
+
+@pytest.fixture(scope="module")
+def task() -> AWingTask:
+    torch.manual_seed(3)
+    return AWingTask(**SETTINGS).eval()
+
+
+@pytest.fixture(scope="module")
+def weights(task: AWingTask, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_safetensors(task.state_dict(), path, Description("awing", SETTINGS, CROP).metadata())
+    return path
+
+
+def checkpoint(folder: Path, task: AWingTask, crop: bool = True) -> Path:
+    """Write what a run leaves: its checkpoint and its configuration."""
+    path = folder / "run" / "checkpoints" / "best.ckpt"
+    path.parent.mkdir(parents=True)
+    torch.save({"method": "awing", "hyper_parameters": SETTINGS, "state_dict": task.state_dict()}, path)
+    data = {"crop": {"size": 64, "box_scale": 1.3, "rotation": 30}} if crop else {}
+    (folder / "run" / "config.yaml").write_text(yaml.safe_dump({"data": data}), encoding="utf-8")
+    return path
+
+
+def test_packed_weights_say_what_they_are(weights: Path) -> None:
+    found = describe(weights)
+    assert (found.method, found.hyper_parameters, found.crop) == ("awing", SETTINGS, CROP)
+    assert task_class("awing") is AWingTask
+
+
+def test_a_checkpoint_packs_into_the_same_predictor(task: AWingTask, tmp_path: Path) -> None:
+    source, target = checkpoint(tmp_path, task), tmp_path / "out.safetensors"
+    assert main([str(source), str(target), "--default"]) == 0
+    assert read_metadata(target)["default"] == "true"
+    faces = SyntheticFaces(2, seed=8)
+    for index in range(2):
+        sample = faces[index]
+        one, two = (Predictor.load(path)(sample.image, sample.box[None]) for path in (source, target))
+        assert torch.equal(one.points, two.points)
+    # What changes at random in training stays at rest for prediction.
+    assert Predictor.load(source).crop == CROP.still()
+
+
+def test_points_are_those_of_the_crop_in_image_pixels(task: AWingTask, weights: Path) -> None:
+    """A face moved by whole pixels in a larger photograph gets its points moved by as much."""
+    sample = SyntheticFaces(1, seed=8)[0]
+    wide = np.zeros((400, 500, 3), np.uint8)
+    wide[100:356, 200:456] = sample.image
+    predictor = Predictor.load(weights)
+    shift = np.array([200, 100])
+    here = predictor(sample.image, sample.box[None]).points
+    there = predictor(wide, sample.box[None] + np.tile(shift, 2)).points
+    inside = (here > 12).all(-1) & (here < 243).all(-1)
+    assert inside.sum() > 20
+    assert (there - here - torch.from_numpy(shift))[inside].abs().max() < 1e-2
+    batch = predictor.batch(sample.image, sample.box[None])
+    crop_points = task.predict_batch(batch).points.double()
+    back = crop_points @ batch.to_image[0, :, :2].double().T + batch.to_image[0, :, 2].double()
+    assert torch.allclose(back, here.double(), atol=1e-4)
+
+
+@pytest.mark.parametrize("box", [[10, 10, 10, 60], [0, 0, np.nan, 60]])
+def test_a_box_without_area_is_refused(weights: Path, box: list[float]) -> None:
+    with pytest.raises(LabError, match="face 1"):
+        Predictor.load(weights)(np.zeros((80, 80, 3), np.uint8), np.array([[5, 5, 60, 60], box], np.float64))
+
+
+def test_files_that_do_not_say_what_they_are(task: AWingTask, weights: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.safetensors"
+    save_file(load_file(weights), bare)
+    with pytest.raises(LabError, match=r"bare\.safetensors: does not say what network"):
+        describe(bare)
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(weights.read_bytes()[:200])
+    with pytest.raises(LabError, match="truncated or damaged"):
+        describe(cut)
+    with pytest.raises(LabError, match="weights are missing"):
+        describe(tmp_path / "none.safetensors")
+    with pytest.raises(LabError, match=r"config\.yaml: has no data\.crop"):
+        describe(checkpoint(tmp_path, task, crop=False))
+    foreign = tmp_path / "foreign.ckpt"
+    torch.save({"state_dict": {}}, foreign)
+    with pytest.raises(LabError, match="no checkpoint of this project"):
+        describe(foreign)
+
+
+@pytest.mark.parametrize("name", ["common", "../awing", "os", "nothing_here"])
+def test_only_methods_of_this_project_are_imported(name: str, weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / "odd.safetensors"
+    metadata = {**read_metadata(weights), "method": name}
+    save_file(load_file(weights), path, metadata)
+    with pytest.raises(LabError, match="is not in this project"):
+        Predictor.load(path)
+
+
+def test_settings_that_do_not_fit(weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / "odd.safetensors"
+    metadata = {**read_metadata(weights), "hyper_parameters": json.dumps({**SETTINGS, "wings": 2})}
+    save_file(load_file(weights), path, metadata)
+    with pytest.raises(LabError, match="settings do not fit method awing"):
+        Predictor.load(path)
+    assert main([str(path), str(tmp_path / "out.bin")]) == 2
+
+
+def test_embedded_weights_are_small_and_one_is_the_default() -> None:
+    found = list(embedded_weights())
+    assert all(path.stat().st_size < 10e6 for path in found)
+    for path in found:
+        Predictor.load(path)
+    if any(read_metadata(path).get("default") == "true" for path in found):
+        assert default_weights() in found
+    else:
+        with pytest.raises(LabError, match="give --weights"):
+            default_weights()
+
+
+def test_detector_model_must_be_one(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="is missing"):
+        FaceDetector(tmp_path / "none.onnx")
+    wrong = tmp_path / "wrong.onnx"
+    wrong.write_bytes(b"no model")
+    with pytest.raises(LabError, match="no model for OpenCV"):
+        FaceDetector(wrong)
+
+
+@needs_shared
+def test_detector_finds_the_faces_of_photographs(shared_dir: Path) -> None:
+    from common.data.base import read_image
+
+    model = shared_dir / "data" / "models" / "face_detection_yunet_2023mar.onnx"
+    detector = FaceDetector(model)
+    folder = shared_dir / "golden" / "dpr" / "samples"
+    pictures = sorted(path for path in folder.iterdir() if path.suffix in (".jpg", ".png"))
+    found = 0
+    for picture in pictures:
+        boxes = detector(read_image(picture))
+        x0, y0, x1, y1 = map(float, picture.with_suffix(".rct").read_text().split())
+        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+        found += bool(((centres > [x0, y0]) & (centres < [x1, y1])).all(1).any())
+    assert len(pictures) >= 5 and found >= len(pictures) - 1
+    assert detector(np.full((64, 64, 3), 120, np.uint8)).shape == (0, 4)

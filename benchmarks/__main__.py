@@ -11,8 +11,11 @@ from common.errors import LabError
 
 # Commands that bring their own options: name -> (module, what it does).
 MODULES = {
+    "score": ("benchmarks.score", "score anyone's predictions under any protocol"),
     "speed": ("benchmarks.speed", "parameters, multiply-adds, time and memory of the networks"),
     "robustness": ("benchmarks.robustness", "wrong boxes, bad pictures, confidence and flicker"),
+    "report": ("benchmarks.report", "write BENCHMARKS.md, tables and report.html from the records"),
+    "lint": ("benchmarks.lint", "check a table of published figures against arithmetic"),
     "helen": ("benchmarks.helen", "score a run on the 330 HELEN test faces beside the references"),
 }
 # Commands on a plan: train, test, time.

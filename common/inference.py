@@ -196,7 +196,7 @@ class Predictor:
     def batch(self, image: np.ndarray, boxes: np.ndarray) -> FaceBatch:
         """Return the crops of boxes (N, 4) as a batch without truth (points 0, weight 0)."""
         matrices = [draw_matrix(box, self.crop, None)[0] for box in boxes]
-        crops = np.stack([warp_image(image, matrix, self.crop.size) for matrix in matrices])
+        crops = np.stack([warp_image(image, matrix, self.crop.size, nearest=self.crop.nearest) for matrix in matrices])
         count, points = len(boxes), torch.zeros(len(boxes), self.scheme.num_points, 2)
         batch = FaceBatch(
             image=torch.from_numpy(crops).permute(0, 3, 1, 2),

@@ -26,6 +26,8 @@ class FaceSample:
         pose: (3,) float32 yaw, pitch, roll in degrees, or None where unknown.
         subsets: names of the test subsets that the face belongs to.
         id: stable name, unique in its data set.
+        annotated: (L,) bool, False where `points` says nothing; None where all are annotated.
+        norm: normaliser of this face's errors in image pixels; None for the distance of the outer eye corners.
     """
 
     image: np.ndarray
@@ -35,6 +37,8 @@ class FaceSample:
     pose: np.ndarray | None = None
     subsets: tuple[str, ...] = ()
     id: str = ""
+    annotated: np.ndarray | None = None
+    norm: float | None = None
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from musica.patches import cut_patches, prepare_level
+from musica.patches import cut_patches
 from musica.pyramid import Pyramid
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ def run_cascade(
     origin = start
     for t, (level, stage) in enumerate(zip(net.level_of, net.stage_list, strict=True)):
         centres = (origin / 2**level + moved)[:, net.indices]
-        seen = prepare_level(tower.level(level, faces), net.patch, net.sampling)
-        patches = cut_patches(seen, centres, net.patch, net.sampling)
+        patches = cut_patches(tower.levels[level], centres, net.patch, net.sampling, faces, tower.scale)
         output = stage(patches, state)
         moved, state = moved + output.displacement, output.state
         _record(run, faces, origin + 2**level * moved, output.error)

@@ -25,6 +25,7 @@ from musica.convert import TASK_PREFIX
 from musica.network import LEVELS, CascadeNet
 from musica.official_crop import official_crop
 from musica.patch_sets import patch_indices
+from musica.patches import make_level
 from musica.policy import read_policy
 from musica.pyramid import Pyramid, halvings, normalise
 
@@ -70,10 +71,10 @@ def predict_official(
     towers = [halvings(normalise(torch.from_numpy(crop.pixels)[None] / 255), depth) for crop in crops]
     levels = []
     for level in range(depth):
-        faces = [tower[level] for tower in towers]
+        faces = [tower[level].image for tower in towers]
         height, width = max(f.shape[1] for f in faces), max(f.shape[2] for f in faces)
         padded = [F.pad(f, (0, 0, 0, width - f.shape[2], 0, height - f.shape[1])) for f in faces]
-        levels.append(torch.cat(padded).float())
+        levels.append(make_level(torch.cat(padded).float()))
     corners = torch.tensor(np.stack([crop.corner[::-1] for crop in crops]).copy(), dtype=torch.float32)
     with torch.inference_mode():
         run = run_cascade(net, Pyramid(levels), net.start + corners[:, None], exit_below)

@@ -13,69 +13,95 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SAMPLINGS = ("bilinear", "official")
+SLACK = 16  # pixels of zeros before and after a level's memory; no window may be wider
 
 
 @dataclass
 class Level:
-    """A level of the pyramid inside a border of zeros, so that every window lies in memory.
+    """A level of the pyramid of B faces, with some zeros before and after it in memory.
+
+    A row of a window that begins left of the image starts in the former row's memory, so every window can be read
+    without a bordered copy of the level; what is not the image's is set to zero afterwards.
 
     Attributes:
-        image: (A, H + 2 * margin, W + 2 * margin, 3).
-        margin: width of the border in pixels.
+        image: (B, H, W, 3), one piece of memory inside `memory`.
+        memory: (SLACK * 3 + B * H * W * 3 + SLACK * 3,).
     """
 
     image: Tensor
-    margin: int
+    memory: Tensor
 
 
-def prepare_level(image: Tensor, patch: int, sampling: str) -> Level:
-    """Return a level (A, H, W, 3) ready for cutting; zero, the mean of a normalised crop, stands outside it.
-
-    The released rule never reads row 0 and column 0, so for it they are zero as well.
-    """
-    margin = patch + 1
-    padded = F.pad(image, (0, 0) + (margin,) * 4)
-    if sampling == "official":
-        padded[:, margin] = 0
-        padded[:, :, margin] = 0
-    return Level(padded, margin)
+def empty_level(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Level:
+    """Return a level of shape (B, H, W, C) on the device of `like`, whose pixels are yet to be written."""
+    count, slack = shape[0] * shape[1] * shape[2] * shape[3], SLACK * shape[3]
+    memory = torch.empty(count + 2 * slack, dtype=dtype, device=like.device)
+    memory[:slack] = 0
+    memory[slack + count :] = 0
+    return Level(memory[slack : slack + count].view(shape), memory)
 
 
-def _windows(level: Level, corner: Tensor, size: int) -> Tensor:
-    """Return (A * M, size, size, 3) windows whose first pixels are `corner` (A, M, 2) whole numbers, row first."""
-    image, margin = level.image, level.margin
-    _, height, width, channels = image.shape
-    limit = corner.new_tensor([height - 2 * margin, width - 2 * margin])
-    # A window that lies outside altogether reads the border; so do coordinates that are no number.
-    corner = torch.nan_to_num(corner, nan=-margin).clamp(min=-margin).minimum(limit).long() + margin
-    rows = torch.arange(image.shape[0], device=image.device)[:, None].expand(corner.shape[:2])
-    # Window (r, c) of a face as a view of overlapping memory: nothing is copied but what the index takes. A row of a
-    # window, colours included, is one piece of memory.
-    face, row, column, channel = image.stride()
-    views = image.as_strided(
-        (image.shape[0], height - size + 1, width - size + 1, size, size * channels),
-        (face, row, column, row, channel), image.storage_offset(),
-    )  # fmt: skip
-    taken = views[rows.reshape(-1), corner[..., 0].reshape(-1), corner[..., 1].reshape(-1)]
-    return taken.view(-1, size, size, channels)
+def make_level(image: Tensor) -> Level:
+    """Return a level with the pixels of (B, H, W, C), copied; bytes become float32."""
+    dtype = image.dtype if image.is_floating_point() else torch.float32
+    level = empty_level(tuple(image.shape), image, dtype)
+    level.image.copy_(image)
+    return level
 
 
-def cut_patches(level: Level, centres: Tensor, patch: int, sampling: str) -> Tensor:
-    """Return patches (A * M, 3, p, p), channels last in memory, face by face, landmark by landmark.
+def _windows(level: Level, faces: Tensor, corner: Tensor, size: int, first: int) -> Tensor:
+    """Return (A * M, size, size, C) windows, zero outside the image.
 
     Args:
-        level: from `prepare_level` with the same patch and sampling.
-        centres: (A, M, 2) row, column.
-        patch: side p in pixels, even.
-        sampling: official truncates centre - p/2 toward zero (as C does) and copies pixels, without a gradient;
-            bilinear interpolates, and the gradient reaches the centres.
+        level: what is cut from.
+        faces: (A,) rows of the level.
+        corner: (A, M, 2) whole numbers, the windows' first pixels, row first.
+        size: side of a window.
+        first: number of the first row and column that count as the image's.
     """
+    _, height, width, channels = level.image.shape
+    limit = corner.new_tensor([height, width])
+    # A window that lies outside altogether is all zeros wherever it lies; so are coordinates that are no number.
+    corner = torch.nan_to_num(corner, nan=-size).clamp(min=-size).minimum(limit).long()
+    reach = torch.arange(size, device=corner.device)
+    rows, columns = (corner[..., axis, None] + reach for axis in (0, 1))  # (A, M, size)
+    inside = ((rows >= first) & (rows < height))[..., None] & ((columns >= first) & (columns < width))[..., None, :]
+    starts = (faces[:, None, None] * height + rows.clamp(0, height - 1)) * width + corner[..., 1, None] + SLACK
+    # Rows of windows as a view of overlapping memory: nothing is copied but what is looked up, and a row of a window,
+    # colours included, is one piece of memory. An embedding's look-up copies such pieces fastest.
+    pieces = level.memory.as_strided((len(level.memory) // channels - size + 1, size * channels), (channels, 1))
+    taken = F.embedding(starts.view(-1), pieces).view(-1, size, size, channels)
+    return taken.masked_fill_(~inside.view(-1, size, size, 1), 0)
+
+
+def cut_patches(
+    level: Level, centres: Tensor, patch: int, sampling: str, faces: Tensor | None = None, scale: Tensor | None = None
+) -> Tensor:
+    """Return patches (A * M, C, p, p), channels last in memory, face by face, landmark by landmark.
+
+    Outside the image is zero, the mean of a normalised face.
+
+    Args:
+        level: of the pyramid, of B faces.
+        centres: (A, M, 2) row, column.
+        patch: side p in pixels, even, less than SLACK.
+        sampling: official truncates centre - p/2 toward zero (as C does) and copies pixels, without a gradient; it
+            never reads row 0 and column 0. bilinear interpolates, and the gradient reaches the centres.
+        faces: (A,) rows of the level that the centres belong to; None for all.
+        scale: (B, 1, 1, 1) factor of each face's pixels; None for 1.
+    """
+    if faces is None:
+        faces = torch.arange(centres.shape[0], device=centres.device)
     corner = centres - patch // 2
     if sampling == "official":
-        return _windows(level, corner.detach().trunc(), patch).permute(0, 3, 1, 2)
-    first = corner.detach().floor()
-    share = torch.nan_to_num(corner - first).reshape(-1, 2)  # in [0, 1), and its derivative is the centre's
-    window = _windows(level, first, patch + 1)
-    down, right = share[:, 0, None, None, None], share[:, 1, None, None, None]
-    window = torch.lerp(window[:, :-1], window[:, 1:], down)
-    return torch.lerp(window[:, :, :-1], window[:, :, 1:], right).permute(0, 3, 1, 2)
+        window = _windows(level, faces, corner.detach().trunc(), patch, first=1)
+    else:
+        whole = corner.detach().floor()
+        share = torch.nan_to_num(corner - whole).reshape(-1, 2)  # in [0, 1), and its derivative is the centre's
+        window = _windows(level, faces, whole, patch + 1, first=0)
+        down, right = share[:, 0, None, None, None], share[:, 1, None, None, None]
+        window = torch.lerp(window[:, :-1], window[:, 1:], down)
+        window = torch.lerp(window[:, :, :-1], window[:, :, 1:], right)
+    if scale is not None:
+        window = window * scale[faces].repeat_interleave(centres.shape[1], 0)
+    return window.permute(0, 3, 1, 2)

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from musica.patches import Level, make_level
+
 SIGMA = 2 / 3  # pixels, of the blur before each halving
 TRUNCATE = 4.0  # the blur's reach in sigmas
 FLAT = 1e-8  # below this deviation a crop is of one colour
@@ -25,40 +27,34 @@ FLAT = 1e-8  # below this deviation a crop is of one colour
 class Pyramid:
     """Levels of a batch of faces, finest first, whose brightness is centred but not yet divided by its deviation.
 
-    Blur and resampling keep constants, so the division may come last: a level that nobody looks at is never divided.
+    Blur, resampling and cutting are linear and keep constants, so the division may come last, patch by patch: pixels
+    that nobody looks at are never divided.
 
     Attributes:
         levels: (B, H_l, W_l, 3) each.
         scale: (B, 1, 1, 1) factor that brings a face's deviation to 1; None where the levels are normalised already.
     """
 
-    levels: list[Tensor]
+    levels: list[Level]
     scale: Tensor | None = None
 
-    def level(self, index: int, faces: Tensor | None) -> Tensor:
-        """Return a normalised level (A, H_l, W_l, 3) of the rows `faces` (A,), or of all faces."""
-        image, scale = self.levels[index], self.scale
-        if faces is not None:
-            image = image[faces]
-            scale = None if scale is None else scale[faces]
-        return image if scale is None else image * scale
 
-
-def centre(image: Tensor) -> tuple[Tensor, Tensor]:
+def centre(image: Tensor) -> tuple[Level, Tensor]:
     """Return faces (B, H, W, 3) with mean 0 over pixels and channels, and the factor (B, 1, 1, 1) to deviation 1.
 
     Bytes come out as float32, floating types as they are. The scale of the values cancels out.
     """
-    flat = (image if image.is_floating_point() else image.float()).flatten(1)
-    flat = flat - flat.mean(1, keepdim=True)
+    level = make_level(image)
+    flat = level.image.flatten(1)
+    flat -= flat.mean(1, keepdim=True)
     deviation = torch.linalg.vector_norm(flat, dim=1) / flat.shape[1] ** 0.5
-    return flat.view(image.shape), deviation.clamp_min(FLAT).reciprocal()[:, None, None, None]
+    return level, deviation.clamp_min(FLAT).reciprocal()[:, None, None, None]
 
 
 def normalise(image: Tensor) -> Tensor:
     """Return faces (B, H, W, 3) with mean 0 and deviation 1 over all pixels and channels of a face together."""
-    centred, scale = centre(image)
-    return centred * scale
+    level, scale = centre(image)
+    return level.image * scale
 
 
 def _reflect(index: np.ndarray, count: int) -> np.ndarray:
@@ -108,16 +104,17 @@ def _halve_rows(image: Tensor) -> Tensor:
     return rows.view(faces, len(bags), width, channels)
 
 
-def halve(image: Tensor) -> Tensor:
-    """Return the next coarser level (B, ceil(H / 2), ceil(W / 2), 3) of a level (B, H, W, 3)."""
-    return _halve_rows(_halve_rows(image).transpose(1, 2)).transpose(1, 2).contiguous()
+def halve(image: Tensor) -> Level:
+    """Return the next coarser level (B, ceil(H / 2), ceil(W / 2), 3) of a level's pixels (B, H, W, 3)."""
+    halved = _halve_rows(_halve_rows(image).transpose(1, 2)).transpose(1, 2)
+    return make_level(halved)
 
 
-def halvings(image: Tensor, depth: int) -> list[Tensor]:
+def halvings(image: Tensor | Level, depth: int) -> list[Level]:
     """Return `depth` levels of faces (B, H, W, 3), finest first, the first being the faces themselves."""
-    levels = [image]
+    levels = [image if isinstance(image, Level) else make_level(image)]
     while len(levels) < depth:
-        levels.append(halve(levels[-1]))
+        levels.append(halve(levels[-1].image))
     return levels
 
 

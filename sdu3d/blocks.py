@@ -6,6 +6,8 @@ the suffixes of batch normalisation (see `sdu3d.convert`). Maps are (B, C, H, W)
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -220,8 +222,29 @@ class Inception17(nn.Module):
         return F.relu(x + self.conv_out(branches))
 
 
+class _MeanWithCopies(torch.autograd.Function):
+    """The mean below with a backward pass that adds the halves instead of summing a broadcast dimension.
+
+    Autograd's own way takes a fifth of a training step on a CPU; the results are the same.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, wide: Tensor, narrow: Tensor) -> Tensor:
+        pairs = wide.unflatten(1, (2, narrow.shape[1]))
+        return torch.lerp(pairs, narrow[:, None], 0.5).flatten(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        half = gradients[0] * 0.5
+        first, second = half.chunk(2, dim=1)
+        return half, first + second
+
+
 def mean_with_copies(wide: Tensor, narrow: Tensor) -> Tensor:
     """Return (wide + the narrow map twice over) / 2 for (B, 2C, H, W) and (B, C, H, W), without making the copies."""
+    if torch.is_grad_enabled() and wide.requires_grad:
+        mean: Tensor = _MeanWithCopies.apply(wide, narrow)  # type: ignore[no-untyped-call]
+        return mean
     pairs = wide.unflatten(1, (2, narrow.shape[1]))
     return torch.lerp(pairs, narrow[:, None], 0.5).flatten(1, 2)
 

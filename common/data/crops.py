@@ -38,6 +38,8 @@ class CropConfig:
         shear: largest shear, either way, each axis: x grows by so much of y, y by so much of x.
         stretch: largest relative change of the width alone, either way.
         chance: share of the training samples that are changed at all; the others get the plain crop.
+        grow: a turn enlarges the crop until the box, turned along, has its margin again.
+        nearest: take the nearest pixel of the image, in training and at test, instead of a weighted mean.
     """
 
     size: int = 256
@@ -50,6 +52,8 @@ class CropConfig:
     shear: float = 0.0
     stretch: float = 0.0
     chance: float = 1.0
+    grow: bool = False
+    nearest: bool = False
 
     def __post_init__(self) -> None:
         if self.size < 8 or self.box_scale <= 0:
@@ -64,7 +68,7 @@ class CropConfig:
 
     def still(self) -> CropConfig:
         """Return the same crop without augmentation."""
-        return CropConfig(self.size, self.box_scale, self.side_rule)
+        return CropConfig(self.size, self.box_scale, self.side_rule, nearest=self.nearest)
 
 
 def square_side(box: np.ndarray, rule: str) -> float:
@@ -81,6 +85,15 @@ def square_side(box: np.ndarray, rule: str) -> float:
     raise LabError(f"side_rule must be one of {', '.join(SIDE_RULES)}, got {rule}")
 
 
+def turned_box(box: np.ndarray, degrees: float) -> np.ndarray:
+    """Return the upright box (4,) round a box x0 y0 x1 y1 that was turned about its middle."""
+    x0, y0, x1, y1 = box.tolist()
+    cos, sin = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
+    width, height = (x1 - x0) * cos + (y1 - y0) * sin, (x1 - x0) * sin + (y1 - y0) * cos
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    return np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
+
+
 def draw_matrix(box: np.ndarray, config: CropConfig, rng: np.random.Generator | None) -> tuple[np.ndarray, bool]:
     """Return the map image -> crop (2, 3) and whether it mirrors; without a generator there is no augmentation."""
     x0, y0, x1, y1 = box.tolist()
@@ -91,6 +104,8 @@ def draw_matrix(box: np.ndarray, config: CropConfig, rng: np.random.Generator | 
     # Always the same number of draws, so that one switched-off change does not shift the others' stream.
     *draws, coin = rng.random(5).tolist()
     turn, grow, dx, dy = (2 * value - 1 for value in draws)
+    if config.grow:
+        side = square_side(turned_box(box, turn * config.rotation), config.side_rule) * config.box_scale
     center = (center[0] + dx * config.shift * side, center[1] + dy * config.shift * side)
     flip = coin < config.flip
     matrix = crop_matrix(center, side * (1 + grow * config.scale), config.size, turn * config.rotation, flip)
@@ -106,14 +121,19 @@ def draw_matrix(box: np.ndarray, config: CropConfig, rng: np.random.Generator | 
     return compose_affine(np.column_stack([linear, middle - linear @ middle]), matrix), flip
 
 
-def warp_image(image: np.ndarray, matrix: np.ndarray, size: int, out: np.ndarray | None = None) -> np.ndarray:
+def warp_image(
+    image: np.ndarray, matrix: np.ndarray, size: int, out: np.ndarray | None = None, nearest: bool = False
+) -> np.ndarray:
     """Return the (size, size, 3) uint8 crop; black outside the image; area-averaged first when it shrinks a lot.
 
     It is written into `out` where that is given.
 
     Bilinear sampling reads four pixels only, which aliases below half size; so the image is first halved as often as
-    the map shrinks by two, with the matrix adapted to the pixel centres of the halved image.
+    the map shrinks by two, with the matrix adapted to the pixel centres of the halved image. With `nearest` each pixel
+    of the crop is the image's nearest one, and nothing is averaged.
     """
+    if nearest:
+        return cv2.warpAffine(image, matrix, (size, size), dst=out, flags=cv2.INTER_NEAREST)
     (a, b), (c, d) = matrix[:, :2].tolist()
     shrink = 1 / math.sqrt(abs(a * d - b * c))
     while shrink >= 2 and min(image.shape[:2]) >= 4:
@@ -135,6 +155,7 @@ class CroppedFace:
     image_points: np.ndarray
     to_image: np.ndarray
     visible: np.ndarray
+    weight: np.ndarray
     norm: float
     subsets: np.ndarray
     pose: np.ndarray
@@ -190,6 +211,17 @@ class SampleStream:
         return self._generator
 
 
+def _normaliser(sample: FaceSample, scheme: LandmarkScheme) -> float:
+    """Return the sample's own normaliser, or the distance of its outer eye corners."""
+    if sample.norm is not None:
+        return sample.norm
+    left, right = scheme.corners
+    norm = math.dist(sample.points[left, :2].tolist(), sample.points[right, :2].tolist())
+    if norm <= 0:
+        raise LabError(f"{sample.id}: the outer eye corners coincide; the face has no inter-ocular distance")
+    return norm
+
+
 def crop_sample(
     sample: FaceSample,
     scheme: LandmarkScheme,
@@ -205,21 +237,20 @@ def crop_sample(
     """
     matrix, flip = draw_matrix(sample.box, config, rng)
     points, visible = sample.points, sample.visible
-    left, right = scheme.corners
-    norm = math.dist(points[left, :2].tolist(), points[right, :2].tolist())
-    if norm <= 0:
-        raise LabError(f"{sample.id}: the outer eye corners coincide; the face has no inter-ocular distance")
+    norm = _normaliser(sample, scheme)
+    weight = np.ones(len(points), np.float32) if sample.annotated is None else sample.annotated.astype(np.float32)
     pose = UNKNOWN_POSE if sample.pose is None else np.asarray(sample.pose, np.float32)
     if flip:
         order = mirror_order(scheme.mirror)
-        points, visible = points[order], visible[order]
+        points, visible, weight = points[order], visible[order], weight[order]
         pose = pose * MIRRORED_POSE
     return CroppedFace(
-        image=warp_image(sample.image, matrix, config.size, out),
+        image=warp_image(sample.image, matrix, config.size, out, config.nearest),
         points=_move_points(matrix, points),
         image_points=points.astype(np.float32, copy=False),
         to_image=invert_affine(matrix).astype(np.float32),
         visible=visible,
+        weight=weight,
         norm=norm,
         subsets=_membership(tuple(subset_names), sample.subsets),
         pose=pose,
@@ -293,7 +324,7 @@ class Collate:
         return FaceBatch(
             image=image,
             points=points,
-            weight=torch.ones(points.shape[:2]),
+            weight=stack("weight"),
             image_points=stack("image_points"),
             to_image=stack("to_image"),
             norm=torch.tensor([face.norm for face in faces], dtype=torch.float32),

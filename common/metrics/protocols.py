@@ -25,6 +25,24 @@ from common.metrics.functional import (
 from common.schemes import LandmarkScheme
 
 
+# Names that papers and files give to a data set -> the one by which measures are found.
+ALIASES: Mapping[str, str] = {
+    "300wpublic": "300w", "300w_public": "300w", "300w_full": "300w", "w300": "300w", "helen": "300w",
+    "300wprivate": "300w_private", "ibug": "300w", "cofw_68": "cofw68", "merl_rav": "merlrav", "w300lp": "300w_lp",
+    "aflw2000_3d": "aflw2000",
+}  # fmt: skip
+SPACES: Mapping[str, str] = {
+    "image": "original image pixels", "stretched to box": "image stretched until its box is a square",
+    "stretched to landmarks": "image stretched until the landmarks' box is a square",
+}  # fmt: skip
+
+
+def dataset_key(name: str) -> str:
+    """Return the name by which measures of a data set are found: lower case, one spelling."""
+    key = name.lower().replace("-", "_").replace(" ", "_")
+    return ALIASES.get(key, key)
+
+
 @dataclass(frozen=True)
 class Measure:
     """How the errors of one data set are measured.
@@ -89,7 +107,7 @@ class Protocol:
 
     def measure(self, dataset: str, num_points: int) -> Measure:
         """Return the measure of a data set; else one by the number of points ("points68"); else the default."""
-        return self.measures.get(dataset, self.measures.get(f"points{num_points}", self.default))
+        return self.measures.get(dataset_key(dataset), self.measures.get(f"points{num_points}", self.default))
 
     def card(self, dataset: str, num_points: int, **more: Any) -> dict[str, Any]:
         """Return the protocol card: everything besides the points that decides a figure.
@@ -106,7 +124,7 @@ class Protocol:
         counting += [f"errors over {found.divisor} points"] * bool(found.divisor)
         counting += ["visible points only"] * self.visibility
         return {
-            "protocol": self.name, "data": dataset, "landmarks": f"{num_points} points", "space": found.space,
+            "protocol": self.name, "data": dataset, "landmarks": f"{num_points} points", "space": SPACES[found.space],
             "truth": found.truth, "normaliser": found.norm, "threshold": found.threshold, "auc_rule": self.auc_rule,
             "counting": ", ".join(counting) or "all faces, all points", "failures": self.failures, "box": self.box,
             "decode": self.decode, "flip": self.flip, "checkpoint": self.checkpoint, "notes": self.notes,
@@ -127,8 +145,8 @@ PROTOCOLS: dict[str, Protocol] = {
             Measure("corners", 10),
             {
                 "wflw": Measure("corners", 10),
-                "300wpublic": Measure("corners", 8),
-                "300wprivate": Measure("lnd_bbox", 7),
+                "300w": Measure("corners", 8),
+                "300w_private": Measure("lnd_bbox", 7),
                 "cofw68": Measure("lnd_bbox", 7),
                 "merlrav": Measure("lnd_bbox", 7, divisor=68),
             },
@@ -158,12 +176,12 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             "sdu",
             Measure("eye_centres", 10),
-            {"aflw2000": Measure("lnd_bbox", 10), "w300lp": Measure("lnd_bbox", 10)},
+            {"aflw2000": Measure("lnd_bbox", 10), "300w_lp": Measure("lnd_bbox", 10)},
             box="faces turned upright by five true points; box of the true points, raised for the forehead by a number "
             "of pixels that depends on the test set, square of 1.2 times",
             failures="none arise; with a detector, faces that it misses are left out",
-            notes="true points are floored (2D) or rounded (AFLW2000-3D) in the 128-px crop before they are compared; "
-            "AFLW2000-3D is one mean over all faces, x and y only; no FR and AUC were published",
+            notes="true points are floored (2D) or rounded (AFLW2000-3D) in the 128-px crop before they are compared, "
+            "which the method's own evaluator does and points alone cannot show; AFLW2000-3D is one mean over all faces, x and y only; no FR and AUC were published",
         ),
         Protocol(
             "dpr",
@@ -250,7 +268,7 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def summary(protocol: Protocol, nmes: np.ndarray, threshold: float) -> dict[str, float]:
-    """Return nme, its percentiles, auc and fr of faces' NMEs (N,), all in percent.
+    """Return n, and nme, its percentiles, auc and fr of faces' NMEs (N,), all in percent.
 
     NaN is a face without an answer: it is a failure and adds nothing to the area; NME and percentiles are those of
     the other faces.
@@ -274,7 +292,7 @@ def summary(protocol: Protocol, nmes: np.ndarray, threshold: float) -> dict[str,
     mean = float(answered.mean())
     if protocol.nme_offset:
         mean *= len(answered) / (len(answered) + protocol.nme_offset)
-    return {"nme": mean, **percentiles(answered), "auc": auc, "fr": rate}
+    return {"n": count, "nme": mean, **percentiles(answered), "auc": auc, "fr": rate}
 
 
 def evaluate(
@@ -328,7 +346,7 @@ def evaluate(
     if not len(answered):
         raise ValueError("no face to evaluate")
     report: dict[str, Any] = {
-        "protocol": protocol.name, "norm": norm or measure.norm, "threshold": measure.threshold, "n": int(kept.sum()),
+        "protocol": protocol.name, "norm": norm or measure.norm, "threshold": measure.threshold,
         "missing": int(np.isnan(nmes[kept]).sum()),
         **summary(protocol, nmes[kept], measure.threshold),
         "subset": {k: summary(protocol, nmes[mask], measure.threshold) for k, mask in masks.items()},

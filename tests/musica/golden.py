@@ -16,6 +16,7 @@ from torch import Tensor
 from musica.convert import convert_variables
 from musica.network import CascadeNet
 from musica.patch_sets import patch_indices
+from musica.patches import make_level
 from musica.pyramid import Pyramid, halvings, normalise
 
 
@@ -81,7 +82,7 @@ def golden_images(shared: Path, name: str) -> list[Tensor]:
     faces = np.stack([(face - face.mean()) / face.std() for face in image.astype(np.float64)])
     first = torch.from_numpy(faces)
     torch.testing.assert_close(normalise(torch.from_numpy(image.copy())).double(), first, rtol=0, atol=1e-5)
-    return [level.float() for level in halvings(first, 3)]
+    return [level.image.float() for level in halvings(first, 3)]
 
 
 def golden_pyramid(shared: Path, name: str) -> Pyramid:
@@ -93,7 +94,7 @@ def golden_pyramid(shared: Path, name: str) -> Pyramid:
     for level in (1, 2):
         if f"image_level_{level}" in golden:
             images[level] = torch.from_numpy(golden[f"image_level_{level}"])
-    return Pyramid(images)
+    return Pyramid([make_level(image) for image in images])
 
 
 def golden_arrays(shared: Path, name: str, file: str = "golden") -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ from musica.cascade import CascadeRun, run_cascade
 from musica.losses import CascadeLoss, landmark_error
 from musica.network import CascadeNet, Stage
 from musica.patch_sets import NAMED, patch_indices
-from musica.patches import cut_patches, prepare_level
+from musica.patches import cut_patches, make_level
 from tests.conftest import needs_shared
 from tests.musica.golden import (
     CONFIGS,
@@ -148,7 +148,7 @@ def test_pyramid(name: str, shared_dir: Path) -> None:
 @needs_shared
 def test_released_sampling_at_the_border(shared_dir: Path) -> None:
     golden = golden_arrays(shared_dir, "op_edge")
-    level = prepare_level(torch.from_numpy(golden["image"]), 14, "official")
+    level = make_level(torch.from_numpy(golden["image"]))
     patches = cut_patches(level, torch.from_numpy(golden["centres"]), 14, "official")
     np.testing.assert_array_equal(patches.permute(0, 2, 3, 1).numpy(), golden["patches"][0])
 

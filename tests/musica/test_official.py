@@ -18,6 +18,7 @@ from musica.convert import TASK_PREFIX
 from musica.network import CascadeNet
 from musica.official import load_official, main, predict_official
 from musica.official_crop import official_crop, round_away
+from musica.patches import make_level
 from musica.pyramid import Pyramid, halvings, normalise
 from tests.conftest import needs_shared
 from tests.musica.golden import fill_module, golden_arrays
@@ -103,7 +104,9 @@ def test_answers_come_back_in_image_pixels() -> None:
 def test_it_is_the_cascade_on_the_released_crop() -> None:
     net, (images, boxes) = small_net(), photographs()
     crop = official_crop(images[0], boxes[0])
-    levels = [level.float() for level in halvings(normalise(torch.from_numpy(crop.pixels)[None] / 255), 3)]
+    levels = [
+        make_level(level.image.float()) for level in halvings(normalise(torch.from_numpy(crop.pixels)[None] / 255), 3)
+    ]
     start = net.start[None] + torch.from_numpy(crop.corner[::-1].copy()).float()
     with torch.no_grad():
         run = run_cascade(net, Pyramid(levels), start)

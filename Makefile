@@ -38,6 +38,7 @@ test-slow: setup  ## run the tests that take minutes
 
 benchmark: setup  ## train and compare all methods on synthetic faces, and write the report
 	$(BIN)/python -m benchmarks run --config benchmarks/smoke.yaml
+	$(BIN)/python -m benchmarks report --folder runs/benchmark
 
 demo: setup  ## train the smoke recipe of AWing; pictures of its predictions are in runs/awing/synthetic/smoke/pictures
 	$(BIN)/python -m awing.cli fit --config awing/smoke.yaml

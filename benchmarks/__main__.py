@@ -12,6 +12,7 @@ from common.errors import LabError
 # Commands that bring their own options: name -> (module, what it does).
 MODULES = {
     "score": ("benchmarks.score", "score anyone's predictions under any protocol"),
+    "cross": ("benchmarks.crossdata", "score a trained model on a data set that it was not trained on"),
     "speed": ("benchmarks.speed", "parameters, multiply-adds, time and memory of the networks"),
     "robustness": ("benchmarks.robustness", "wrong boxes, bad pictures, confidence and flicker"),
     "report": ("benchmarks.report", "write BENCHMARKS.md, tables and report.html from the records"),

@@ -342,7 +342,7 @@ def match(predictions: Faces, truth: Faces, ignore_extra: bool = False) -> np.nd
     """
     wanted, given = truth.ids, predictions.ids
     if not set(wanted) & set(given):
-        wanted, given = [_stem(name) for name in wanted], [_stem(name) for name in given]
+        wanted, given = [stem(name) for name in wanted], [stem(name) for name in given]
         if len(set(wanted)) < len(wanted) or len(set(given)) < len(given) or not set(wanted) & set(given):
             raise LabError(f"{predictions.path}: no id fits {truth.path}: {predictions.ids[0]} there, "
                            f"{truth.ids[0]} here; write the same ids")  # fmt: skip
@@ -359,6 +359,7 @@ def match(predictions: Faces, truth: Faces, ignore_extra: bool = False) -> np.nd
     return result
 
 
-def _stem(name: str) -> str:
+def stem(name: str) -> str:
+    """Return a face's name without folders and the extension of its file."""
     path = PurePosixPath(name.replace("\\", "/"))
     return path.stem if path.suffix.lower() in EXTENSIONS else path.name

@@ -1,107 +1,111 @@
-"""The ledger of the report's page: each figure as printed, with official weights, and from this training."""
+"""The ledger on the report's page: paper, released weights and our training side by side; what papers print; costs."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from benchmarks.html_tables import MISSING, Cell, Column, table, text
+from benchmarks.ledger import COLUMNS, cost_figures, ledger_rows, plain, titles
+from benchmarks.published import Figure, read_published
 from benchmarks.report_data import Report
 
-PUBLISHED = Path(__file__).with_name("published.yaml")
-RECORD = "ledger.json"  # of `python -m benchmarks ledger`: a list of flat records
-HEADS = {
-    "title": "method", "dataset": "data set", "official": "official weights", "sd": "sd of seeds", "fr": "FR",
-    "auc": "AUC",
-}  # fmt: skip
 NO_FIGURE = '<span class="none" title="no figure" aria-label="no figure">–</span>'
+NUMERIC = ("paper", "official", "ours", "sd", "gap")
+HINTS = {
+    "official": "NME of the authors' released weights or predictions, scored by our canonical protocol",
+    "ours": "Mean NME of our trainings over their seeds, canonical protocol",
+    "gap": "Ours minus the paper's, where both have one normaliser",
+}  # fmt: skip
+PUBLISHED_HEADS = ("method", "data set", "variant", "NME", "FR", "AUC", "normaliser", "threshold", "source", "remark")
+COST_HEADS = ("method", "what", "params, M", "MACs, G", "ms", "frames a second", "machine", "source")
 
 
-def _cell(name: str, value: Any) -> Cell:
-    """Return the cell of any value of a flat record."""
-    if value is None or value == "":
-        return Cell(MISSING if name == "ours" else "" if name == "remark" else NO_FIGURE)
-    if isinstance(value, float):
-        return Cell(f"{value:.2f}" if name in ("ours", "sd") else f"{value:g}", value)
-    if isinstance(value, list):
-        return text(", ".join(map(str, value)))
-    if name == "remark":
-        return Cell(f'<span class="mark same">{escape(str(value))}</span>', str(value))
-    return Cell(str(value), value) if isinstance(value, int) else text(value)
+def _cell(row: Mapping[str, Any], key: str) -> Cell:
+    """Return a cell of the ledger."""
+    value = row.get(key)
+    if value is None or value == "" or value == []:
+        return Cell(MISSING if key == "ours" else NO_FIGURE if key in NUMERIC else "")
+    shown = plain(dict(row), key)
+    if key == "remark":
+        return Cell(f'<span class="mark same">{escape(shown)}</span>', shown)
+    return Cell(escape(shown).replace("-", "−") if key == "gap" else escape(shown),
+                float(value) if key in NUMERIC else shown)  # fmt: skip
 
 
-def own_rows(report: Report) -> list[dict[str, Any]]:
-    """Return the rows of our trainings."""
-    return [
-        {
-            "title": entry.label, "dataset": comparison.title, "ours": entry.metrics["nme"], "sd": entry.sd,
-            "seeds": entry.seeds, "commit": entry.first.get("commit"), "device": entry.first.get("device"),
-        }
-        for comparison in report.comparisons
-        for entry in comparison.entries
-    ]  # fmt: skip
+def ledger_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the ledger; columns in which no row has anything are left out."""
+    shown = [(key, head) for key, head in COLUMNS if any(row.get(key) not in (None, "", []) for row in rows)]
+    columns = [Column(head, HINTS.get(key, ""), numeric=key in NUMERIC) for key, head in shown]
+    caption = "NME in percent; a gap is told only where both figures have one normaliser"
+    return table(columns, [[_cell(row, key) for key, _ in shown] for row in rows], caption)
 
 
-def _remark(figure: dict[str, Any]) -> str:
+def remark(figure: Figure) -> str:
     """Return what a reader of a published figure must know."""
-    if figure.get("slip"):
-        return f"cannot be: {figure['slip']}"
-    marked = figure.get("remembered")
-    if not marked:
+    if figure.facts.get("slip"):
+        return f"cannot be: {figure.facts['slip']}"
+    if not figure.remembered:
         return ""
-    return "from memory, check before quoting" + (f": {', '.join(marked)}" if isinstance(marked, list) else "")
+    return f"from memory, check before quoting: {', '.join(figure.remembered)}"
 
 
-def published_rows(titles: dict[str, str]) -> list[dict[str, Any]]:
-    """Return the published figures of methods.
+def published_rows(names: Mapping[str, str]) -> list[list[Cell]]:
+    """Return the rows of published figures over full test sets.
 
     Args:
-        titles: method -> how tables call it.
+        names: method -> how tables call it.
     """
-    published = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8")) or {}
     rows = []
-    for method, title in titles.items():
-        for figure in published.get(method) or []:
-            if not isinstance(figure.get("nme"), float | int):
-                continue
-            official = figure.get("evidence") == "measured"  # from released weights or predictions
-            places = (figure.get("source"), figure.get("table"))
-            rows.append({
-                "title": title, "dataset": figure.get("dataset"), "variant": figure.get("variant"),
-                "paper": None if official else float(figure["nme"]),
-                "official": float(figure["nme"]) if official else None, "fr": figure.get("fr"),
-                "auc": figure.get("auc"), "normaliser": figure.get("normaliser"),
-                "threshold": figure.get("threshold"), "source": ": ".join(str(place) for place in places if place),
-                "remark": _remark(figure),
-            })  # fmt: skip
-    return sorted(rows, key=lambda row: (str(row["title"]), str(row["dataset"])))
+    for figure in read_published():
+        if figure.method not in names or figure.subset != "full" or "nme" not in figure.values:
+            continue
+        numbers = [Cell(value.text, float(value)) if (value := figure.values.get(key)) is not None else Cell(NO_FIGURE)
+                   for key in ("nme", "fr", "auc")]  # fmt: skip
+        limit = Cell(NO_FIGURE) if figure.threshold is None else Cell(f"{figure.threshold:g} %", figure.threshold)
+        places = ": ".join(filter(None, (figure.facts.get("source"), figure.facts.get("table"))))
+        word = remark(figure)
+        rows.append([
+            text(names[figure.method]), text(figure.dataset), text(figure.facts.get("variant", "")), *numbers,
+            text(figure.facts.get("normaliser", "")), limit, text(places),
+            Cell(f'<span class="mark same">{escape(word)}</span>', word) if word else Cell("", ""),
+        ])  # fmt: skip
+    return sorted(rows, key=lambda row: (str(row[0].value), str(row[1].value)))
 
 
-def ledger_table(rows: Sequence[dict[str, Any]], caption: str) -> str:
-    """Return a table of flat records; the columns are the records' keys of which any has a value."""
-    names = [name for name in dict.fromkeys(name for row in rows for name in row)
-             if any(row.get(name) not in (None, "", []) for row in rows)]  # fmt: skip
-    names = [name for name in names if name != "method" or "title" not in names]
-    numeric = {name: any(isinstance(row.get(name), float | int) for row in rows) for name in names}
-    columns = [Column(HEADS.get(name, name.replace("_", " ")), numeric=numeric[name]) for name in names]
-    return table(columns, [[_cell(name, row.get(name)) for name in names] for row in rows], caption)
+def cost_rows(names: Mapping[str, str]) -> list[list[Cell]]:
+    """Return sizes and times of the authors' own implementations, each on its own machine."""
+    rows = []
+    for figure in cost_figures(names):
+        numbers = [Cell(value.text, float(value)) if (value := figure.values.get(key)) is not None else Cell(NO_FIGURE)
+                   for key in ("params", "macs", "ms", "fps")]  # fmt: skip
+        places = ": ".join(filter(None, (figure.facts.get("source"), figure.facts.get("table"))))
+        rows.append([text(names[figure.method]), text(figure.facts.get("protocol", "")), *numbers,
+                     text(figure.facts.get("machine", "")), text(places)])  # fmt: skip
+    return rows
+
+
+def _folded(title: str, content: str) -> str:
+    return f'<details class="cards"><summary>{escape(title)}</summary>{content}</details>'
+
+
+def _named(heads: Sequence[str], numeric: Sequence[str]) -> list[Column]:
+    return [Column(head, numeric=head in numeric) for head in heads]
 
 
 def ledger(report: Report) -> str:
-    """Return the ledger and what the methods' papers print, empty where nothing is recorded."""
-    path = report.folder / RECORD
-    rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else own_rows(report)
-    if not rows:
+    """Return the ledger and what the methods' papers print, empty where nothing was trained or scored."""
+    if not report.comparisons:
         return ""
-    entries = [entry for comparison in report.comparisons for entry in comparison.entries]
-    parts = [ledger_table(rows, "NME in percent, each under the protocol of its source")]
-    if published := published_rows({entry.first["method"]: entry.first["title"] for entry in entries}):
+    known = titles(report)
+    parts = [ledger_table(ledger_rows(report))]
+    if published := published_rows(known):
         caption = "NME, FR and AUC in percent over the full test sets; not to be compared across normalisers"
-        parts.append('<details class="cards"><summary>Figures as published</summary>'
-                     f"{ledger_table(published, caption)}</details>")  # fmt: skip
+        columns = _named(PUBLISHED_HEADS, ("NME", "FR", "AUC", "threshold"))
+        parts.append(_folded("Figures as published", table(columns, published, caption)))
+    if costs := cost_rows(known):
+        caption = "Authors' own implementations, as published or measured apart from this benchmark; machines differ"
+        columns = _named(COST_HEADS, ("params, M", "MACs, G", "ms", "frames a second"))
+        parts.append(_folded("Reference implementations: size and time", table(columns, costs, caption)))
     return "".join(parts)

@@ -1,4 +1,6 @@
-"""Rate of the loader, augmentation included, against decoding and one warp alone; memory over three epochs.
+"""Rate of the loader, augmentation included, against decoding and one warp alone; memory over the epochs.
+
+The bare way warps by maps of the same kind; pictures lie in memory for it, and nothing else is computed.
 
 Run: python -m benchmarks.loader_speed --root FOLDER_OF_PREPARED_CROPS
 """
@@ -18,7 +20,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from common.data.base import decode_image
-from common.data.crops import Collate, CropConfig, CroppedFaces
+from common.data.crops import Collate, CropConfig, CroppedFaces, draw_matrix
 from common.data.prepared import PreparedCrops
 
 RECORD = Path("runs/benchmark/loader_speed.json")
@@ -50,10 +52,11 @@ def main(args: list[str] | None = None) -> None:
     cropped = CroppedFaces(faces, CONFIG, seed=0)
     loader = DataLoader(cropped, batch_size=16, collate_fn=Collate(faces.subset_names))
     packed = [faces.read(name) for name in faces.files]  # the bare way is spared the reading of the archive
-    matrix = np.array([[0.8, 0.0, 0.0], [0.0, 0.8, 0.0]])
+    draws = np.random.default_rng(0)
+    maps = [draw_matrix(box, CONFIG, draws)[0] for box in faces.boxes]  # as the loader draws them: turned, scaled
 
     def bare() -> None:
-        for name, data in zip(faces.files, packed, strict=True):
+        for name, data, matrix in zip(faces.files, packed, maps, strict=True):
             cv2.warpAffine(decode_image(data, name), matrix, (CONFIG.size, CONFIG.size))
 
     def full() -> None:

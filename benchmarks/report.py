@@ -1,7 +1,7 @@
 """All documents from the records in runs/benchmark: `python -m benchmarks report`.
 
-BENCHMARKS.md and the results section of the README; beside the records table.md, table.tex and report.html, one page
-that needs no network. What was not measured is not mentioned, or says so.
+BENCHMARKS.md and the results section of the README; beside the records table.md, table.tex, ledger.json and
+report.html, one page that needs no network. What was not measured is not mentioned, or says so.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.html import page
+from benchmarks.ledger import COLUMNS, ledger_rows, plain
 from benchmarks.report_data import Report, disturbances, flickers, read_report
-from benchmarks.tables import described, figure, interval, latex, markdown
+from benchmarks.tables import NONE, described, figure, interval, latex, markdown
 from common.errors import LabError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,6 +58,18 @@ def _robustness(report: Report) -> str:
     return (
         "## Robustness (`python -m benchmarks robustness`)\n\nMean NME over the levels of each disturbance, and "
         f"flicker of a still face, percent.\n\n{table}\n"
+    )
+
+
+def _ledger(report: Report) -> str:
+    """Return the ledger: paper, released weights, our training; columns without any figure are left out."""
+    rows = ledger_rows(report)
+    shown = [(key, head) for key, head in COLUMNS if any(plain(row, key) != NONE for row in rows)]
+    table = markdown([head for _, head in shown], [[plain(row, key) for key, _ in shown] for row in rows])
+    return (
+        "## Ledger\n\nNME in percent, over full test sets: as the paper prints it, of the released weights under our "
+        "canonical protocol, and of our trainings. The gap is ours minus the paper's, told only where both have one "
+        f"normaliser.\n\n{table}\n"
     )
 
 
@@ -107,6 +120,7 @@ def render(folder: Path, report: Report | None = None) -> str:
     parts = [TITLE]
     if report.comparisons:
         parts.append(_comparisons(report))
+        parts.append(_ledger(report))
     if report.robustness:
         parts.append(_robustness(report))
     for name, section in SECTIONS.items():
@@ -164,6 +178,7 @@ def write(folder: Path = FOLDER, documents: Path | None = ROOT) -> list[Path]:
     if report.comparisons:
         contents[folder / "table.md"] = "\n\n".join(map(described, report.comparisons)) + "\n"
         contents[folder / "table.tex"] = latex(report.comparisons)
+        contents[folder / "ledger.json"] = json.dumps(ledger_rows(report), indent=1) + "\n"
     if documents is not None:
         contents[documents / "BENCHMARKS.md"] = render(folder, report)
         fill(documents / "README.md", BEGIN, END, results(report))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.formats import stem
 from benchmarks.records import read_records
 from common.metrics.functional import ced
 from common.metrics.stats import bootstrap_interval
@@ -136,12 +137,18 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def read_faces(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return sorted ids (N,) and NMEs (N,) in percent of a predictions file; None when it is missing."""
+    """Return sorted ids (N,) and NMEs (N,) in percent of a predictions file; None when it is missing.
+
+    Ids come without folders and extensions where they stay unique, since copies of a set keep its faces elsewhere.
+    """
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as content:
-        order = np.argsort(content["ids"], kind="stable")
-        return content["ids"][order], np.asarray(content["nme"][order], np.float64)
+        ids, nmes = np.asarray(content["ids"]), np.asarray(content["nme"], np.float64)
+    stems = np.array([stem(str(name)) for name in ids])
+    ids = stems if len(np.unique(stems)) == len(ids) else ids
+    order = np.argsort(ids, kind="stable")
+    return ids[order], nmes[order]
 
 
 def _faces(records: Sequence[dict[str, Any]], folder: Path | None) -> tuple[np.ndarray, np.ndarray] | None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.ledger import COLUMNS, ledger_rows, plain
 from benchmarks.report_data import Report, ced_curves, disturbances, read_report, risk_curves
 from benchmarks.tables import plain_rows
 from common.cli import wandb_logger
@@ -64,6 +65,9 @@ def log_report(run: wandb.Run, report: Report) -> None:
         content[_key("tables", comparison.title)] = wandb.Table(columns=[*columns], data=rows)
         for entry in comparison.entries:
             run.summary[_key(comparison.title, entry.label, "nme")] = entry.metrics["nme"]
+    lines = [[plain(row, key) for key, _ in COLUMNS] for row in ledger_rows(report)] if report.comparisons else []
+    if lines:
+        content["ledger"] = wandb.Table(columns=[head for _, head in COLUMNS], data=lines)
     content |= _charts(report) | _pictures(report)
     page = report.folder / "report.html"
     if page.is_file():

@@ -3,6 +3,7 @@
     python -m benchmarks score mine.json --truth truth.csv --protocol spiga --dataset 300w --subsets subsets.json
     python -m benchmarks score mine.npz --truth truth.npz --all         every protocol, every normaliser
     python -m benchmarks score mine.csv --truth pts/ --against other.json   which one is better, and is that chance?
+    python -m benchmarks score mine98.npz --truth truth68.npz --map         through the scheme map, with its error floor
     python -m benchmarks score mine.npz --truth truth.npz --record runs/benchmark --title "Mine"   a row of the report
 
 Files: JSON, CSV, npz or a folder of .pts; points are original image pixels, x right, y down, the first pixel's centre
@@ -20,15 +21,18 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.crossscheme import Floor, floor_text, map_floor, part_errors, source_scheme, through
 from benchmarks.formats import Faces, match, read_faces, read_subsets
 from benchmarks.records import append_record
 from benchmarks.score_text import compared_text, figures_text, matrix_text, protocols_text
 from common.errors import LabError
-from common.metrics.functional import NORMALISERS
+from common.metrics.functional import NORMALISERS, normaliser, point_errors
 from common.metrics.protocols import PROTOCOLS, evaluate
 from common.metrics.stats import Paired, metric_intervals, paired_bootstrap
 from common.schemes import SCHEMES, LandmarkScheme, get_scheme
 
+OFFICIAL = "released weights"
+MADE = ("box", "decode", "flip", "checkpoint")  # fields of a card that belong to the predictions
 SAME = {"merlrav68"}  # schemes whose points are those of another one of the same number
 
 
@@ -42,6 +46,7 @@ class Task:
         scheme: of the points.
         dataset: name by which protocols choose their measure.
         subsets: name -> (N,) mask.
+        source: scheme that the predictions were mapped from, None where they are of the truth's.
     """
 
     pred: np.ndarray
@@ -49,6 +54,7 @@ class Task:
     scheme: LandmarkScheme
     dataset: str
     subsets: dict[str, np.ndarray]
+    source: LandmarkScheme | None = None
 
     def evaluate(self, protocol: str, norm: str | None = None, pred: np.ndarray | None = None) -> dict[str, Any]:
         """Return the figures by a protocol; raises LabError where it needs what is not there."""
@@ -81,22 +87,32 @@ def read_task(options: argparse.Namespace) -> Task:
     """
     truth = read_faces(options.truth, "truth", options.truth_origin)
     given = read_faces(options.predictions, "prediction", options.origin)
-    _same_points(given, truth)
     scheme = get_scheme(options.scheme) if options.scheme else guess_scheme(truth.points.shape[1], str(truth.path))
     if scheme.num_points != truth.points.shape[1]:
         raise LabError(f"--scheme {scheme.name} has {scheme.num_points} points, {truth.path} has "
                        f"{truth.points.shape[1]}")  # fmt: skip
+    source = _mapped(given, scheme, truth, options.map)
     subsets = truth.subsets | (read_subsets(options.subsets, truth) if options.subsets else {})
     pred = match(given, truth, options.ignore_extra or options.only is not None)
-    task = Task(pred, truth, scheme, options.dataset or "any", subsets)
+    task = Task(pred, truth, scheme, options.dataset or "any", subsets, source)
     return task if options.only is None else _only(task, options.only)
 
 
-def _same_points(given: Faces, truth: Faces) -> None:
-    one, two = given.points.shape[1], truth.points.shape[1]
-    if one != two:
-        raise LabError(f"{given.path}: {one} points a face, {truth.path} has {two}; "
-                       "`python -m benchmarks cross` scores across schemes")  # fmt: skip
+def _mapped(given: Faces, scheme: LandmarkScheme, truth: Faces, wanted: bool) -> LandmarkScheme | None:
+    """Bring predictions to the truth's scheme where that is wanted; return the scheme that they had.
+
+    Raises:
+        LabError: the schemes differ, and no map is wanted or known.
+    """
+    count = given.points.shape[1]
+    if count == scheme.num_points:
+        return None
+    if not wanted:
+        raise LabError(f"{given.path}: {count} points a face, {truth.path} has {scheme.num_points}; --map scores "
+                       "through the map between the schemes")  # fmt: skip
+    source = source_scheme(count, scheme, str(given.path))
+    given.points = through(given.points, source, scheme)
+    return source
 
 
 def _only(task: Task, name: str) -> Task:
@@ -109,16 +125,28 @@ def _only(task: Task, name: str) -> Task:
         None if truth.bbox is None else truth.bbox[rows], None if truth.visible is None else truth.visible[rows],
     )  # fmt: skip
     subsets = {key: mask[rows] for key, mask in task.subsets.items() if key != name and mask[rows].any()}
-    return Task(task.pred[rows], part, task.scheme, task.dataset, subsets)
+    return Task(task.pred[rows], part, task.scheme, task.dataset, subsets, task.source)
 
 
 def card(task: Task, protocol: str, found: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    """Return the protocol card of found figures."""
+    """Return the protocol card of found figures; how the points were made is not for the protocol to say."""
     result = PROTOCOLS[protocol].card(task.dataset, task.scheme.num_points, n=found["n"], landmarks=task.scheme.name)
+    result |= {name: f"not stated; the protocol's own: {result[name]}" for name in MADE}
     if found["norm"] != result["normaliser"]:
         result["normaliser"] = found["norm"]
         result["notes"] = f"another normaliser than the protocol's; {result['notes']}".rstrip("; ")
     return result | more
+
+
+def floor_of(task: Task, norm: str) -> Floor | None:
+    """Return the error of the map that the predictions went through, None where they went through none."""
+    return None if task.source is None else map_floor(task.source.map_to(task.scheme), task.scheme, norm)
+
+
+def map_text(task: Task, floor: Floor, value: float) -> str:
+    """Return the map's floor beside the predictions' errors in each part of the face."""
+    norm = normaliser(floor.norm, task.truth.points, task.scheme, task.truth.bbox)
+    return floor_text(floor, value, part_errors(point_errors(task.pred, task.truth.points, norm), task.scheme))
 
 
 def intervals(found: dict[str, Any], task: Task, level: float) -> dict[str, dict[str, tuple[float, float]]]:
@@ -144,7 +172,7 @@ def all_scores(task: Task) -> dict[str, dict[str, dict[str, Any] | str]]:
 def against(task: Task, options: argparse.Namespace) -> dict[str, Paired]:
     """Return the paired comparison with another file's predictions for the same faces."""
     other = read_faces(options.against, "prediction", options.origin)
-    _same_points(other, task.truth)
+    _mapped(other, task.scheme, task.truth, options.map)
     second = match(other, task.truth, options.ignore_extra or options.only is not None)
     one, two = (task.evaluate(options.protocol, options.norm, pred) for pred in (task.pred, second))
     if not np.array_equal(one["kept"], two["kept"]):
@@ -169,7 +197,8 @@ def record(task: Task, options: argparse.Namespace, found: dict[str, Any], face:
     spans = {f"{part}/{key}".lstrip("/"): span for part, values in intervals(found, task, options.level).items()
              for key, span in values.items()}  # fmt: skip
     return {
-        "cell": f"scored/{name}/{task.dataset}/{options.protocol}", "method": name, "title": title,
+        "cell": f"scored/{name}/{task.dataset}/{options.protocol}", "method": options.official or name, "title": title,
+        "official": bool(options.official),
         "dataset": task.dataset, "recipe": "scored predictions", "seed": None, "protocol": options.protocol,
         "card": face, "metrics": metrics, "intervals": spans, "predictions": str(path),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -186,6 +215,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--norm", choices=NORMALISERS, help="another normaliser than the protocol's")
     parser.add_argument("--subsets", type=Path, help="JSON object: subset -> list of face ids")
     parser.add_argument("--only", help="score the faces of this subset alone")
+    parser.add_argument("--map", action="store_true", help="bring predictions of another scheme to the truth's")
     parser.add_argument("--all", action="store_true", help="every protocol and every normaliser")
     parser.add_argument("--against", type=Path, help="predictions of another method: paired comparison")
     parser.add_argument("--origin", type=int, choices=(0, 1), help="first pixel's centre in the predictions; "
@@ -197,8 +227,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--record", type=Path, metavar="FOLDER", help="add a row to the report of this folder")
     parser.add_argument("--title", help="name of that row")
+    parser.add_argument("--official", metavar="METHOD", help="the predictions are of this method's released weights: "
+                        "they stand in the ledger too")  # fmt: skip
     parser.add_argument("--card", nargs="+", default=[], metavar="FIELD=TEXT",
-                        help="fields of the protocol card to state more closely, as box=... checkpoint=...")  # fmt: skip
+                        help="fields of the protocol card to state, as box=... checkpoint=...")  # fmt: skip
 
 
 def _fields(texts: list[str]) -> dict[str, Any]:
@@ -223,7 +255,7 @@ def main(options: argparse.Namespace) -> None:
         LabError: a file is wrong, the two do not fit, or the protocol needs what is not there.
     """
     _check(options)
-    more = _fields(options.card)
+    more = ({"checkpoint": OFFICIAL} if options.official else {}) | _fields(options.card)
     task = read_task(options)
     if options.all:
         found_all = all_scores(task)
@@ -233,9 +265,14 @@ def main(options: argparse.Namespace) -> None:
                                       for p, row in found_all.items()})  # fmt: skip
         return
     found = task.evaluate(options.protocol, options.norm)
+    floor = floor_of(task, found["norm"])
+    if floor is not None:
+        more = {"mapped from": floor.source, "map floor": floor.words} | more
     face = card(task, options.protocol, found, more)
     spans = intervals(found, task, options.level)
     print(figures_text(found, face, spans, options.level, options.digits))
+    if floor is not None:
+        print("\n" + map_text(task, floor, found["nme"]))
     if options.against:
         print("\n" + compared_text(against(task, options), options.predictions.name, options.against.name,
                                    options.level, options.digits))  # fmt: skip

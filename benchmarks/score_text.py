@@ -110,7 +110,8 @@ def compared_text(found: Mapping[str, Paired], first: str, second: str, level: f
     for key, pair in found.items():
         better = pair.difference < 0 if key != "auc" else pair.difference > 0
         verdict = f"{first if better else second} is better" if pair.separable else pair.verdict
-        rows.append([key.upper(), f"{pair.difference:+.{digits}f}", _span((pair.low, pair.high), digits),
-                     NONE if np.isnan(pair.correlation) else f"{pair.correlation:.2f}", str(pair.n), verdict])  # fmt: skip
+        together = NONE if np.isnan(pair.correlation) else f"{pair.correlation:.2f}"
+        rows.append([key.upper(), f"{pair.difference:+.{digits}f}", _span((pair.low, pair.high), digits), together,
+                     str(pair.n), verdict])  # fmt: skip
     head = ("figure", "difference", f"{level:g} %", "correlation", "faces", "verdict")
     return f"{first} minus {second}, paired by face\n\n{markdown(head, rows)}"

@@ -67,7 +67,7 @@ class LandmarkTask(L.LightningModule):
         milestones: tuple[int, ...] = (),
         gamma: float = 0.1,
         warmup_steps: int = 0,
-        augment: dict[str, float] | None = None,
+        augment: dict[str, Any] | None = None,
         compile_net: bool = False,
         channels_last: bool = False,
     ) -> None:

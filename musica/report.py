@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,20 +24,24 @@ from common.metrics.functional import failure_rate
 from common.metrics.stats import bootstrap_interval
 from common.plotting import write_image
 from common.types import FaceBatch
+from musica import speed
 from musica.attention import attention_pictures, region_table
 from musica.evaluation import Records, batches, collect, load_data, load_task
 from musica.exit_policy import BATCHES, EVAL_BATCH, measure
 from musica.exit_sweep import exit_iteration
 from musica.module import MusicaTask
 from musica.network import CascadeNet
+from musica.patch_sets import patch_indices
 from musica.policy import ExitPolicy, read_policy
 from musica.report_text import render, write_risk_curve, write_section
+from musica.shrink import hidden_answers, parameters, shrink
 
 README = Path(__file__).with_name("README.md")
 FIGURES = Path(__file__).with_name("figures")
 COVERAGES = (100, 90, 80, 70, 50)  # percent of the faces that are kept, surest first
 THRESHOLD = 8.0  # percent, of the failure rate
 DRAWN_FACES = 3
+SPEED_REPEATS = 30  # passes of the speed table for each of the other timings' passes
 
 
 def iterations_part(records: Records) -> list[dict[str, Any]]:
@@ -105,6 +110,28 @@ def sampling_part(checkpoints: dict[str, Path], config: Path, root: str | None, 
     return rows
 
 
+def small_part(
+    task: MusicaTask, config: Path, root: str | None, split: str, ranks: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Return size and NME with low-rank hidden layers, made from the answers on training faces; 0 is the whole one."""
+    data = load_data(config, root, task)
+    faces = list(batches(data, split, EVAL_BATCH))
+    answers = hidden_answers(task.evaluated(), batches(data, "train", EVAL_BATCH)) if ranks else []
+    rows = []
+    for rank in (0, *ranks):
+        used = shrink(task, answers, rank) if rank else task
+        net, found = used.evaluated(), collect(used, faces).nme[:, -1]
+        rows.append({"rank": rank, "nme": float(found.mean()), "parameters": parameters(net),
+                     "macs": net.macs(len(net.level_of))})  # fmt: skip
+    return rows
+
+
+def speed_part(ranks: Sequence[int], repeats: int) -> list[dict[str, float]]:
+    """Return size and milliseconds of the released network, whole and with low-rank hidden layers; random weights."""
+    indices = patch_indices("every_second", 98)
+    return [{"rank": rank, **speed.measure(CascadeNet(98, indices, rank=rank), repeats)} for rank in (0, *ranks)]
+
+
 def attention_part(net: CascadeNet, task: MusicaTask, faces: list[FaceBatch], folder: Path) -> dict[str, Any]:
     """Return the table of regions; draw the patches of drawn faces for the README, of photographs for the run."""
     drawn = CroppedFaces(SyntheticFaces(DRAWN_FACES, task.scheme.name, seed=3), CropConfig(task.input_size, 1.6))
@@ -119,19 +146,25 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
     task = load_task(options.checkpoint)
     net = task.evaluated()
     policy = read_policy(options.policy, len(net.level_of), task.scheme.name)
+    if not options.policy.with_suffix(".png").is_file():
+        raise LabError(f"{options.policy.with_suffix('.png')}: the policy's curve is missing; make the policy again")
     faces = list(batches(load_data(options.config, options.root, task), options.split, EVAL_BATCH))
     records = collect(task, faces)
     checkpoints = {str(task.hparams["sampling"]): options.checkpoint}
     if options.official is not None:
         checkpoints = {"bilinear": options.bilinear or options.checkpoint, "official": options.official}
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(options.policy.with_suffix(".png"), FIGURES / "exit.png")
     write_risk_curve(FIGURES / "risk.png", records.nme[:, -1], records.predicted[:, -1])
     return {
         "faces": len(records.ids), "split": options.split, "patches": len(net.indices), "points": net.num_points,
-        "parameters": sum(p.numel() for p in net.parameters()), "macs": net.macs(len(net.level_of)),
+        "parameters": parameters(net), "macs": net.macs(len(net.level_of)),
         "iterations": iterations_part(records), "exit": exit_part(task, records, policy, faces, options.repeats),
         "chosen_on": policy.chosen_on, "confidence": confidence_part(records),
         "sampling": sampling_part(checkpoints, options.config, options.root, options.sampling_split),
         "sampling_split": options.sampling_split,
+        "small": small_part(task, options.config, options.root, options.sampling_split, options.ranks),
+        "speed": speed_part(options.ranks, SPEED_REPEATS * options.repeats), "threads": torch.get_num_threads(),
         "attention": attention_part(net, task, faces, options.out.parent),
     }  # fmt: skip
 
@@ -148,9 +181,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", default="test")
     parser.add_argument("--sampling_split", default="val", help="split of the comparison of samplings")
     parser.add_argument("--repeats", type=int, default=3, help="passes of the timing")
+    parser.add_argument("--ranks", type=int, nargs="*", default=[], help="low-rank hidden layers to compare")
+    parser.add_argument("--threads", type=int, default=2, help="of all measurements")
     parser.add_argument("--out", type=Path, default=Path("runs/musica/report.json"))
     parser.add_argument("--write", action="store_true", help="fill the README's section")
     options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     try:
         content = build(options)

@@ -85,6 +85,28 @@ def _regions(content: dict[str, Any]) -> str:
     return table(head, rows)
 
 
+def _size(row: dict[str, Any]) -> list[str]:
+    rank = str(row["rank"]) if row["rank"] else "whole"
+    return [rank, f"{row['parameters']:,.0f}", f"{row['macs'] / 1e6:.2f} M"]
+
+
+def _small(content: dict[str, Any]) -> str:
+    rows = [[*_size(row), f"{row['nme']:.3f}"] for row in content["small"]]
+    return table(["hidden layer's rank", "parameters", "multiply-adds", "NME"], rows)
+
+
+def _speed(content: dict[str, Any]) -> str:
+    whole = content["speed"][0]["reading_ms"]
+    rows = [
+        [*_size(row), f"{row['reading_ms']:.2f}", f"{row['pyramid_ms']:.2f}", f"{row['cascade_ms']:.2f}",
+         f"{row['cascade_ms'] / whole:.2f}"]
+        for row in content["speed"]
+    ]  # fmt: skip
+    head = ["hidden layer's rank", "parameters", "multiply-adds", "ms: reading its weights", "pyramid", "cascade",
+            "cascade / reading the whole layers' weights"]  # fmt: skip
+    return table(head, rows)
+
+
 def render(content: dict[str, Any]) -> str:
     """Return the README's section of figures."""
     size = (
@@ -97,6 +119,10 @@ def render(content: dict[str, Any]) -> str:
         "![Exit curve on validation faces](figures/exit.png)\n\n"
         f"### Predicted error as confidence\n\n{_confidence(content)}\n\n"
         f"### Patch sampling\n\nFaces of {content['sampling_split']}.\n\n{_sampling(content)}\n\n"
+        f"### Smaller hidden layer\n\nFaces of {content['sampling_split']}; by `musica/shrink.py`, not trained.\n\n"
+        f"{_small(content)}\n\n"
+        f"### Speed of the released size\n\n98 points, 49 patches, 3 iterations, one face, threads: "
+        f"{content['threads']}; the fastest of many passes.\n\n{_speed(content)}\n\n"
         "### Where it looks\n\nMean gate of a region's patches, and mean gated feature (what reaches the hidden "
         f"layer), both over the mean of all patches of the iteration.\n\n{_regions(content)}\n\n"
         "![Patches of each iteration on drawn faces, red: most attention](figures/attention.png)"

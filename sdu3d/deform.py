@@ -15,15 +15,37 @@ BORDERS = ("mxnet", "torchvision")
 SCALE_LIMIT, TURN_LIMIT, SHIFT_LIMIT = 0.4, 1.0, 0.3  # of the spatial transformer: log scale, radians, half sides
 
 
-def inside_mask(offset: Tensor, kernel: int, padding: int, height: int, width: int) -> Tensor:
-    """Return (B, k * k, H', W') which taps of a stride-1 convolution sample inside [0, height) x [0, width)."""
+def tap_places(offset: Tensor, kernel: int, padding: int) -> tuple[Tensor, Tensor]:
+    """Return the rows and columns (B, k * k, H', W'), in cells, that the taps of a stride-1 convolution sample."""
     rows = torch.arange(offset.shape[-2], device=offset.device, dtype=offset.dtype) - padding
     columns = torch.arange(offset.shape[-1], device=offset.device, dtype=offset.dtype) - padding
     tap = torch.arange(kernel, device=offset.device, dtype=offset.dtype)
     down, right = torch.meshgrid(tap, tap, indexing="ij")
-    y = offset[:, 0::2] + down.reshape(-1, 1, 1) + rows[:, None]
-    x = offset[:, 1::2] + right.reshape(-1, 1, 1) + columns
+    return offset[:, 0::2] + down.reshape(-1, 1, 1) + rows[:, None], offset[:, 1::2] + right.reshape(-1, 1, 1) + columns
+
+
+def inside_mask(offset: Tensor, kernel: int, padding: int, height: int, width: int) -> Tensor:
+    """Return (B, k * k, H', W') which taps of a stride-1 convolution sample inside [0, height) x [0, width)."""
+    y, x = tap_places(offset, kernel, padding)
     return (y >= 0) & (y < height) & (x >= 0) & (x < width)
+
+
+def deformable_by_sampling(
+    x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, padding: int, border: str = "mxnet"
+) -> Tensor:
+    """Return what `deformable` does, by one sampling of all taps and a product: faster on CPUs, above all backwards.
+
+    It keeps the k * k samples of every cell, which is why accelerators use the kernel of their own.
+    """
+    height, width, kernel = x.shape[-2], x.shape[-1], weight.shape[-1]
+    rows, columns = tap_places(offset, kernel, padding)
+    grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], -1).flatten(1, 2)
+    outside = "zeros" if border == "torchvision" else "border"
+    taps = F.grid_sample(x, grid.to(x.dtype), mode="bilinear", padding_mode=outside, align_corners=False)
+    taps = taps.unflatten(2, (kernel * kernel, -1))
+    if border != "torchvision":
+        taps = taps * inside_mask(offset, kernel, padding, height, width)[:, None].to(x.dtype)
+    return F.conv2d(taps.flatten(1, 2), weight.reshape(len(weight), -1, 1, 1), bias)
 
 
 def deformable(
@@ -40,6 +62,15 @@ def deformable(
         border: "mxnet": a sample outside [0, H) x [0, W) is 0, one between the last two lines repeats the last;
             "torchvision": samples blend with zeros over one cell on each side.
     """
+    if x.device.type == "cpu" and offset.dtype in (torch.float32, torch.float64):
+        return deformable_by_sampling(x, offset, weight, bias, padding, border)
+    return deformable_by_kernel(x, offset, weight, bias, padding, border)
+
+
+def deformable_by_kernel(
+    x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, padding: int, border: str = "mxnet"
+) -> Tensor:
+    """Return what `deformable` does, by torchvision's kernel."""
     if border == "torchvision":
         return deform_conv2d(x, offset, weight, bias, padding=(padding, padding))
     # The same kernel, told otherwise: one repeated line below and right gives the clamped blend, and the mask takes

@@ -84,7 +84,7 @@ class SpigaTask(LandmarkTask):
         milestones: tuple[int, ...] = (),
         gamma: float = 0.1,
         warmup_steps: int = 0,
-        augment: dict[str, float] | None = None,
+        augment: dict[str, Any] | None = None,
         compile_net: bool = False,
         channels_last: bool = False,
     ) -> None:

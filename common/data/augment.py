@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from common.errors import LabError
 from common.types import FaceBatch
 
+PLACES, FILLS = ("crop", "box"), ("mixed", "color")  # of occluders
+LAST_HUE = 179 / 30  # the largest hue of 8-bit pictures, in sixths of the circle
 BLUR_RADIUS = 4  # taps each side; holds 99 % of a Gaussian of sigma 1.5
 
 
@@ -20,16 +22,20 @@ class PhotometricAugment(nn.Module):
         contrast: largest relative change of contrast round the crop's mean.
         saturation: largest relative change of saturation.
         gamma: largest change of the exponent, in powers of two (0.5: from 0.71 to 1.41).
+        hsv: largest relative change of hue, saturation and value, drawn apart; the hue does not wrap.
         gray: chance of a grey picture.
         blur: chance of a Gaussian blur.
         blur_sigma: its largest sigma, crop pixels.
         noise: chance of Gaussian noise.
         noise_sigma: its largest sigma, as a share of the full range.
         occlusion: chance of one rectangle of noise or of one colour.
-        occlusion_side: its largest side, as a share of the crop's.
+        occlusion_side: its largest side, as a share of the crop's or the box's.
+        occlusion_least: its smallest side, likewise.
+        occlusion_in: what it lies in: crop, or box (the data set's box of the face).
+        occlusion_fill: mixed (noise or one colour) or color (always one colour).
 
     Raises:
-        LabError: a chance is outside [0, 1], or a strength is negative.
+        LabError: a chance is outside [0, 1], a strength is negative, or a choice is unknown.
     """
 
     def __init__(
@@ -45,14 +51,24 @@ class PhotometricAugment(nn.Module):
         noise_sigma: float = 0.03,
         occlusion: float = 0.0,
         occlusion_side: float = 0.3,
+        hsv: float = 0.0,
+        occlusion_least: float = 0.0,
+        occlusion_in: str = "crop",
+        occlusion_fill: str = "mixed",
     ) -> None:
         super().__init__()
         for name, chance in {"gray": gray, "blur": blur, "noise": noise, "occlusion": occlusion}.items():
             if not 0 <= chance <= 1:
                 raise LabError(f"augmentation: {name} is a chance and must be in [0, 1], got {chance}")
-        for name, strength in {"brightness": brightness, "contrast": contrast, "saturation": saturation}.items():
+        for name, strength in {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hsv": hsv}.items():
             if strength < 0:
                 raise LabError(f"augmentation: {name} must not be negative, got {strength}")
+        if occlusion_in not in PLACES or occlusion_fill not in FILLS or not 0 <= occlusion_least <= occlusion_side:
+            raise LabError(f"augmentation: occlusion_in is one of {', '.join(PLACES)}, occlusion_fill one of "
+                           f"{', '.join(FILLS)}, and occlusion_least at most occlusion_side; got {occlusion_in}, "
+                           f"{occlusion_fill}, {occlusion_least}, {occlusion_side}")  # fmt: skip
+        self.hsv, self.occlusion_least = hsv, occlusion_least
+        self.occlusion_in, self.occlusion_fill = occlusion_in, occlusion_fill
         self.brightness, self.contrast, self.saturation, self.gamma = brightness, contrast, saturation, gamma
         self.gray, self.blur, self.blur_sigma = gray, blur, blur_sigma
         self.noise, self.noise_sigma = noise, noise_sigma
@@ -62,8 +78,9 @@ class PhotometricAugment(nn.Module):
     def forward(self, batch: FaceBatch, generator: torch.Generator | None = None) -> FaceBatch:
         """Return the batch with new images (B, 3, S, S) uint8; the other fields are shared with the old one."""
         image = batch.image.float().div_(255)
-        for step in (self._color, self._blur, self._noise, self._occlude):
+        for step in (self._color, self._blur, self._noise):
             image = step(image, generator)
+        image = self._occlude(image, generator, batch.box)
         result = batch.to(batch.image.device)
         result.image = image.clamp_(0, 1).mul_(255).round_().to(torch.uint8)
         return result
@@ -85,6 +102,8 @@ class PhotometricAugment(nn.Module):
             image = mean + (image - mean) * (1 + draw() * self.contrast)
         if self.brightness:
             image = image + draw() * self.brightness
+        if self.hsv:
+            image = change_hsv(image, 1 + self._draw(image, generator, n=3) * self.hsv)
         luma = image.mean(dim=1, keepdim=True)
         if self.saturation:
             image = luma + (image - luma) * (1 + draw() * self.saturation)
@@ -121,17 +140,48 @@ class PhotometricAugment(nn.Module):
         grain = torch.randn(image.shape, generator=generator, device=device).to(image.device)
         return image + chosen * sigma * grain
 
-    def _occlude(self, image: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _place(self, image: Tensor, draws: Tensor, box: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return start and extent (B, 2, 1, 1) of the occluders, crop pixels, from draws (B, 4, 1, 1) in [0, 1)."""
+        size = float(image.shape[-1])
+        corner, side = image.new_zeros(len(image), 2), image.new_full((len(image), 2), size)
+        if self.occlusion_in == "box":
+            if box is None:
+                raise LabError("augmentation: occlusion_in box needs batches with boxes")
+            corner, side = box[:, :2], box[:, 2:] - box[:, :2]
+        share = self.occlusion_least + (self.occlusion_side - self.occlusion_least) * draws[:, :2]
+        extent = share * side[..., None, None]
+        return corner[..., None, None] + draws[:, 2:] * (side[..., None, None] - extent), extent
+
+    def _occlude(self, image: Tensor, generator: torch.Generator | None, box: Tensor | None) -> Tensor:
         if not self.occlusion:
             return image
-        size = image.shape[-1]
         draws = self._draw(image, generator, 0.0, 9)
-        chosen, extent = draws[:, :1] < self.occlusion, draws[:, 1:3] * self.occlusion_side * size
-        start = draws[:, 3:5] * (size - extent)
-        axis = torch.arange(size, device=image.device)
+        chosen = draws[:, :1] < self.occlusion
+        start, extent = self._place(image, draws[:, 1:5], box)
+        axis = torch.arange(image.shape[-1], device=image.device)
         inside_x = (axis >= start[:, :1]) & (axis < start[:, :1] + extent[:, :1])  # (B, 1, 1, S)
         inside_y = ((axis >= start[:, 1:]) & (axis < start[:, 1:] + extent[:, 1:])).transpose(-1, -2)
-        device = generator.device if generator is not None else image.device
-        grain = torch.rand(image.shape, generator=generator, device=device).to(image.device)
-        fill = torch.where(draws[:, 8:9] < 0.5, grain, draws[:, 5:8])
+        fill = draws[:, 5:8]
+        if self.occlusion_fill == "mixed":
+            device = generator.device if generator is not None else image.device
+            grain = torch.rand(image.shape, generator=generator, device=device).to(image.device)
+            fill = torch.where(draws[:, 8:9] < 0.5, grain, fill)
         return torch.where(chosen & inside_x & inside_y, fill, image)
+
+
+def change_hsv(image: Tensor, factors: Tensor) -> Tensor:
+    """Return RGB pictures (B, 3, H, W) in [0, 1] with hue, saturation and value times factors (B, 3, 1, 1), clipped.
+
+    The hue ends just below the full circle, as 8-bit pictures have it, and does not wrap.
+    """
+    value, channel = image.max(dim=1, keepdim=True)
+    chroma = value - image.min(dim=1, keepdim=True).values
+    red, green, blue = image.split(1, dim=1)
+    ahead = torch.where(channel == 0, green - blue, torch.where(channel == 1, blue - red, red - green))
+    hue = (ahead / chroma.clamp(min=1e-6) + 2.0 * channel) % 6
+    saturation = chroma / value.clamp(min=1e-6)
+    hue = (hue * factors[:, :1]).clamp(max=LAST_HUE)
+    saturation = (saturation * factors[:, 1:2]).clamp(max=1)
+    value = (value * factors[:, 2:]).clamp(max=1)
+    sector = (hue + image.new_tensor([5.0, 3.0, 1.0])[:, None, None]) % 6
+    return value - value * saturation * torch.minimum(sector, 4 - sector).clamp(0, 1)

@@ -53,7 +53,8 @@ def _w300(split: str, data: FaceDataModule) -> FaceDataset:
     from common.data.base import check_root
     from common.data.w300 import W300
 
-    return W300(str(check_root(data.root, "w300")), "train" if split == "train" else data.eval_split or "full")
+    name = data.train_split or "train" if split == "train" else data.eval_split or "full"
+    return W300(str(check_root(data.root, "w300")), name)
 
 
 def _cofw(split: str, data: FaceDataModule) -> FaceDataset:
@@ -61,6 +62,14 @@ def _cofw(split: str, data: FaceDataModule) -> FaceDataset:
     from common.data.cofw import COFW
 
     return COFW(str(check_root(data.root, "cofw")), "train" if split == "train" else data.eval_split or "test")
+
+
+def _json(split: str, data: FaceDataModule) -> FaceDataset:
+    from common.data.annotated import JsonFaces
+    from common.data.base import check_root
+
+    name = data.train_split or "train" if split == "train" else data.eval_split or "test"
+    return JsonFaces(str(check_root(data.root, "json")), name, data.scheme, data.norm)
 
 
 def _synthetic3d(split: str, data: FaceDataModule) -> FaceDataset:
@@ -94,6 +103,7 @@ DATASETS: dict[str, Callable[[str, Any], FaceDataset]] = {
     "wflw": _wflw,
     "w300": _w300,
     "cofw": _cofw,
+    "json": _json,
     "synthetic3d": _synthetic3d,
     "w300lp": _w300lp,
     "aflw2000": _aflw2000(2),
@@ -119,6 +129,8 @@ class FaceDataModule(L.LightningDataModule):
         seed: seed of the order and the augmentation of training.
         eval_split: split for validation and test where the data set has several (w300: full, common, challenge,
             private).
+        train_split: split for training where the data set has several (w300: train, or public for the private test).
+        norm: normaliser of data set json, corners or box; the others have their own.
         cache: keep decoded samples in memory (needs H * W * 3 bytes a face and worker).
         store: folder in which synthetic faces are kept once drawn, for later epochs and runs; None draws them anew
             each time.
@@ -141,6 +153,8 @@ class FaceDataModule(L.LightningDataModule):
         eval_split: str | None = None,
         cache: bool = False,
         store: str | None = None,
+        train_split: str | None = None,
+        norm: str = "corners",
     ) -> None:
         super().__init__()
         if dataset not in DATASETS:
@@ -153,7 +167,7 @@ class FaceDataModule(L.LightningDataModule):
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.train_count, self.val_count, self.test_count = train_count, val_count, test_count
         self.synthetic_seed, self.seed, self.eval_split, self.cache = synthetic_seed, seed, eval_split, cache
-        self.store = store
+        self.store, self.train_split, self.norm = store, train_split, norm
         self._sets: dict[str, CroppedFaces] = {}
 
     def cropped(self, split: str) -> CroppedFaces:

@@ -14,14 +14,17 @@ from common.schemes import IBUG68
 from common.types import FaceSample
 
 IMAGE_SUFFIXES = (".jpg", ".png", ".jpeg", ".bmp")
-# Folder -> subset. Training is AFW and the two trainsets (3,148 faces); common + challenge = full (689 faces).
+# Folder -> subset. Training is AFW and the two trainsets (3,148 faces); common + challenge = full (689 faces); public
+# is both (3,837 faces), which the private test leaves for training.
 SPLITS: dict[str, dict[str, str]] = {
     "train": {"afw": "afw", "helen/trainset": "helen", "lfpw/trainset": "lfpw"},
     "common": {"helen/testset": "common", "lfpw/testset": "common"},
     "challenge": {"ibug": "challenge"},
     "full": {"helen/testset": "common", "lfpw/testset": "common", "ibug": "challenge"},
+    "public": {"afw": "afw", "helen/trainset": "helen", "lfpw/trainset": "lfpw", "helen/testset": "helen",
+               "lfpw/testset": "lfpw", "ibug": "challenge"},
     "private": {"300W/01_Indoor": "indoor", "300W/02_Outdoor": "outdoor"},
-}
+}  # fmt: skip
 
 
 class W300(FaceDataset):
@@ -31,7 +34,7 @@ class W300(FaceDataset):
 
     Args:
         root: folder that holds the folders above.
-        split: train, common, challenge, full or private.
+        split: train, common, challenge, full, public or private.
         headerless: accept `.pts` files without their header lines.
         allow_missing: read a part of the set, whichever of the split's folders are there.
 

@@ -24,10 +24,9 @@ from common.metrics.functional import (
 )
 from common.schemes import LandmarkScheme
 
-
 # Names that papers and files give to a data set -> the one by which measures are found.
 ALIASES: Mapping[str, str] = {
-    "300wpublic": "300w", "300w_public": "300w", "300w_full": "300w", "w300": "300w", "helen": "300w",
+    "300wpublic": "300w", "300w_public": "300w", "300w_full": "300w", "w300": "300w",
     "300wprivate": "300w_private", "ibug": "300w", "cofw_68": "cofw68", "merl_rav": "merlrav", "w300lp": "300w_lp",
     "aflw2000_3d": "aflw2000",
 }  # fmt: skip
@@ -181,7 +180,8 @@ PROTOCOLS: dict[str, Protocol] = {
             "of pixels that depends on the test set, square of 1.2 times",
             failures="none arise; with a detector, faces that it misses are left out",
             notes="true points are floored (2D) or rounded (AFLW2000-3D) in the 128-px crop before they are compared, "
-            "which the method's own evaluator does and points alone cannot show; AFLW2000-3D is one mean over all faces, x and y only; no FR and AUC were published",
+            "which the method's own evaluator does and points alone cannot show; AFLW2000-3D is one mean over all "
+            "faces, x and y only; no FR and AUC were published",
         ),
         Protocol(
             "dpr",

@@ -1,4 +1,4 @@
-"""The golden data of this method as tensors: released weights, surrogate weights, pictures (not a test by itself)."""
+"""What several tests share: golden data as tensors, released and surrogate weights, pictures (no test by itself)."""
 
 from __future__ import annotations
 
@@ -58,3 +58,9 @@ def picture(shared: Path, name: str) -> np.ndarray:
     image = cv2.imread(str(shared / "golden/dpr/samples" / str(name)))
     assert image is not None
     return np.ascontiguousarray(image[..., ::-1])
+
+
+def shake(layer: torch.nn.Module, deviation: float) -> None:
+    """Draw a layer's weights anew."""
+    assert isinstance(layer.weight, Tensor)
+    torch.nn.init.normal_(layer.weight, 0.0, deviation)

@@ -20,7 +20,7 @@ from dpr.module import STAGES, DprTask, training_shapes
 from dpr.targets import normalising_map
 from dpr.transform import compose, move_points, scaled, theta_map
 from tests.conftest import needs_shared
-from tests.dpr.golden import arrays, official_net, picture
+from tests.dpr.golden import arrays, official_net, picture, shake
 
 SMALL: dict[str, Any] = {
     "scheme": "ibug68", "input_size": 128, "face_size": 64, "part_size": 32, "face_strides": (1, 2, 2, 2, 2, 1, 1, 1),
@@ -55,12 +55,6 @@ def test_a_stage_trains_its_networks_and_no_other(stage: str) -> None:
     # Frozen BatchNorms keep their statistics.
     assert all(torch.equal(model.net.state_dict()[name], value) for name, value in frozen.items())
     assert (model.net.local_regress is not None) == any(name.startswith("local") for name in STAGES[stage])
-
-
-def shake(layer: torch.nn.Module, deviation: float) -> None:
-    """Draw a layer's weights anew."""
-    assert isinstance(layer.weight, Tensor)
-    torch.nn.init.normal_(layer.weight, 0.0, deviation)
 
 
 def gradients(**more: Any) -> tuple[DprTask, dict[str, Tensor]]:

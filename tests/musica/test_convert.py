@@ -133,6 +133,28 @@ def test_checkpoints_go_through_tensorflow_s_reader(tmp_path: Path, monkeypatch:
         read_variables(tmp_path / "other")
 
 
+@pytest.mark.parametrize("version", ["V1", "V2"])
+def test_real_checkpoints_old_and_new(tmp_path: Path, version: str) -> None:
+    """Written by TensorFlow itself in both of its formats; runs where the optional extra is installed."""
+    tf = pytest.importorskip("tensorflow", reason="needs the extra 'tensorflow'")
+    given, prefix = variables(), tmp_path / "model.ckpt"
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        made = [tf.compat.v1.Variable(value, name=name) for name, value in given.items()]
+        saver = tf.compat.v1.train.Saver(made, write_version=getattr(tf.compat.v1.train.SaverDef, version))
+        session.run(tf.compat.v1.global_variables_initializer())
+        saver.save(session, str(prefix), global_step=21300)
+    prefix = prefix.with_name("model.ckpt-21300")
+    assert prefix.is_file() == (version == "V1")  # the old format is one file, the new one an index and parts
+    found = read_variables(prefix)
+    assert set(found) == set(given)
+    ours, direct = convert_variables(found), convert_variables(given)
+    assert all(torch.equal(ours[name], direct[name]) for name in direct)
+    for part in prefix.parent.glob("model.ckpt-21300*"):
+        part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(LabError, match="damaged"):
+        read_variables(prefix)
+
+
 def python2_pickle(array: np.ndarray, order: str) -> bytes:
     """Return what Python 2 writes for an array (protocol 2): byte strings, old module names."""
     raw = array.astype(f"{order}{array.dtype.str[1:]}").tobytes()

@@ -118,7 +118,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     recipe = folder / "recipe.yaml"
     crop = {"size": 96, "box_scale": 1.6}
     data = {"dataset": "synthetic", "scheme": "ibug68", "crop": crop, "val_count": 12, "test_count": 6,
-            "num_workers": 0, "eval_batch_size": 6}  # fmt: skip
+            "train_count": 6, "num_workers": 0, "eval_batch_size": 6}  # fmt: skip
     recipe.write_text(yaml.safe_dump({"data": data, "model": {**SMALL}}))
     return checkpoint, recipe
 

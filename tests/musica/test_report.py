@@ -92,17 +92,23 @@ def test_report_from_a_checkpoint(
     (tmp_path / "README.md").write_text(f"before\n{BEGIN}\nstale words\n{END}\nafter\n")
     out = tmp_path / "run" / "report.json"
     arguments = [str(checkpoint), "--config", str(recipe), "--policy", str(policy), "--out", str(out), "--repeats",
-                 "1", "--official", str(checkpoint), "--write"]  # fmt: skip
+                 "1", "--official", str(checkpoint), "--ranks", "5", "--threads", "1", "--write"]  # fmt: skip
     assert report.main(arguments) == 0
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "stale words" not in text
     assert text.count("| bilinear |") >= 2 and "Early exit" in text
     content = json.loads(out.read_text())
+    assert [row["rank"] for row in content["small"]] == [0, 5] == [row["rank"] for row in content["speed"]]
+    assert content["speed"][0]["parameters"] == 20_586_543 and "| 69.96 M |" in text
+    assert content["small"][1]["parameters"] < content["small"][0]["parameters"]
     assert content["faces"] == 6 and content["exit"]["macs_saved"] == pytest.approx(2 / 3)
     assert sum(content["exit"]["share_leaving"]) == pytest.approx(1)
     assert read_policy(policy, 3, "ibug68").exit_below
-    for name in ("figures/attention.png", "figures/risk.png", "run/attention.png"):
+    for name in ("figures/attention.png", "figures/exit.png", "figures/risk.png", "run/attention.png"):
         assert (tmp_path / name).stat().st_size > 0
+    policy.with_suffix(".png").unlink()
+    assert report.main(arguments) == 2
+    assert "curve is missing" in capsys.readouterr().err
     with pytest.raises(LabError, match="marks"):
         write_section(tmp_path / "none.md", "text")
 

@@ -24,7 +24,7 @@ from sdu3d.blocks import (
     make_block,
     mean_with_copies,
 )
-from sdu3d.deform import deformable, warp_similarity
+from sdu3d.deform import deformable, deformable_by_kernel, deformable_by_sampling, warp_similarity
 from sdu3d.topologies import Hourglass, ScaleAggregation
 from tests.conftest import needs_shared
 from tests.sdu3d.golden import arrays, assert_close, image, load, parameters, read_json
@@ -101,9 +101,22 @@ def test_gradients_of_the_released_border_rule_are_those_of_differences() -> Non
     x = torch.randn(1, 1, 3, 4, dtype=torch.float64, requires_grad=True)
     offset = (torch.randn(1, 18, 3, 4, dtype=torch.float64) * 1.5).requires_grad_()
     weight = torch.randn(1, 1, 3, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(
-        lambda a, b, c: deformable(a, b, c, None, 1, "mxnet"), (x, offset, weight), atol=1e-5
-    )
+    for way in (deformable_by_sampling, deformable_by_kernel):
+        assert torch.autograd.gradcheck(
+            lambda a, b, c, way=way: way(a, b, c, None, 1, "mxnet"), (x, offset, weight), atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("border", ["mxnet", "torchvision"])
+def test_both_ways_to_a_deformable_convolution_agree(border: str) -> None:
+    x, weight, bias = torch.randn(2, 3, 7, 5), torch.randn(4, 3, 3, 3), torch.randn(4)
+    inputs = [t.requires_grad_() for t in (x, torch.randn(2, 18, 7, 5) * 3, weight, bias)]
+    found = []
+    for way in (deformable_by_sampling, deformable_by_kernel):
+        y = way(*inputs, 1, border)
+        found.append((y, *torch.autograd.grad((y * y.detach().cos()).sum(), inputs)))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
 @needs_shared
@@ -131,6 +144,9 @@ def test_mean_with_copies_is_the_mean_of_a_concatenation() -> None:
     torch.testing.assert_close(mean_with_copies(wide, narrow), expected)
     last = [t.contiguous(memory_format=torch.channels_last) for t in (wide, narrow)]
     torch.testing.assert_close(mean_with_copies(*last), expected)
+    inputs = [t.double().requires_grad_() for t in last]
+    torch.testing.assert_close(mean_with_copies(*inputs).float(), expected)
+    assert torch.autograd.gradcheck(mean_with_copies, inputs)
 
 
 def test_gate_multiplies_one_cell() -> None:

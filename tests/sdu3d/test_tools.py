@@ -12,11 +12,12 @@ import torch
 
 from common.errors import LabError
 from common.schemes import IBUG68
-from sdu3d import ablation, depth_report, fuse
+from sdu3d import ablation, depth_report, evaluate_poses, fuse
 from sdu3d.depth_report import cell, side_view, summary
 from sdu3d.fuse import fused
 from sdu3d.module import SduTask
 from sdu3d.network import SduNet
+from tests.conftest import SHARED, needs_shared
 
 
 @pytest.mark.parametrize(
@@ -74,9 +75,10 @@ def test_depth_figures_and_views() -> None:
     assert picture.shape == (depth_report.CELL, 2 * depth_report.CELL, 3) and picture.std() > 5
 
 
-def save(path: Path, **options: Any) -> Path:
+def save(path: Path, epoch: int = 0, **options: Any) -> Path:
     task = SduTask(input_size=64, width=32, depth=1, stacks=1, stride=4, **options)
-    torch.save({"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), "method": "sdu3d"}, path)
+    torch.save({"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), "method": "sdu3d",
+                "epoch": epoch}, path)  # fmt: skip
     return path
 
 
@@ -97,23 +99,56 @@ def test_mean_depth_has_the_nose_in_front() -> None:
     assert z.shape == (68,) and z[30] > z[0] and abs(z.mean()) < 1e-6
 
 
-def test_ablation_trains_what_is_missing_and_scores_all(
+def test_ablation_trains_what_is_missing_and_scores_what_is_complete(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
     calls: list[list[str]] = []
+    first, others = "none", len(ablation.CHOICES) - 1
 
     def train(arguments: list[str]) -> None:
         calls.append(arguments)
         folder = Path(arguments[arguments.index("--run") + 1]) / "checkpoints"
-        folder.mkdir(parents=True)
-        save(folder / "last.ckpt")
+        folder.mkdir(parents=True, exist_ok=True)
+        save(folder / "last.ckpt", epoch=1 if "--ckpt_path" in arguments else 0)
 
     monkeypatch.setattr(ablation, "train", train)
     monkeypatch.setattr(ablation, "PreparedCrops", lambda *_: None)
     monkeypatch.setattr(ablation, "face_scores", lambda *_: np.array([4.0, 6.0]))
-    arguments = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--epochs", "1"]
-    assert ablation.main(arguments) == 0
-    assert len(calls) == len(ablation.CHOICES) and ["--model.inside", "stn"] == calls[2][-2:]
-    assert ablation.main(arguments) == 0 and len(calls) == len(ablation.CHOICES)
+    arguments = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--epochs", "2"]
+    assert ablation.main([*arguments, "--only", first]) == 0  # cut off after one epoch of two: not scored
+    assert len(calls) == 1 and json.loads((tmp_path / "out" / "report.json").read_text()) == {}
+    assert ablation.main([*arguments, "--only", first]) == 0
+    assert "--ckpt_path" in calls[1] and f"| {first} | 5.00 |" in capsys.readouterr().out
+    assert ablation.main(arguments) == 0 and len(calls) == 2 + others
+    assert any(list(ablation.CHOICES["spatial transformer inside"]) == call[-2:] for call in calls)
+    assert ablation.main(arguments) == 0 and len(calls) == 2 + 2 * others  # the rest goes on, too, then is complete
+    assert ablation.main(arguments) == 0 and len(calls) == 2 + 2 * others
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["none"]["nme"] == 5.0 and "| none | 5.00 |" in capsys.readouterr().out
+    assert set(report) == set(ablation.CHOICES) and report[first]["nme"] == 5.0 and report[first]["parameters"] > 0
+
+
+def test_scores_by_yaw() -> None:
+    values, yaw = np.array([1.0, 2.0, 3.0, 6.0]), np.array([10.0, -20.0, 45.0, -80.0])
+    found = evaluate_poses.by_yaw(values, yaw)
+    assert found == {"pooled": 3.0, "yaw_0_30": 1.5, "yaw_30_60": 3.0, "yaw_60_90": 6.0, "balanced": 3.5}
+    assert "balanced" not in evaluate_poses.by_yaw(values[:2], yaw[:2])
+    rng = np.random.default_rng(0)
+    true = rng.uniform(0, 100, (4, 68, 3))
+    root = np.sqrt(np.prod(np.ptp(true[..., :2], axis=1), axis=-1))
+    pred = true + np.array([0.03, 0.0, 0.04]) * root[:, None, None]
+    report = evaluate_poses.score(pred, true, yaw)
+    assert [report[name]["pooled"] for name in ("plane", "z", "space")] == pytest.approx([3.0, 4.0, 5.0])
+    assert list(evaluate_poses.score(pred[..., :2], true[..., :2], yaw)) == ["plane"]
+
+
+@needs_shared
+@pytest.mark.parametrize("depth", [False, True])
+def test_genuine_files_of_aflw2000_are_scored(depth: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = save(tmp_path / "any.ckpt", depth_head=depth)
+    folder = str(SHARED / "data" / "samples" / "aflw2000")
+    assert evaluate_poses.main([str(path), "--aflw2000", folder]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["faces"] == 8 and set(report) == {"faces", "plane", *(("z", "space") if depth else ())}
+    assert report["plane"]["pooled"] > 0 and "yaw_0_30" in report["plane"]
+    assert evaluate_poses.main([str(path), "--aflw2000", str(tmp_path)]) == 2
+    assert "no .mat file" in capsys.readouterr().err

@@ -1,0 +1,61 @@
+"""The low-rank hidden layer of a trained cascade."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.errors import LabError
+from musica.evaluation import batches, collect, load_data, load_task
+from musica.shrink import hidden_answers, main, parameters, shrink
+from tests.musica.test_exit_policy import trained  # noqa: F401 - a fixture
+
+
+def test_full_rank_changes_nothing_and_less_rank_is_the_best_flat(trained: tuple[Path, Path]) -> None:  # noqa: F811
+    checkpoint, recipe = trained
+    task = load_task(checkpoint)
+    faces = list(batches(load_data(recipe, None, task), "val", 12))
+    answers = hidden_answers(task.evaluated(), faces)
+    before = collect(task, faces)
+    same = collect(shrink(task, answers, 16), faces)
+    assert abs(before.nme - same.nme).max() < 1e-3
+    # Eleven axes hold twelve faces' centred answers, so nothing is lost on these faces either.
+    exact = shrink(task, answers, 11)
+    assert abs(before.nme - collect(exact, faces).nme).max() < 1e-2
+    assert abs(before.nme - collect(shrink(task, answers, 1), faces).nme).max() > 0.1
+    small = shrink(task, answers, 4)
+    assert parameters(small.net) < parameters(exact.net) < parameters(task.evaluated())
+    assert small.net.macs(3) < task.evaluated().macs(3)
+    stage = small.net.stage_list[0]
+    seen: list[torch.Tensor] = []
+    handle = stage.hidden.register_forward_hook(lambda _, __, answer: seen.append(answer.detach()))
+    with torch.inference_mode():
+        small.net(faces[0].image)
+    handle.remove()
+    # The answers keep their mean, and lie in a flat of four dimensions.
+    torch.testing.assert_close(seen[0].mean(0).double(), answers[0].mean, rtol=0, atol=1e-4)
+    assert torch.linalg.matrix_rank((seen[0] - seen[0].mean(0)).double(), rtol=1e-5) == 4
+
+
+def test_command_writes_a_checkpoint(
+    trained: tuple[Path, Path],  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    checkpoint, recipe = trained
+    target = tmp_path / "run" / "small.ckpt"
+    arguments = [str(checkpoint), str(target), "--rank", "3", "--config", str(recipe)]
+    assert main(arguments) == 0
+    assert "multiply-adds" in capsys.readouterr().out
+    small = load_task(target)
+    assert small.net.state_dict()["stages.0.squeeze.weight"].shape[0] == 3 and small.ema is None
+    assert main(arguments) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main([str(target), str(tmp_path / "x.ckpt"), "--rank", "2", "--config", str(recipe)]) == 2
+    assert "rank 3 already" in capsys.readouterr().err
+    task = load_task(checkpoint)
+    for rank in (0, 17):
+        with pytest.raises(LabError, match="rank"):
+            shrink(task, [], rank)

@@ -60,13 +60,19 @@ def sweep(nme: np.ndarray, predicted: np.ndarray, levels: int) -> Sweep:
         spread = max(float(np.ptp(values)), 1e-6)
         inner = np.quantile(values, np.linspace(0, 1, levels)[1:-1])
         grids.append(np.concatenate([[values.min() - spread], inner, [values.max() + spread]]))
-    combinations = np.array(list(product(*grids)))
-    rows = np.arange(faces)
-    mean_nme, mean_iterations = np.empty(len(combinations)), np.empty(len(combinations))
-    for k, thresholds in enumerate(combinations):
-        out = exit_iteration(predicted, thresholds)
-        mean_nme[k], mean_iterations[k] = nme[rows, out].mean(), out.mean() + 1
-    return Sweep(combinations, mean_nme, mean_iterations)
+    # Sums over faces are matrix products of who is still there (n, combinations so far) and who leaves (n, levels).
+    there, total, taken = np.ones((faces, 1)), np.zeros(1), np.zeros(1)
+    for t, grid in enumerate(grids):
+        leaves = (predicted[:, t, None] < grid).astype(float)
+        stays = 1 - leaves
+        gain, steps = leaves * nme[:, t, None], leaves * (t + 1)
+        if t == iterations - 2:
+            gain, steps = gain + stays * nme[:, -1:], steps + stays * iterations
+        total = (total[:, None] + there.T @ gain).reshape(-1)
+        taken = (taken[:, None] + there.T @ steps).reshape(-1)
+        if t < iterations - 2:
+            there = (there[:, :, None] * stays[:, None]).reshape(faces, -1)
+    return Sweep(np.array(list(product(*grids))), total / faces, taken / faces)
 
 
 def choose(found: Sweep, full_nme: float, max_loss: float) -> int:

@@ -55,8 +55,9 @@ def _fold_children(module: nn.Module) -> None:
         module.up2 = fuse_conv_bn_eval(module.up2, module.bn, transpose=True)
         module.bn = nn.Identity()  # type: ignore[assignment]
     elif isinstance(module, PointMLP):
-        for index, norm in enumerate(module.norms):
-            module.layers[index] = fuse_linear_bn_eval(module.layers[index], norm)  # type: ignore[arg-type]
+        for index, (layer, norm) in enumerate(zip(module.layers[:-1], module.norms, strict=True)):
+            assert isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d)
+            module.layers[index] = fuse_linear_bn_eval(layer, norm)
             module.norms[index] = nn.Identity()
 
 

@@ -12,7 +12,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from spiga.convert import CROP, SIZES
 from spiga.fold import fold_network
 from spiga.graph import GraphAttention, complete_edges, make_edges
 from spiga.meanface import default_mean_face
-from spiga.network import SpigaNet
+from spiga.network import CascadeStep, SpigaNet
 from spiga.schemes import edge_curves
 
 SCHEMES = {98: WFLW98, 68: IBUG68}
@@ -49,6 +50,11 @@ def make_network(scheme: LandmarkScheme) -> SpigaNet:
     return net.eval()
 
 
+def steps_of(net: SpigaNet) -> list[CascadeStep]:
+    """Return the steps of the cascade."""
+    return [step for step in net.cascade if isinstance(step, CascadeStep)]
+
+
 def plain_answer(net: SpigaNet, image: Tensor) -> tuple[Tensor, Tensor]:
     """Run the network as the released forward pass does, which answers the attention weights of all layers too.
 
@@ -58,9 +64,10 @@ def plain_answer(net: SpigaNet, image: Tensor) -> tuple[Tensor, Tensor]:
     features = net.backbone(net.prepare(image), cores="all")
     pose = net.pose(features.cores[-1])
     points, weights = net.place(pose), []
-    for step in net.cascade:
+    for step in steps_of(net):
         x = step.embed(features.maps[-1], points)
         for layer in step.layers:
+            assert isinstance(layer, GraphAttention)
             x, attention = plain_layer(layer, x)
             weights.append(attention)
         points = points + step.reach * nn.functional.hardtanh(step.decoder(x))
@@ -75,7 +82,7 @@ def plain_layer(layer: GraphAttention, x: Tensor) -> tuple[Tensor, Tensor]:
     return layer.skip(x) + layer.mlp(torch.cat([x, message], dim=-1)), attention
 
 
-def fastest_ms(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+def fastest_ms(calls: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
     """Return the fastest time of each call in milliseconds; the calls take turns, and the first turn is not counted."""
     best = dict.fromkeys(calls, float("inf"))
     for turn in range(repeats + 1):
@@ -97,10 +104,8 @@ def compare_networks(scheme: LandmarkScheme, repeats: int) -> dict[str, Any]:
             generator = torch.Generator().manual_seed(batch)
             image = torch.randint(0, 256, (batch, 3, CROP.size, CROP.size), dtype=torch.uint8, generator=generator)
             difference = float((plain_answer(net, image)[0] - fast(image)[0]).abs().max())
-            times = fastest_ms(
-                {"plain": lambda image=image: plain_answer(net, image), "fast": lambda image=image: fast(image)},
-                max(2, repeats // batch),
-            )
+            calls = {"plain": partial(plain_answer, net, image), "fast": partial(fast, image)}
+            times = fastest_ms(calls, max(2, repeats // batch))
             result[f"batch {batch}"] = {
                 "plain_ms_per_face": times["plain"] / batch, "fast_ms_per_face": times["fast"] / batch,
                 "ratio": times["plain"] / times["fast"], "largest_difference_of_points": difference,
@@ -111,13 +116,14 @@ def compare_networks(scheme: LandmarkScheme, repeats: int) -> dict[str, Any]:
 def compare_graphs(scheme: LandmarkScheme, repeats: int) -> dict[str, Any]:
     """Return milliseconds of one cascade step's four layers over each graph, and its edges, at each batch size."""
     net, points = make_network(scheme), scheme.num_points
-    layers, width = net.cascade[0].layers, 2 * SIZES["width"]  # type: ignore[union-attr]
+    layers, width = steps_of(net)[0].layers, 2 * SIZES["width"]
     model = default_mean_face(scheme)
-    graphs: dict[str, Tensor | None] = {"complete, fused attention": None, "complete, message passing": complete_edges(points)}
+    graphs: dict[str, Tensor | None] = {"complete, fused attention": None}
+    graphs["complete, message passing"] = complete_edges(points)
     graphs |= {f"{name}, message passing": make_edges(name, scheme, model, KNN) for name in ("anatomical", "knn")}
 
     def run(x: Tensor, edges: Tensor | None) -> Tensor:
-        for layer in layers:  # type: ignore[union-attr]
+        for layer in layers:
             x = layer(x, edges)
         return x
 
@@ -125,7 +131,7 @@ def compare_graphs(scheme: LandmarkScheme, repeats: int) -> dict[str, Any]:
     with torch.inference_mode():
         for batch in BATCHES:
             x = torch.randn(batch, points, width, generator=torch.Generator().manual_seed(batch))
-            calls = {name: lambda x=x, edges=edges: run(x, edges) for name, edges in graphs.items()}
+            calls = {name: partial(run, x, edges) for name, edges in graphs.items()}
             result[f"batch {batch}, ms"] = fastest_ms(calls, repeats)
             fused, passed = (run(x, edges) for edges in list(graphs.values())[:2])
             result[f"batch {batch}, largest difference"] = float((fused - passed).abs().max())
@@ -142,7 +148,8 @@ def count_macs(net: SpigaNet) -> dict[str, int]:
     """Return the multiply-adds of convolutions and matrix products for one face: everything, and the fast network's."""
     image = torch.zeros(1, 3, CROP.size, CROP.size, dtype=torch.uint8)
     counts = {}
-    calls: dict[str, Callable[[], Any]] = {"plain": lambda: plain_answer(net, image), "fast": lambda: fold_network(net)(image)}
+    fast = fold_network(net)
+    calls: dict[str, Callable[[], Any]] = {"plain": lambda: plain_answer(net, image), "fast": lambda: fast(image)}
     for name, call in calls.items():
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             call()

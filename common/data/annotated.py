@@ -61,8 +61,8 @@ class JsonFaces(FaceDataset):
         except (KeyError, TypeError, ValueError):
             raise LabError(f"{self.root / 'db_info.json'}: has no ldm_ids, or wrong test_subsets") from None
         if len(order) != self.scheme.num_points or not isinstance(samples, list):
-            raise LabError(f"{path}: a list of faces with {self.scheme.num_points} points is needed; db_info.json names "
-                           f"{len(order)} points")  # fmt: skip
+            raise LabError(f"{path}: needs a list of faces of {self.scheme.num_points} points; db_info.json names "
+                           f"{len(order)}")  # fmt: skip
         if split != "test":
             subsets = {}
         self.subset_names = tuple(subsets)

@@ -60,7 +60,8 @@ class PhotometricAugment(nn.Module):
         for name, chance in {"gray": gray, "blur": blur, "noise": noise, "occlusion": occlusion}.items():
             if not 0 <= chance <= 1:
                 raise LabError(f"augmentation: {name} is a chance and must be in [0, 1], got {chance}")
-        for name, strength in {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hsv": hsv}.items():
+        strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hsv": hsv}
+        for name, strength in strengths.items():
             if strength < 0:
                 raise LabError(f"augmentation: {name} must not be negative, got {strength}")
         if occlusion_in not in PLACES or occlusion_fill not in FILLS or not 0 <= occlusion_least <= occlusion_side:

@@ -71,15 +71,14 @@ def test_a_stage_changes_only_what_it_trains(stage: int, faces: FaceBatch) -> No
 
 def test_the_frozen_backbone_is_bit_equal_through_the_trainer(tmp_path: Path) -> None:
     """Stage 1, 2 and 3 by the command line; stage 3 leaves backbone and statistics as stage 2 wrote them."""
-    source = None
+    before, source = tmp_path, tmp_path
     for stage in (1, 2, 3):
         run = tmp_path / f"helen_stage{stage}"
-        more = ["--init_from", str(source)] if source else []
+        more = ["--init_from", str(source)] if stage > 1 else []
         main(["fit", "--config", str(Path(__file__).parents[2] / "spiga" / f"helen_stage{stage}.yaml"), *TINY_RUN,
               "--data.dataset", "synthetic", "--data.cache", "false", "--run", str(run),
               "--trainer.check_val_every_n_epoch", "1", *more])  # fmt: skip
         before, source = source, run / "checkpoints" / "last.ckpt"
-    assert before is not None
     old, new = read_state_dict(before), read_state_dict(source)
     assert old.keys() == new.keys()
     same = {key: torch.equal(old[key], new[key]) for key in old}
@@ -93,8 +92,8 @@ def test_a_missing_former_stage_is_told_in_one_line(tmp_path: Path, capsys: pyte
     for stage, name in ((2, "stage1"), (3, "stage2")):
         source = tmp_path / name / "checkpoints" / "last.ckpt"
         with pytest.raises(SystemExit) as stop:
-            main(["fit", "--config", str(recipes / f"helen_stage{stage}.yaml"), *TINY_RUN, "--data.dataset", "synthetic",
-                  "--run", str(tmp_path / "run"), "--init_from", str(source)])  # fmt: skip
+            main(["fit", "--config", str(recipes / f"helen_stage{stage}.yaml"), *TINY_RUN,
+                  "--data.dataset", "synthetic", "--run", str(tmp_path / "run"), "--init_from", str(source)])  # fmt: skip
         said = capsys.readouterr().err.strip().splitlines()
         assert stop.value.code == 2
         assert said[-1] == (f"error: {source}: weights to start from are missing; run this first: "

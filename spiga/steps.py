@@ -1,7 +1,7 @@
 """What each step adds: python -m spiga.steps CHECKPOINT --root FOLDER [--split test]
 
-Prints a table of the mean face, its projection by the predicted pose, and the points after each step of the cascade, and
-writes it to runs/benchmark/spiga_steps.json. Errors are percent of the distance of the outer eye corners.
+Prints a table of the mean face, its projection by the predicted pose, and the points after each step of the cascade,
+and writes it to runs/benchmark/spiga_steps.json. Errors are percent of the distance of the outer eye corners.
 """
 
 from __future__ import annotations

@@ -92,8 +92,9 @@ def test_a_missing_former_stage_is_told_in_one_line(tmp_path: Path, capsys: pyte
     for stage, name in ((2, "stage1"), (3, "stage2")):
         source = tmp_path / name / "checkpoints" / "last.ckpt"
         with pytest.raises(SystemExit) as stop:
-            main(["fit", "--config", str(recipes / f"helen_stage{stage}.yaml"), *TINY_RUN,
-                  "--data.dataset", "synthetic", "--run", str(tmp_path / "run"), "--init_from", str(source)])  # fmt: skip
+            recipe = str(recipes / f"helen_stage{stage}.yaml")
+            run = ["--data.dataset", "synthetic", "--run", str(tmp_path / "run"), "--init_from", str(source)]
+            main(["fit", "--config", recipe, *TINY_RUN, *run])
         said = capsys.readouterr().err.strip().splitlines()
         assert stop.value.code == 2
         assert said[-1] == (f"error: {source}: weights to start from are missing; run this first: "

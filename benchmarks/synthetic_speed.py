@@ -11,8 +11,6 @@ import statistics
 import time
 from pathlib import Path
 
-import cv2
-
 from common.data.synthetic import SyntheticFaces
 
 RECORD = Path("runs/benchmark/synthetic_speed.json")
@@ -35,7 +33,6 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--record", type=Path, default=RECORD)
     options = parser.parse_args(args)
-    cv2.setNumThreads(1)
     faces = SyntheticFaces((options.windows + 1) * options.faces, seed=SEED, size=options.size)
     window(faces, 0, options.faces)  # warm-up; makes the fixed maps too
     rates = [window(faces, (k + 1) * options.faces, options.faces) for k in range(options.windows)]

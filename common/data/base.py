@@ -12,6 +12,10 @@ from common.errors import LabError
 from common.schemes import LandmarkScheme
 from common.types import FaceSample
 
+# Faces are worked on in parallel by processes. A pool of OpenCV's own threads would not outlive the fork of a loader's
+# worker: the worker's first call to OpenCV would wait for it for ever.
+cv2.setNumThreads(0)
+
 
 class FaceDataset(Dataset[FaceSample]):
     """Annotated faces. Knows no augmentation and no network.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -148,29 +149,56 @@ def warp_image(
 
 @dataclass
 class CroppedFace:
-    """A sample after its one warp: what the collate function stacks. Frames as in `FaceBatch`."""
+    """A sample after its one warp: what the collate function stacks. Frames as in `FaceBatch`.
+
+    What follows from the crop's matrix is computed when asked for; `Collate` does so for a whole batch at once.
+
+    Attributes:
+        matrix: (2, 3) float64, image -> crop.
+        source_points: (L, D), image pixels, mirrored with the crop, in the data set's own precision.
+        source_box: (4,) x0 y0 x1 y1, image pixels.
+    """
 
     image: np.ndarray
-    points: np.ndarray
-    image_points: np.ndarray
-    to_image: np.ndarray
+    matrix: np.ndarray
+    source_points: np.ndarray
+    source_box: np.ndarray
     visible: np.ndarray
     weight: np.ndarray
     norm: float
     subsets: np.ndarray
     pose: np.ndarray
-    box: np.ndarray
     id: str
+
+    @property
+    def points(self) -> np.ndarray:
+        """Points (L, D) float32, crop pixels."""
+        return _move_points(self.matrix, self.source_points)
+
+    @property
+    def image_points(self) -> np.ndarray:
+        """Points (L, D) float32, image pixels."""
+        return self.source_points.astype(np.float32)
+
+    @property
+    def to_image(self) -> np.ndarray:
+        """The map crop -> image (2, 3) float32."""
+        return invert_affine(self.matrix).astype(np.float32)
+
+    @property
+    def box(self) -> np.ndarray:
+        """The data set's box (4,) float32, crop pixels."""
+        return move_box(self.matrix, self.source_box)
 
 
 def move_box(matrix: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Return a box x0 y0 x1 y1 (4,) float32 behind the map (2, 3): centre moved, sides scaled, edges still upright."""
-    (a, b, tx), (c, d, ty) = matrix.tolist()
-    x0, y0, x1, y1 = box.tolist()
-    x, y, half = (x0 + x1) / 2, (y0 + y1) / 2, math.sqrt(abs(a * d - b * c)) / 2
-    x, y = a * x + b * y + tx, c * x + d * y + ty
-    width, height = (x1 - x0) * half, (y1 - y0) * half
-    return np.array([x - width, y - height, x + width, y + height], np.float32)
+    """Return boxes x0 y0 x1 y1 (..., 4) float32 behind the maps (..., 2, 3): centre moved, sides scaled, upright."""
+    linear = matrix[..., :2]
+    det = linear[..., 0, 0] * linear[..., 1, 1] - linear[..., 0, 1] * linear[..., 1, 0]
+    center = (box[..., :2] + box[..., 2:]) / 2
+    half = (box[..., 2:] - box[..., :2]) * (np.sqrt(np.abs(det)) / 2)[..., None]
+    center = (linear * center[..., None, :]).sum(axis=-1) + matrix[..., 2]
+    return np.concatenate([center - half, center + half], axis=-1).astype(np.float32)
 
 
 @lru_cache
@@ -185,9 +213,7 @@ def _membership(names: tuple[str, ...], member_of: tuple[str, ...]) -> np.ndarra
 
 
 def _move_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return points (L, D) behind the map as float32; computed in float64."""
-    if points.shape[1] == 2:  # OpenCV's call costs a tenth of a matrix product for so few points
-        return cv2.transform(points.astype(np.float64)[None], matrix)[0].astype(np.float32)
+    """Return points (..., L, D) behind the maps (..., 2, 3) as float32; computed in float64."""
     return apply_affine(matrix, points.astype(np.float64)).astype(np.float32)
 
 
@@ -246,17 +272,44 @@ def crop_sample(
         pose = pose * MIRRORED_POSE
     return CroppedFace(
         image=warp_image(sample.image, matrix, config.size, out, config.nearest),
-        points=_move_points(matrix, points),
-        image_points=points.astype(np.float32, copy=False),
-        to_image=invert_affine(matrix).astype(np.float32),
+        matrix=matrix,
+        source_points=points,
+        source_box=sample.box,
         visible=visible,
         weight=weight,
         norm=norm,
         subsets=_membership(tuple(subset_names), sample.subsets),
         pose=pose,
-        box=move_box(matrix, sample.box),
         id=sample.id,
     )
+
+
+class _Blocks:
+    """Blocks of memory for the images of a batch; a block that nobody holds any more is used again.
+
+    Fresh memory comes page by page from the system, at a tenth of the cost of the crops that are written into it.
+    """
+
+    KEPT = 4  # a batch in the network, one on its way, and two to spare; more are given back to the system
+
+    def __init__(self) -> None:
+        self._blocks: list[np.ndarray] = []
+
+    def take(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Return a block of this shape with any content."""
+        for block, count in zip(self._blocks, _references(self._blocks), strict=True):
+            if count == _UNHELD and block.shape == shape:
+                return block
+        block = np.empty(shape, np.uint8)
+        self._blocks = [*self._blocks[-self.KEPT + 1 :], block]
+        return block
+
+
+def _references(blocks: list[np.ndarray]) -> list[int]:
+    return [sys.getrefcount(block) for block in blocks]
+
+
+_UNHELD = _references([np.empty(0)])[0]  # what is counted when the list alone holds a block
 
 
 class CroppedFaces(Dataset[CroppedFace]):
@@ -273,6 +326,7 @@ class CroppedFaces(Dataset[CroppedFace]):
         self.faces, self.config, self.seed = faces, config, seed
         self._stream = None if seed is None else SampleStream(seed)
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._blocks = _Blocks()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the stream of augmentation; seen by workers that are already running."""
@@ -282,19 +336,19 @@ class CroppedFaces(Dataset[CroppedFace]):
         return len(self.faces)
 
     def __getitem__(self, index: int) -> CroppedFace:
-        return self._crop(index, None)
+        return self._crop(index, int(self._epoch.item()), None)
 
     def __getitems__(self, indices: Sequence[int]) -> list[CroppedFace]:
         """Return a batch whose images lie in one block of memory, so that `Collate` need not copy them.
 
         The loader asks for whole batches in this way where a data set offers it.
         """
-        size = self.config.size
-        block = np.empty((len(indices), size, size, 3), np.uint8)
-        return [self._crop(index, out) for index, out in zip(indices, block, strict=True)]
+        size, epoch = self.config.size, int(self._epoch.item())
+        block = self._blocks.take((len(indices), size, size, 3))
+        return [self._crop(index, epoch, out) for index, out in zip(indices, block, strict=True)]
 
-    def _crop(self, index: int, out: np.ndarray | None) -> CroppedFace:
-        rng = None if self._stream is None else self._stream.at(int(self._epoch.item()), index)
+    def _crop(self, index: int, epoch: int, out: np.ndarray | None) -> CroppedFace:
+        rng = None if self._stream is None else self._stream.at(epoch, index)
         return crop_sample(self.faces[index], self.faces.scheme, self.config, self.faces.subset_names, rng, out)
 
 
@@ -315,23 +369,23 @@ class Collate:
         self.subset_names = tuple(subset_names)
 
     def __call__(self, faces: list[CroppedFace]) -> FaceBatch:
-        def stack(name: str) -> torch.Tensor:
-            return torch.from_numpy(np.stack([getattr(face, name) for face in faces]))
+        def stack(name: str) -> np.ndarray:
+            return np.array([getattr(face, name) for face in faces])
 
+        matrix, points = stack("matrix"), stack("source_points")
         # A view: channels stay last in memory, which spares a copy and is what convolutions prefer.
         image = torch.from_numpy(stack_images([face.image for face in faces])).permute(0, 3, 1, 2)
-        points = stack("points")
         return FaceBatch(
             image=image,
-            points=points,
-            weight=stack("weight"),
-            image_points=stack("image_points"),
-            to_image=stack("to_image"),
+            points=torch.from_numpy(_move_points(matrix, points)),
+            weight=torch.from_numpy(stack("weight")),
+            image_points=torch.from_numpy(points.astype(np.float32, copy=False)),
+            to_image=torch.from_numpy(invert_affine(matrix).astype(np.float32)),
             norm=torch.tensor([face.norm for face in faces], dtype=torch.float32),
-            visible=stack("visible"),
-            subsets=stack("subsets"),
-            pose=stack("pose"),
+            visible=torch.from_numpy(stack("visible")),
+            subsets=torch.from_numpy(stack("subsets")),
+            pose=torch.from_numpy(stack("pose")),
             ids=[face.id for face in faces],
             subset_names=self.subset_names,
-            box=stack("box"),
+            box=torch.from_numpy(move_box(matrix, stack("source_box"))),
         )

@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from common.data.base import FaceDataset
@@ -93,7 +92,6 @@ def digest(content: dict[str, Any], sources: list[Path]) -> str:
 def _start(source: FaceDataset) -> None:
     global _source
     _source = source
-    cv2.setNumThreads(1)
 
 
 def _draw(index: int) -> FaceSample:

@@ -154,3 +154,18 @@ def test_decode_gives_rgb() -> None:
     image[..., 2] = 200  # red in OpenCV's order
     _, data = cv2.imencode(".png", image)
     assert decode_image(data.tobytes(), "x")[0, 0].tolist() == [200, 0, 0]
+
+
+def test_memory_of_a_batch_is_used_again_only_when_nobody_holds_it() -> None:
+    data = CroppedFaces(Faces(), CONFIG, seed=1)
+    held = Collate()(data.__getitems__([0, 1])).image
+    copy, address = held.clone(), held.data_ptr()
+    others = [Collate()(data.__getitems__([2, 3])).image for _ in range(6)]
+    assert torch.equal(held, copy) and address not in {other.data_ptr() for other in others}
+    part = held[1:, :, 4:]  # a view is enough to hold the block
+    del held
+    assert Collate()(data.__getitems__([2, 3])).image.data_ptr() != address
+    del part
+    data = CroppedFaces(Faces(), CONFIG, seed=1)
+    addresses = {Collate()(data.__getitems__([k, k + 1])).image.data_ptr() for k in range(3)}
+    assert len(addresses) == 1

@@ -55,14 +55,14 @@ class View:
     def turn(self, vectors: np.ndarray) -> np.ndarray:
         """Return vectors (3, ...) of the head in the camera's frame."""
         rows = [m[0] * vectors[0] + m[1] * vectors[1] + m[2] * vectors[2] for m in self.matrix]
-        return np.stack(rows)
+        return np.array(rows)
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Return picture pixels (3, ...) of points (3, ...) of the head; z to the viewer, in pixels."""
         axes = (-1,) + (1,) * (points.ndim - 1)
         x, y, z = self.turn(points - PIVOT.reshape(axes))
         size = self.scale / (1 - z / self.distance)
-        return snap(np.stack([
+        return snap(np.array([
             (x + PIVOT[0]) * size + self.centre[0], (y + PIVOT[1]) * size + self.centre[1], z * self.scale
         ]))  # fmt: skip
 

@@ -102,7 +102,7 @@ def hair_behind(rng: np.random.Generator, image: np.ndarray, look: Look, view: V
     half = wide * waves * np.interp(height, [0, 0.12, 0.3, 0.8, 1], [0.55, 0.85, 1.0, 1.0 + 0.15 * look.wave, 0.7])
     y = -1.2 - look.volume + (bottom + 1.2) * height
     x = np.concatenate([half, -half[::-1] * rng.uniform(0.9, 1.1)])
-    outline = view.project(np.stack([x, np.concatenate([y, y[::-1]]), np.full(24, -0.75)]))
+    outline = view.project(np.array([x, np.concatenate([y, y[::-1]]), np.full(24, -0.75)]))
     mask = np.zeros((size, size), np.uint8)
     cv2.fillPoly(mask, [_fixed(outline)], 255, cv2.LINE_8, SUB)
     strands = detail().fine[: size // 8 + 1, :]
@@ -121,7 +121,7 @@ def body(rng: np.random.Generator, image: np.ndarray, look: Look, view: View) ->
     wide = rng.uniform(1.5, 2.1)
     x = np.array([-wide * 1.3, -wide, -neck_wide - 0.1, neck_wide + 0.1, wide, wide * 1.3, wide, -wide]) * scale
     y = np.array([2.0, slope, 0.06, 0.06, slope, 2.0, 3.5, 3.5]) * scale
-    polygon(image, foot[:, None] + np.stack([x, y]), look.cloth * bright)
+    polygon(image, foot[:, None] + np.array([x, y]), look.cloth * bright)
     shift = -np.sign(look.light[0]) if abs(look.light[0]) > 0.15 else 0.0
     steps = ((1.0, 0.62), (0.82, 0.72), (0.6, 0.8), (0.35, 0.86))
     for share, shade in steps:
@@ -129,12 +129,12 @@ def body(rng: np.random.Generator, image: np.ndarray, look: Look, view: View) ->
         dip = rng.uniform(0.1, 0.5) * scale if share == 1.0 else 0.1 * scale
         hem = foot[1] + 0.1 * scale
         x = np.array([root[0] - half, foot[0] - half * 1.15, foot[0], foot[0] + half * 1.15, root[0] + half]) + move
-        column = np.stack([x, np.array([root[1], hem, hem + dip, hem, root[1]])])
+        column = np.array([x, np.array([root[1], hem, hem + dip, hem, root[1]])])
         polygon(image, column, look.skin * bright * shade)
     polygon(image, view.project(CHIN_SHADOW), look.skin * bright * 0.45)
     if rng.uniform() < 0.4:
         x = np.array([-neck_wide - 0.12, -0.25, 0, 0.25, neck_wide + 0.12])
-        edge = foot[:, None] + scale * np.stack([x, np.array([0.02, 0.2, rng.uniform(0.25, 0.6), 0.2, 0.02])])
+        edge = foot[:, None] + scale * np.array([x, np.array([0.02, 0.2, rng.uniform(0.25, 0.6), 0.2, 0.02])])
         line(image, edge, _muted(rng, 1)[0] * bright, max(int(scale * rng.uniform(0.03, 0.14)), 1))
 
 
@@ -154,7 +154,7 @@ def glasses(rng: np.random.Generator, image: np.ndarray, look: Look, view: View,
     lens = _color(look.frame * 0.5 + rng.uniform(0, 40)) if look.glasses == "dark" else None
     for side in (-1, 1):
         bend = depth - 0.25 * (np.abs(side * centre_x + ring_x) - 0.1) ** 2 - 0.02
-        pixels = view.project(np.stack([side * centre_x + ring_x, y + ring_y, bend]))
+        pixels = view.project(np.array([side * centre_x + ring_x, y + ring_y, bend]))
         if lens is not None:
             cv2.fillPoly(image, [_fixed(pixels)], lens, cv2.LINE_AA, SUB)
             gloss = pixels[:2].mean(axis=1, keepdims=True) + LENS_GLOSS * view.scale
@@ -176,9 +176,9 @@ def brim(rng: np.random.Generator, image: np.ndarray, look: Look, view: View) ->
     if look.hat is None or rng.uniform() < 0.45:
         return
     turn = np.linspace(-1, 1, 9)
-    inner = np.stack([0.72 * turn, np.full(9, -0.52), 0.52 - 0.6 * turn**2])
+    inner = np.array([0.72 * turn, np.full(9, -0.52), 0.52 - 0.6 * turn**2])
     reach = rng.uniform(0.25, 0.5)
-    outer = inner[:, ::-1] + np.stack([0.06 * turn[::-1], 0.1 + 0.08 * (1 - turn**2), reach * (1.05 - turn**2)])
+    outer = inner[:, ::-1] + np.array([0.06 * turn[::-1], 0.1 + 0.08 * (1 - turn**2), reach * (1.05 - turn**2)])
     polygon(image, view.project(np.concatenate([inner, outer], axis=1)), look.hat * rng.uniform(0.35, 0.8))
 
 

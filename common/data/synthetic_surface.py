@@ -162,7 +162,7 @@ def fields() -> dict[str, np.ndarray]:
                   0.015 * pair(x, y, 0.1, -0.2, 0.1, 0.1)),
         "hair": tuple(out / np.maximum(np.sqrt((out**2).sum(axis=0)), 0.2)),
     }  # fmt: skip
-    return {name: snap(np.stack(parts)) for name, parts in raw.items()}
+    return {name: snap(np.array(parts)) for name, parts in raw.items()}
 
 
 def build(head: Head, hair: np.ndarray | float = 0.0) -> np.ndarray:
@@ -187,10 +187,12 @@ def build(head: Head, hair: np.ndarray | float = 0.0) -> np.ndarray:
 def sample(grid: np.ndarray, s: np.ndarray, t: np.ndarray) -> np.ndarray:
     """Return values (..., N) of node values (..., NODES, NODES) at texture coordinates, as the triangles give them."""
     u, v = ((clip(c, -1, 1) + 1) * ((NODES - 1) / 2) for c in (s, t))
-    j, i = (np.minimum(np.floor(c).astype(int), NODES - 2) for c in (u, v))
-    u, v = u - j, v - i
+    j, i = (np.minimum(c.astype(int), NODES - 2) for c in (u, v))
+    u, v, first = u - j, v - i, i * NODES + j
+    flat = grid.reshape(*grid.shape[:-2], -1)
+    right, below = (np.take(flat, first + k, axis=-1) for k in (1, NODES))
     upper = u + v <= 1
-    near = np.where(upper, grid[..., i, j], grid[..., i + 1, j + 1])
-    by_u = np.where(upper, u, 1 - u) * (np.where(upper, grid[..., i, j + 1], grid[..., i + 1, j]) - near)
-    by_v = np.where(upper, v, 1 - v) * (np.where(upper, grid[..., i + 1, j], grid[..., i, j + 1]) - near)
+    near = np.take(flat, np.where(upper, first, first + NODES + 1), axis=-1)
+    by_u = np.where(upper, u, 1 - u) * (np.where(upper, right, below) - near)
+    by_v = np.where(upper, v, 1 - v) * (np.where(upper, below, right) - near)
     return np.asarray(near + by_u + by_v)

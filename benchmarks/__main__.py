@@ -12,10 +12,14 @@ from common.errors import LabError
 # Commands that bring their own options: name -> (module, what it does).
 MODULES = {
     "score": ("benchmarks.score", "score anyone's predictions under any protocol"),
+    "adopt": ("benchmarks.adopt", "take a run that was trained apart as a cell of a plan"),
     "cross": ("benchmarks.crossdata", "score a trained model on a data set that it was not trained on"),
     "speed": ("benchmarks.speed", "parameters, multiply-adds, time and memory of the networks"),
     "robustness": ("benchmarks.robustness", "wrong boxes, bad pictures, confidence and flicker"),
-    "report": ("benchmarks.report", "write BENCHMARKS.md, tables and report.html from the records"),
+    "report": (
+        "benchmarks.report",
+        "write tables and report.html from the records; --documents: BENCHMARKS.md and README too",
+    ),
     "lint": ("benchmarks.lint", "check a table of published figures against arithmetic"),
     "helen": ("benchmarks.helen", "score a run on the 330 HELEN test faces beside the references"),
 }

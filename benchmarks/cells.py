@@ -21,7 +21,7 @@ from common.data.crops import CroppedFaces
 from common.errors import LabError
 from common.geometry import apply_affine, invert_affine
 from common.metrics.protocols import PROTOCOLS
-from common.metrics.stats import bootstrap_interval
+from common.metrics.stats import metric_intervals
 from common.plotting import TRUE, draw_landmarks, write_image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,7 +88,9 @@ def load_test(folder: Path, cell: Cell, *more: str) -> LandmarkCLI:
     if not path.is_file():
         raise LabError(f"{path}: checkpoint is missing; train the cell first (python -m benchmarks train)")
     stage = len(cell.stages) - 1
-    arguments = [*_arguments(folder, cell, stage), "--ckpt_path", str(path), "--track", "false", *more]
+    limit = PROTOCOLS["canonical"].measure(cell.dataset, 0).threshold
+    arguments = [*_arguments(folder, cell, stage), "--ckpt_path", str(path), "--track", "false",
+                 "--model.threshold", str(limit), *more]  # fmt: skip
     return METHODS[cell.method].main()(["test", *arguments])  # type: ignore[no-any-return]
 
 
@@ -97,26 +99,28 @@ def intervals(per_image: dict[str, np.ndarray], threshold: float) -> dict[str, t
     nmes = per_image["nme"]
     parts = {"": np.ones(len(nmes), bool)}
     parts |= {f"{k.removeprefix('subset/')}/": v for k, v in per_image.items() if k.startswith("subset/") and v.any()}
-    found = {}
-    for name, chosen in parts.items():
-        values = nmes[chosen]
-        found[f"{name}nme"] = bootstrap_interval(values)
-        found[f"{name}fr"] = bootstrap_interval(100.0 * (values > threshold))
-        found[f"{name}auc"] = bootstrap_interval(100 * np.clip(1 - values / threshold, 0, None))
-    return found
+    return {f"{name}{key}": span for name, chosen in parts.items()
+            for key, span in metric_intervals(nmes[chosen], threshold).items()}  # fmt: skip
 
 
-def card(tested: LandmarkCLI, cell: Cell, count: int) -> dict[str, Any]:
+def training_state(path: Path, epochs: int | None) -> str:
+    """Return which state of a training a checkpoint is: its last epoch, or an earlier one where it had stopped."""
+    done = int(torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("epoch", -1)) + 1
+    return "last epoch" if epochs is None or epochs < 0 or done >= epochs else f"epoch {done} of {epochs}"
+
+
+def card(tested: LandmarkCLI, cell: Cell, count: int, state: str) -> dict[str, Any]:
     """Return the protocol card of the figures: all that decides them besides the points."""
-    crop, protocol = tested.datamodule.cropped("test").config, PROTOCOLS["canonical"]
-    measure_ = protocol.measure(cell.dataset, tested.model.scheme.num_points)
-    return {
-        "protocol": protocol.name, "data": cell.dataset, "n": count, "landmarks": tested.model.scheme.name,
-        "box": f"data set's box, {crop.side_rule} side times {crop.box_scale:g}, crop {crop.size} px",
-        "normaliser": measure_.norm, "threshold": tested.model.test_metric.threshold, "auc_rule": protocol.auc_rule,
-        "decode": str(getattr(tested.model, "decode", "of the method")), "flip": "none",
-        "failures": protocol.failures, "checkpoint": "last epoch", "space": "original image pixels",
-    }  # fmt: skip
+    faces, scheme = tested.datamodule.cropped("test"), tested.model.scheme
+    crop = faces.config
+    own = {"trained on": str(tested.datamodule.dataset)}
+    if faces.faces[0].norm is not None:
+        own["normaliser"] = "the data set's own"
+    return PROTOCOLS["canonical"].card(
+        cell.dataset, scheme.num_points, n=count, landmarks=scheme.name, threshold=tested.model.test_metric.threshold,
+        box=f"data set's box, {crop.side_rule} side times {crop.box_scale:g}, crop {crop.size} px",
+        decode=str(getattr(tested.model, "decode", "of the method")), checkpoint=state, **own,
+    )  # fmt: skip
 
 
 def draw_faces(folder: Path, tested: LandmarkCLI) -> None:
@@ -147,6 +151,7 @@ def evaluate(folder: Path, cell: Cell, seconds: float, timing: bool = True) -> d
     run = stage_folder(folder, cell, len(cell.stages) - 1)
     pictures = folder / "faces" / cell.name
     draw_faces(pictures, tested)
+    state = training_state(last_checkpoint(folder, cell), tested.trainer.max_epochs)
     speed: dict[str, Any] = {}
     if timing:
         print(f"[{cell.name}] timing", flush=True)
@@ -155,7 +160,7 @@ def evaluate(folder: Path, cell: Cell, seconds: float, timing: bool = True) -> d
     return {
         "cell": cell.name, "method": cell.method, "title": METHODS[cell.method].title, "dataset": cell.dataset,
         "recipe": cell.stages[-1], "seed": cell.seed, "protocol": "canonical",
-        "card": card(tested, cell, len(per_image["nme"])), "metrics": metrics,
+        "card": card(tested, cell, len(per_image["nme"]), state), "metrics": metrics,
         "intervals": intervals(per_image, tested.model.test_metric.threshold),
         "predictions": str((run / "test_predictions.npz").relative_to(folder)),
         "pictures": str(pictures.relative_to(folder)), "seconds": seconds, "speed": speed, "commit": commit(),

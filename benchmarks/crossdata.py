@@ -23,8 +23,8 @@ from benchmarks.crossscheme import source_scheme, through
 from benchmarks.formats import Faces
 from benchmarks.records import append_record
 from benchmarks.registry import METHODS
-from benchmarks.score import Task, card, floor_of, intervals, map_text, record
-from benchmarks.score_text import figures_text
+from benchmarks.score import Task, all_scores, card, floor_of, intervals, map_text, record
+from benchmarks.score_text import figures_text, matrix_text, protocols_text
 from benchmarks.speed import machine
 from common.data.base import FaceDataset
 from common.data.datamodule import DATASETS, FaceDataModule
@@ -32,6 +32,7 @@ from common.inference import Predictor
 from common.metrics.protocols import PROTOCOLS
 from common.schemes import SCHEMES
 
+DIGITS = 3  # printed behind the point
 PROGRESS = 100  # faces between words on the screen
 
 
@@ -91,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="of the data set in tables; default the reader's")
     parser.add_argument("--faces", type=int, help="first faces of the test set only")
     parser.add_argument("--protocol", default="canonical", choices=sorted(PROTOCOLS), help="how it is scored")
+    parser.add_argument("--all", action="store_true", help="print the score by every protocol and normaliser; no row")
     parser.add_argument("--title", help="name of the row; default the method's, and what it was trained on")
     parser.add_argument("--level", type=float, default=95.0, help="of the intervals, percent")
     parser.add_argument("--record", type=Path, metavar="FOLDER", default=Path("runs/benchmark"),
@@ -117,13 +119,17 @@ def main(options: argparse.Namespace) -> None:
                           **({"test_count": options.faces} if options.faces else {}))  # fmt: skip
     faces = data.cropped("test").faces
     task = make_task(predictor, faces, options.name or options.dataset, options.faces)
+    if options.all:
+        scores = all_scores(task)
+        print(f"{protocols_text(scores, DIGITS)}\n\n{matrix_text(scores, DIGITS)}")
+        return
     found = task.evaluate(options.protocol)
     facts = _facts(predictor, options)
     floor = floor_of(task, found["norm"])
     if floor is not None:
         facts |= {"mapped from": floor.source, "map floor": floor.words}
     face = card(task, options.protocol, found, facts)
-    print(figures_text(found, face, intervals(found, task, options.level), options.level, 3))
+    print(figures_text(found, face, intervals(found, task, options.level), options.level, DIGITS))
     if floor is not None:
         print("\n" + map_text(task, floor, found["nme"]))
     method = predictor.task.METHOD

@@ -33,6 +33,7 @@ from benchmarks.html_tables import (
     text,
 )
 from benchmarks.report_data import Comparison, Curve, Entry, Report, ced_curves, disturbances, flickers, risk_curves
+from benchmarks.tables import least_of
 
 QUALITY = 88  # of embedded pictures
 FIELDS = {
@@ -140,10 +141,12 @@ def dataset(report: Report, comparison: Comparison, number: int) -> str:
     note = (f'<p class="marked"><b>Not all cards are equal:</b> the rows differ in {escape(", ".join(marked))}; '
             "see the protocol cards below.</p>" if marked else "")  # fmt: skip
     pairs = pair_table(comparison)
+    least = least_of(comparison)
     return (
         summary(comparison)
         + comparison_table(report, comparison, caption)
         + note
+        + (f'<p class="about">{escape(least)}</p>' if least else "")
         + ced_chart(report, comparison, f"ced-{number}")
         + (f"<h3>Who can be told from whom</h3>{pairs}" if pairs else "")
         + (f"<h3>Subsets</h3>{found}" if (found := subset_table(report, comparison)) else "")
@@ -235,7 +238,10 @@ def robustness(report: Report) -> str:
             areas = [next((c.area for c in d.curves if c.label == label), None) for d in chosen]
             trembles = quantity(trembling.get((dataset_name, label)), 3)
             rows.append([name_cell(report, label), *map(quantity, areas), trembles])
-        caption = "Mean NME over each curve's levels, and flicker, percent. Lower is better."
+        counts = sorted({int(r["n"]) for r in report.robustness if r["dataset"] == dataset_name and "level" in r
+                         and r.get("n")})  # fmt: skip
+        told = f", {' or '.join(map(str, counts))} faces" if counts else ""
+        caption = f"Mean NME over each curve's levels{told}, and flicker, percent. Lower is better."
         parts.append(f"<h3>{escape(dataset_name)}</h3><div>{legend(report, [(label, '') for label in labels])}"
                      f'<div class="multiples">{"".join(charts)}</div></div>')  # fmt: skip
         parts.append(table(*measured(columns, rows), caption))

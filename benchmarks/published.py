@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,16 @@ def read_published(path: Path = PUBLISHED) -> list[Figure]:
         LabError: the file is missing or an entry is not as it must be; names file and line.
     """
     try:
+        written = path.stat().st_mtime_ns
+    except OSError as error:
+        raise LabError(f"{path}: cannot be read ({error.strerror})") from None
+    return list(_read(path, written))
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, written: int) -> tuple[Figure, ...]:
+    """Return the figures of a file as it was written at a time: a report asks for them many times."""
+    try:
         with path.open(encoding="utf-8") as stream:
             content = _Loader(stream).get_single_data()
     except OSError as error:
@@ -109,13 +120,13 @@ def read_published(path: Path = PUBLISHED) -> list[Figure]:
     if not isinstance(content, dict):
         raise LabError(f"{path}:1: must map each method to a list of entries")
     content.pop(LINE)
-    figures = []
+    figures: list[Figure] = []
     for method, entries in content.items():
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise LabError(f"{path}: {method} must hold a list of entries")
         for entry in entries:
             figures += _figures(path, str(method), entry)
-    return figures
+    return tuple(figures)
 
 
 def _figures(path: Path, method: str, entry: dict[str, Any]) -> list[Figure]:

@@ -1,48 +1,33 @@
 """All documents from the records in runs/benchmark: `python -m benchmarks report`.
 
-BENCHMARKS.md and the results section of the README; beside the records table.md, table.tex, ledger.json and
-report.html, one page that needs no network. What was not measured is not mentioned, or says so.
+Beside the records: table.md, table.tex, ledger.json and report.html, one page that needs no network. With --documents
+also the generated parts of BENCHMARKS.md and README.md, between marks; what stands outside the marks is kept. A
+document that shows figures of which the folder has no records is not overwritten, so that a fresh copy with synthetic
+records alone cannot drop the figures of photographs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+import re
 from pathlib import Path
-from typing import Any
 
 from benchmarks.html import page
-from benchmarks.ledger import COLUMNS, ledger_rows, plain
-from benchmarks.report_data import Report, disturbances, flickers, read_report
-from benchmarks.tables import NONE, described, figure, interval, latex, markdown
+from benchmarks.ledger import COLUMNS, cost_figures, ledger_rows, plain, titles
+from benchmarks.record_sections import record_sections
+from benchmarks.report_data import Report, disturbances, flickers, read_report, risk_curves
+from benchmarks.tables import NONE, count, described, figure, latex, markdown
 from common.errors import LabError
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path("runs/benchmark")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+SHOWS = "<!-- shows: {} -->"  # what the generated part of a document holds, so that none of it is lost unseen
 TITLE = (
-    "# Benchmarks\n\nWritten by `python -m benchmarks report` from the records of the scripts named here. Ratios are "
-    "of one run on one machine.\n"
+    "# Benchmarks\n\nWritten by `python -m benchmarks report --documents` from the records of the scripts named here, "
+    "but for what stands outside the marks. Ratios are of one run on one machine.\n"
 )
-TARGET_GOAL, TARGET_LIMIT, LOADER_GOAL = 50.0, 4.0, 0.85  # of the scripts whose records are told
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def _goal(value: float, goal: float) -> str:
-    return f"goal {goal:g}, {'reached' if value >= goal else 'not reached'}"
-
-
-def _limit(value: float, limit: float) -> str:
-    return f"limit {limit:g} %, {'kept' if value <= limit else 'exceeded'}"
-
-
-def _comparisons(report: Report) -> str:
-    parts = [described(comparison) for comparison in report.comparisons]
-    return "## Methods (`python -m benchmarks run`)\n\n" + "\n\n".join(parts) + "\n"
 
 
 def _robustness(report: Report) -> str:
@@ -52,12 +37,21 @@ def _robustness(report: Report) -> str:
     kinds = list(dict.fromkeys(disturbance.kind for disturbance in found))
     areas = {(d.dataset, curve.label, d.kind): curve.area for d in found for curve in d.curves}
     pairs = list(dict.fromkeys([*((d, label) for d, label, _ in areas), *trembling]))
-    rows = [[label, data, *(figure(areas.get((data, label, kind))) for kind in kinds),
-             figure(trembling.get((data, label)))] for data, label in pairs]  # fmt: skip
-    table = markdown(["method", "data", *kinds, "flicker"], rows)
+    sure = {
+        (data, curve.label): curve.area for data, curves in risk_curves(report.robustness).items() for curve in curves
+    }
+    faces = {(r["dataset"], r["title"]): str(r.get("n", NONE)) for r in report.robustness if "level" in r}
+    rows = []
+    for data, label in pairs:
+        values = [faces.get((data, label), NONE)]
+        values += [figure(areas.get((data, label, kind))) for kind in kinds]
+        values += [figure(trembling.get((data, label)), 3), figure(sure.get((data, label)))]
+        rows.append([label, data, *values])
+    table = markdown(["method", "data", "faces", *kinds, "flicker", "AURC"], rows)
     return (
-        "## Robustness (`python -m benchmarks robustness`)\n\nMean NME over the levels of each disturbance, and "
-        f"flicker of a still face, percent.\n\n{table}\n"
+        "## Robustness (`python -m benchmarks robustness`)\n\nMean NME over the levels of each disturbance, flicker of "
+        "a still face under sub-pixel crops, and the area under the risk-coverage curve of methods that say how sure "
+        f"they are; percent.\n\n{table}\n"
     )
 
 
@@ -73,103 +67,131 @@ def _ledger(report: Report) -> str:
     )
 
 
-def _helen(found: dict[str, Any]) -> str:
-    rows = [(name, figure(v["nme"]), interval(v.get("interval")), figure(v["fr8"], 1), figure(v["auc8"], 1),
-             str(v["n"])) for name, v in found.items()]  # fmt: skip
-    table = markdown(("method", "NME", "95 % interval", "FR8", "AUC8", "faces"), rows)
-    return f"## HELEN test faces (`python -m benchmarks helen`)\n\n{table}\n"
+def _speeds(report: Report) -> str:
+    """Return the records of `python -m benchmarks speed`, each with its machine."""
+    rows = []
+    for record in report.speeds:
+        card = record.get("machine") or {}
+        place = f"{card.get('device', 'not stated')}, {card.get('threads', '?')} threads"
+        rows.append([str(record.get("title", record["method"])), str(record.get("recipe", "")), place,
+                     count(record.get("parameters"), 1e6, "M"), count(record.get("macs"), 1e9, "G"),
+                     *(figure(record.get(f"ms_per_face_b{size}")) for size in (1, 8, 64)),
+                     figure(record.get("train_step_ms"), 0), figure(record.get("peak_memory_mb"), 0)])  # fmt: skip
+    head = ("method", "recipe", "machine", "parameters", "MACs", "ms/face b1", "ms/face b8", "ms/face b64",
+            "training step, ms", "memory, MB")  # fmt: skip
+    return f"## Networks alone (`python -m benchmarks speed`)\n\nRandom weights, medians.\n\n{markdown(head, rows)}\n"
 
 
-def _targets(found: dict[str, Any]) -> str:
-    times, ratio = found["times"], found["exact_over_batched"]
-    fresh = times["exact"]["best_ms"] / times["batched_fresh_memory"]["best_ms"]
-    pixels = found["differing_pixels_percent"]
+def _costs(report: Report) -> str:
+    """Return sizes and times of the authors' own implementations, empty where none is known."""
+    names = titles(report)
+    rows = [[names[f.method], f.facts.get("protocol", ""),
+             *(value.text if (value := f.values.get(key)) is not None else NONE
+               for key in ("params", "macs", "ms", "fps")), f.facts.get("machine", ""),
+             ", ".join(filter(None, (f.facts.get("source"), f.facts.get("table"))))]
+            for f in cost_figures(names)]  # fmt: skip
+    head = ("method", "what", "parameters, M", "MACs, G", "ms", "frames a second", "machine", "source")
     return (
-        "## Targets (`python -m benchmarks.boundary_speed`)\n\n"
-        f"Heatmaps and boundaries of {found['batch']} faces, {found['threads']} threads: the batched path is "
-        f"{ratio:.1f} times as fast as the exact path image by image with a reused buffer and {fresh:.1f} times with "
-        f"fresh memory ({_goal(ratio, TARGET_GOAL)}); {pixels:.2f} % of the boundary's pixels differ "
-        f"({_limit(pixels, TARGET_LIMIT)}).\n"
+        "## Reference implementations\n\nThe authors' own, as published or measured apart from this benchmark, each on "
+        f"the machine named; not to be compared across machines.\n\n{markdown(head, rows)}\n"
+        if rows
+        else ""
     )
 
 
-def _loader(found: dict[str, Any]) -> str:
-    memory = found["memory_mb"]
-    return (
-        "## Loader (`python -m benchmarks.loader_speed`)\n\n"
-        f"{found['ratio']:.2f} of the rate of read, decode and one warp alone ({_goal(found['ratio'], LOADER_GOAL)}), "
-        f"median of {found['rounds']} epochs; memory {memory[0]:.0f} MB after the first, {memory[-1]:.0f} MB after "
-        "the last.\n"
-    )
-
-
-SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "helen.json": _helen,
-    "boundary_speed.json": _targets,
-    "loader_speed.json": _loader,
-}
+def parts(folder: Path, report: Report) -> dict[str, str]:
+    """Return what BENCHMARKS.md shows: name -> section; what was not measured is not mentioned."""
+    found: dict[str, str] = {}
+    for comparison in report.comparisons:
+        found[comparison.dataset] = found.get(comparison.dataset, "") + described(comparison) + "\n\n"
+    if found:
+        first = next(iter(found))
+        found[first] = f"## Methods (`python -m benchmarks run`)\n\n{found[first]}"
+        found["ledger"] = _ledger(report)
+    if report.robustness:
+        found |= {f"robustness on {name}": "" for name in dict.fromkeys(str(r["dataset"]) for r in report.robustness)}
+        found["robustness"] = _robustness(report)
+    if report.speeds:
+        found["speed"] = _speeds(report)
+    found |= record_sections(folder)
+    if report.comparisons or report.speeds:
+        found["reference implementations"] = _costs(report)
+    return found
 
 
 def render(folder: Path, report: Report | None = None) -> str:
-    """Return BENCHMARKS.md for the records that are there; what was not measured is not mentioned.
-
-    Raises:
-        LabError: a record file lacks a figure.
-    """
-    report = report or read_report(folder)
-    parts = [TITLE]
-    if report.comparisons:
-        parts.append(_comparisons(report))
-        parts.append(_ledger(report))
-    if report.robustness:
-        parts.append(_robustness(report))
-    for name, section in SECTIONS.items():
-        found = _read(folder / name)
-        if found is None:
-            continue
-        try:
-            parts.append(section(found))
-        except KeyError as error:
-            raise LabError(f"{folder / name}: has no {error}; run its script again") from None
-    return "\n".join(parts)
+    """Return the generated part of BENCHMARKS.md for the records that are there."""
+    found = parts(folder, report or read_report(folder))
+    return "\n".join(text.strip() + "\n" for text in found.values() if text).strip()
 
 
 def results(report: Report) -> str:
     """Return the README's results: one table for each data set, or what to run where there are no records."""
     if not report.comparisons:
-        return "No results yet: `make benchmark` trains and compares the methods, and fills this section."
-    parts = [described(comparison) for comparison in report.comparisons]
+        return (
+            "No results yet: `make benchmark` trains and compares the methods, and `python -m benchmarks report "
+            "--documents` fills this section."
+        )
+    tables = [described(comparison, subsets=False) for comparison in report.comparisons]
     return (
-        "\n\n".join(parts)
+        "\n\n".join(tables)
         + "\n\nFrom `python -m benchmarks run` and `python -m benchmarks report`; intervals are 95 % "
         "bootstrap intervals over faces, and *not separable* means that the paired interval of the difference from the "
         "best row holds zero. `runs/benchmark/report.html` shows curves, faces and protocol cards."
     )
 
 
-def fill(document: Path, begin: str, end: str, body: str) -> None:
-    """Put text between two marks of a document.
+def fill(document: Path, body: str, shown: list[str], drop: bool = False) -> str:
+    """Return a document with a new generated part between its marks.
+
+    Args:
+        document: the file; its text outside the marks is kept.
+        body: the generated part.
+        shown: what it shows.
+        drop: allow it to show less than before.
 
     Raises:
-        LabError: a mark is missing, or they stand in the wrong order.
+        LabError: a mark is missing, they stand in the wrong order, or the document shows what the new part does not.
     """
     text = document.read_text(encoding="utf-8")
-    head, first, rest = text.partition(begin)
-    _, second, tail = rest.partition(end)
+    head, first, rest = text.partition(BEGIN)
+    old, second, tail = rest.partition(END)
     if not first or not second:
-        raise LabError(f"{document}: the marks {begin} and {end} are missing")
-    document.write_text(f"{head}{begin}\n{body}\n{end}{tail}", encoding="utf-8")
+        raise LabError(f"{document}: the marks {BEGIN} and {END} are missing")
+    before = re.search(re.escape(SHOWS).replace(r"\{\}", "(.*)"), old)
+    lost = [name for name in (before[1].split(", ") if before and before[1] else []) if name not in shown]
+    if lost and not drop:
+        raise LabError(f"{document}: shows {', '.join(lost)}, of which there are no records here; make them first, or "
+                       "say --drop to lose the figures")  # fmt: skip
+    return f"{head}{BEGIN}\n{SHOWS.format(', '.join(shown))}\n{body}\n{END}{tail}"
 
 
-def write(folder: Path = FOLDER, documents: Path | None = ROOT) -> list[Path]:
+def fill_documents(documents: Path, folder: Path, report: Report, drop: bool = False) -> dict[Path, str]:
+    """Return the new texts of BENCHMARKS.md and README.md; none is written, so that all or none change.
+
+    Raises:
+        LabError: a document lacks its marks, or shows figures without records.
+    """
+    benchmarks = documents / "BENCHMARKS.md"
+    if not benchmarks.is_file():
+        benchmarks.write_text(f"{TITLE}\n{BEGIN}\n{END}\n", encoding="utf-8")
+    data = list(dict.fromkeys(comparison.dataset for comparison in report.comparisons))
+    return {
+        benchmarks: fill(benchmarks, render(folder, report), list(parts(folder, report)), drop),
+        documents / "README.md": fill(documents / "README.md", results(report), data, drop),
+    }
+
+
+def write(folder: Path = FOLDER, documents: Path | None = None, drop: bool = False) -> list[Path]:
     """Write all documents and return their paths.
 
     Args:
         folder: where the records are; the page and the tables go there.
         documents: where BENCHMARKS.md and README.md are; None leaves them alone.
+        drop: let these show less than before.
 
     Raises:
-        LabError: the folder is missing, a record lacks a figure, or the README lacks the marks.
+        LabError: the folder is missing, or a document lacks its marks or shows figures without records.
     """
     if not folder.is_dir():
         raise LabError(f"{folder}: no such folder of records; run `make benchmark` first")
@@ -180,25 +202,25 @@ def write(folder: Path = FOLDER, documents: Path | None = ROOT) -> list[Path]:
         contents[folder / "table.tex"] = latex(report.comparisons)
         contents[folder / "ledger.json"] = json.dumps(ledger_rows(report), indent=1) + "\n"
     if documents is not None:
-        contents[documents / "BENCHMARKS.md"] = render(folder, report)
-        fill(documents / "README.md", BEGIN, END, results(report))
+        contents |= fill_documents(documents, folder, report, drop)
     for path, content in contents.items():
         path.write_text(content, encoding="utf-8")
-    return [*contents, *([documents / "README.md"] if documents is not None else [])]
+    return list(contents)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's options."""
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the records are")
-    parser.add_argument("--documents", action=argparse.BooleanOptionalAction, default=True,
-                        help="write BENCHMARKS.md and the README's results too")  # fmt: skip
+    parser.add_argument("--documents", action="store_true",
+                        help="write the generated parts of BENCHMARKS.md and README.md too")  # fmt: skip
+    parser.add_argument("--drop", action="store_true", help="let the documents lose figures that have no records here")
     parser.add_argument("--track", action=argparse.BooleanOptionalAction, default=True,
                         help="log the report to W&B (offline unless you are logged in)")  # fmt: skip
 
 
 def main(options: argparse.Namespace) -> None:
     """Write the documents, name them, and log them to W&B."""
-    for path in write(options.folder, ROOT if options.documents else None):
+    for path in write(options.folder, ROOT if options.documents else None, options.drop):
         print(f"wrote {path}")
     if options.track:
         from benchmarks.report_wandb import to_wandb

@@ -74,8 +74,9 @@ class Entry:
 
     @property
     def subsets(self) -> list[str]:
-        """Names of the subsets that have figures."""
-        return sorted({key.rsplit("/", 1)[0] for key in self.metrics if "/" in key})
+        """Names of the subsets that have figures; one that holds every face says nothing more."""
+        names = sorted({key.rsplit("/", 1)[0] for key in self.metrics if "/" in key})
+        return [name for name in names if self.metrics.get(f"{name}/nme") != self.metrics["nme"]]
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,12 @@ def _differences(entries: Sequence[Entry]) -> dict[tuple[int, int], Difference]:
     return found
 
 
+def _field(card: Mapping[str, Any], name: str) -> str:
+    """Return a field of a card for comparison: 10 and 10.0 are one threshold."""
+    value = card.get(name)
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
 def compare(records: Iterable[dict[str, Any]], folder: Path | None = None) -> list[Comparison]:
     """Return one comparison for each data set and set of binding fields: figures of unlike cards share no column.
 
@@ -219,7 +226,7 @@ def compare(records: Iterable[dict[str, Any]], folder: Path | None = None) -> li
         if "nme" not in (record.get("metrics") or {}):
             continue
         card = record.get("card") or {}
-        key = (record["dataset"], *(str(card.get(name)) for name in BINDING))
+        key = (record["dataset"], *(_field(card, name) for name in BINDING))
         rows = groups.setdefault(key, {})
         rows.setdefault((record["method"], str(record.get("recipe"))), []).append(record)
     result = []
@@ -227,7 +234,7 @@ def compare(records: Iterable[dict[str, Any]], folder: Path | None = None) -> li
         entries = sorted((make_entry(found, folder) for found in rows.values()), key=lambda e: e.metrics["nme"])
         _label(entries)
         names = list(dict.fromkeys(name for entry in entries for name in entry.card))
-        same = [name for name in names if len({str(entry.card.get(name)) for entry in entries}) == 1]
+        same = [name for name in names if len({_field(entry.card, name) for entry in entries}) == 1]
         shared = {name: entries[0].card[name] for name in same}
         differing = [name for name in names if name not in same]
         result.append(Comparison(key[0], shared, differing, entries, _differences(entries)))
@@ -239,7 +246,7 @@ def _tell_apart(comparisons: list[Comparison]) -> None:
     """Say in the titles of a data set's several comparisons in which binding fields they differ."""
     for dataset in {comparison.dataset for comparison in comparisons}:
         group = [comparison for comparison in comparisons if comparison.dataset == dataset]
-        names = [name for name in BINDING if len({str(c.card.get(name)) for c in group}) > 1]
+        names = [name for name in BINDING if len({_field(c.card, name) for c in group}) > 1]
         for comparison in group:
             comparison.note = ", ".join(f"{name}: {comparison.card.get(name, 'not stated')}" for name in names)
 
@@ -361,11 +368,17 @@ class Report:
         return letters[0] if letters and len(self.machines) > 1 else ""
 
 
+def _named(path: Path, *needed: str) -> list[dict[str, Any]]:
+    """Return the records that have a method and the needed fields; an older one may lack its title."""
+    found = [record for record in read_records(path) if all(name in record for name in ("method", *needed))]
+    return [{"title": record["method"]} | record for record in found]
+
+
 def read_report(folder: Path) -> Report:
     """Return the content of a report from the records in a folder."""
-    comparisons = compare(read_records(folder / "records.jsonl"), folder)
-    robustness = [record for record in read_records(folder / "robustness.jsonl") if "kind" in record]
-    speeds = [record for record in read_records(folder / "speed.jsonl") if "parameters" in record]
+    comparisons = compare(_named(folder / "records.jsonl", "metrics", "dataset"), folder)
+    robustness = _named(folder / "robustness.jsonl", "kind", "dataset")
+    speeds = _named(folder / "speed.jsonl", "parameters")
     labels = [entry.label for comparison in comparisons for entry in comparison.entries]
     labels = sorted(dict.fromkeys([*labels, *(record["title"] for record in robustness)]))
     machines: list[Machine] = []

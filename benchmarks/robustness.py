@@ -21,7 +21,7 @@ import yaml
 
 from benchmarks.cells import last_checkpoint, load_test
 from benchmarks.plan import Cell, read_plan, restrict
-from benchmarks.records import append_record
+from benchmarks.records import append_record, read_records
 from benchmarks.registry import METHODS
 from benchmarks.tables import markdown
 from common.data.base import decode_image
@@ -178,6 +178,17 @@ def flicker(task: LandmarkTask, samples: list[FaceSample], config: CropConfig, s
     return np.array(found)
 
 
+def is_done(folder: Path, cell: Cell, count: int | None) -> bool:
+    """Return whether the cell's present weights were examined on as many faces; its last record tells."""
+    last = [record for record in read_records(folder / RECORD) if record.get("cell") == f"{cell.name}/flicker"]
+    return bool(last) and last[0].get("weights") == weights_time(folder, cell) and last[0].get("asked") == count
+
+
+def weights_time(folder: Path, cell: Cell) -> int:
+    """Return when the cell's weights were written, in seconds."""
+    return int(last_checkpoint(folder, cell).stat().st_mtime)
+
+
 def examine(folder: Path, cell: Cell, settings: dict[str, Any], count: int | None) -> list[dict[str, Any]]:
     """Return all records of a trained cell."""
     tested = load_test(folder, cell)
@@ -211,7 +222,7 @@ def examine(folder: Path, cell: Cell, settings: dict[str, Any], count: int | Non
     trembling = flicker(task, samples[: settings["flicker"]["faces"]], config, faces.subset_names, collate,
                         settings["flicker"]["crops"], size, seed)  # fmt: skip
     records.append(base | {"cell": f"{cell.name}/flicker", "kind": "flicker", "nme": float(trembling.mean()),
-                           "n": len(trembling)})  # fmt: skip
+                           "n": len(trembling), "asked": count, "weights": weights_time(folder, cell)})  # fmt: skip
     return records
 
 
@@ -220,6 +231,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, default=Path("benchmarks/faces.yaml"), help="the plan that was trained")
     parser.add_argument("--methods", nargs="+", help="of the plan; default all that are trained")
     parser.add_argument("--levels", type=Path, default=LEVELS, help="kinds and levels of the disturbances")
+    parser.add_argument("--fresh", action="store_true", help="repeat what was examined already")
     parser.add_argument("--faces", type=int, help="first faces of the test set only")
 
 
@@ -230,12 +242,17 @@ def main(options: argparse.Namespace) -> None:
     cells = [cell for cell in plan.cells() if last_checkpoint(plan.folder, cell).is_file()]
     if not cells:
         raise LabError(f"{options.config}: no cell is trained yet; run `python -m benchmarks train` first")
+    todo = [cell for cell in cells if options.fresh or not is_done(plan.folder, cell, options.faces)]
+    if len(todo) < len(cells):
+        print(f"{len(cells) - len(todo)} of {len(cells)} cells are examined already; --fresh repeats them", flush=True)
     rows, kinds = [], [*(f"{kind}_area" for kind in settings["kinds"]), "flicker"]
-    for cell in cells:
+    for cell in todo:
         records = examine(plan.folder, cell, settings, options.faces)
         for record in records:
             append_record(plan.folder / RECORD, record)
         found = {record["kind"]: record["nme"] for record in records if record["kind"] in kinds}
         rows.append([METHODS[cell.method].title, cell.dataset, *(f"{found[kind]:.2f}" for kind in kinds)])
+    if not rows:
+        return
     print("\nmean NME over each curve's levels (percent), and flicker of a still face (percent)\n")
     print(markdown(["method", "data", *(kind.removesuffix("_area") for kind in kinds)], rows))

@@ -53,6 +53,9 @@ def forget(plan: Plan, cells: list[Cell]) -> None:
     for cell in cells:
         for stage in range(len(cell.stages)):
             run = stage_folder(plan.folder, cell, stage)
+            if run.is_symlink():
+                run.unlink()  # a run that was taken from elsewhere is not ours to delete
+                continue
             for old in (*run.glob("checkpoints/*.ckpt"), run / "finished"):
                 old.unlink(missing_ok=True)
 

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.tables import NONE, markdown
+from benchmarks.tables import NONE, least_text, markdown
 from common.metrics.functional import NORMALISERS
 from common.metrics.protocols import PROTOCOLS
-from common.metrics.stats import Paired, least_difference
+from common.metrics.stats import Paired
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Any] | str]]
-CORRELATIONS = (0.7, 0.9)  # between the errors of two methods on the same faces, as they are found in practice
 REFERENCE = "canonical"
 NO_AREA, NO_RATE = ("sdu", "hrnet", "mmpose"), ("sdu", "mmpose")  # evaluators that do not compute the figure
 
@@ -51,20 +50,6 @@ def figures_text(
     lines = "\n".join(f"- {key}: {value:g}" if isinstance(value, float) else f"- {key}: {value}"
                       for key, value in card.items() if value not in ("", None))  # fmt: skip
     return "\n\n".join([*parts, f"Protocol card\n\n{lines}"])
-
-
-def least_text(nmes: np.ndarray, level: float) -> str:
-    """Return in a sentence what difference of NME these faces can show, empty for a single face."""
-    nmes = nmes[np.isfinite(nmes)]
-    if len(nmes) < 2:
-        return ""
-    alone = least_difference(nmes, level=level)
-    low, high = (least_difference(nmes, rho, level) for rho in CORRELATIONS)
-    return (
-        f"Least difference of NME that these {len(nmes)} faces can show ({level:g} %): {alone:.3f} against a printed "
-        f"figure; {high:.3f} to {low:.3f} between methods on the same faces whose errors correlate by "
-        f"{CORRELATIONS[1]:g} to {CORRELATIONS[0]:g}."
-    )
 
 
 def protocols_text(scores: Scores, digits: int) -> str:

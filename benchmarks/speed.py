@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from common.data.crops import Collate, CropConfig, CroppedFaces
+from common.data.synthetic import SyntheticFaces
+from common.errors import LabError
 from common.task import LandmarkTask
 from common.types import FaceBatch
 
@@ -90,6 +96,8 @@ def peak_memory_mb(call: Callable[[], Any], device: str) -> float | None:
         torch.cuda.reset_peak_memory_stats()
         call()
         return (torch.cuda.max_memory_allocated() - held) / 2**20
+    with suppress(OSError, AttributeError):  # memory of earlier work that the allocator kept would hide the call's own
+        ctypes.CDLL(None).malloc_trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is held now
         before = _resident_mb("VmRSS:")
@@ -151,40 +159,65 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's options."""
     parser.add_argument("--methods", nargs="+", help="names of the registry; default all")
     parser.add_argument("--recipe", default="smoke", help="key in the registry's recipes")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"),
+                        help="auto: the CPU, and CUDA too where there is one")  # fmt: skip
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--step", action=argparse.BooleanOptionalAction, default=True, help="time a training step too")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark"))
 
 
-def main(options: argparse.Namespace) -> None:
-    """Time the networks of a recipe with random weights (timings do not depend on them), print and record them.
+def made_up_batch(task: LandmarkTask, faces: int = STEP_FACES) -> FaceBatch:
+    """Return a batch of synthetic faces as a task's training takes it."""
+    drawn = SyntheticFaces(faces, scheme=task.scheme.name)
+    crops = CroppedFaces(drawn, CropConfig(size=task.input_size))
+    return Collate(drawn.subset_names)([crops[index] for index in range(faces)])
 
-    A method whose time depends on its input (an early exit) is timed with every exit closed, so at its slowest.
+
+def examine(name: str, recipe: str, batches: tuple[int, ...], device: str, step: bool) -> dict[str, Any]:
+    """Return the record of one method's network with the random weights of a recipe on one device.
+
+    Timings do not depend on weights; a method whose time depends on its input (an early exit) is timed with every
+    exit closed, so at its slowest.
+    """
+    from benchmarks.cells import commit
+    from benchmarks.registry import METHODS, make_task
+
+    task = make_task(name, recipe)
+    found = measure(task.network(), task.input_size, batches, device)
+    if step:
+        found["train_step_ms"] = train_step_ms(task, made_up_batch(task), device)
+    return {
+        "cell": f"{name}/{recipe}/{device}", "method": name, "title": METHODS[name].title, "recipe": recipe,
+        "pixels": task.input_size, "commit": commit(), "date": datetime.now(UTC).isoformat(timespec="seconds"), **found,
+    }  # fmt: skip
+
+
+def main(options: argparse.Namespace) -> None:
+    """Time the networks of a recipe, print and record them.
+
+    Raises:
+        LabError: there is no such method, recipe or device.
     """
     from benchmarks.records import append_record
-    from benchmarks.registry import METHODS, make_task
-    from benchmarks.tables import markdown
-    from common.errors import LabError
+    from benchmarks.registry import METHODS
+    from benchmarks.tables import NONE, figure, markdown
 
-    if options.device == "cuda" and not torch.cuda.is_available():
+    cuda = torch.cuda.is_available()
+    if options.device == "cuda" and not cuda:
         raise LabError("--device cuda: no CUDA device here; use --device cpu")
-    rows, batches = [], tuple(options.batches)
-    for name in options.methods or METHODS:
+    names, batches = options.methods or list(METHODS), tuple(options.batches)
+    for name in names:
         if name not in METHODS or options.recipe not in METHODS[name].recipes:
             raise LabError(f"--methods {name}: no such method with a recipe {options.recipe}")
-        task = make_task(name, options.recipe)
-        found = measure(task.network(), task.input_size, batches, options.device)
-        record = {
-            "cell": f"{name}/{options.recipe}/{options.device}",
-            "method": name,
-            "recipe": options.recipe,
-            **found,
-        }
-        append_record(options.folder / RECORD, record)
-        memory = found["peak_memory_mb"]
-        rows.append([METHODS[name].title, str(task.input_size), f"{found['parameters'] / 1e6:.2f} M",
-                     f"{found['macs'] / 1e9:.3f} G", *(f"{found[f'ms_per_face_b{b}']:.2f}" for b in batches),
-                     "-" if memory is None else f"{memory:.0f}"])  # fmt: skip
-    header = ["method", "px", "parameters", "MACs", *(f"ms/face b{b}" for b in batches), "MB"]
-    print(markdown(header, rows))
-    print(json.dumps(machine(options.device)))
+    for device in [options.device] if options.device != "auto" else ["cpu", *["cuda"] * cuda]:
+        rows = []
+        for name in names:
+            found = examine(name, options.recipe, batches, device, options.step)
+            append_record(options.folder / RECORD, found)
+            rows.append([found["title"], str(found["pixels"]), f"{found['parameters'] / 1e6:.2f} M",
+                         f"{found['macs'] / 1e9:.3f} G", *(f"{found[f'ms_per_face_b{b}']:.2f}" for b in batches),
+                         figure(found.get("train_step_ms"), 0) if options.step else NONE,
+                         figure(found["peak_memory_mb"], 0)])  # fmt: skip
+        header = ["method", "px", "parameters", "MACs", *(f"ms/face b{b}" for b in batches), "step, ms", "MB"]
+        print(markdown(header, rows))
+        print(json.dumps(machine(device)))

@@ -6,9 +6,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.report_data import Comparison, Entry, compare
+from common.metrics.stats import least_difference
 
 NONE = "-"  # a figure that was not measured
+CORRELATIONS = (0.7, 0.9)  # between the errors of two methods on the same faces, as they are found in practice
 LATEX_SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "<": "$<$", ">": "$>$",
@@ -57,6 +61,26 @@ def describe(comparison: Comparison) -> str:
     if "protocol" in card:
         parts.append(f"protocol {card['protocol']}")
     return f"{comparison.title}: {', '.join(parts)}"
+
+
+def least_text(nmes: np.ndarray, level: float = 95.0) -> str:
+    """Return in a sentence what difference of NME these faces can show, empty for a single face."""
+    nmes = nmes[np.isfinite(nmes)]
+    if len(nmes) < 2:
+        return ""
+    alone = least_difference(nmes, level=level)
+    low, high = (least_difference(nmes, rho, level) for rho in CORRELATIONS)
+    return (
+        f"Least difference of NME that these {len(nmes)} faces can show ({level:g} %): {alone:.3f} against a printed "
+        f"figure; {high:.3f} to {low:.3f} between methods on the same faces whose errors correlate by "
+        f"{CORRELATIONS[1]:g} to {CORRELATIONS[0]:g}."
+    )
+
+
+def least_of(comparison: Comparison) -> str:
+    """Return what difference the faces of a comparison can show, by the spread of its best row with predictions."""
+    known = [entry.nmes for entry in comparison.entries if entry.nmes is not None]
+    return least_text(known[0]) if known else ""
 
 
 def _rows(comparison: Comparison) -> list[tuple[str, ...]]:
@@ -111,9 +135,33 @@ def plain_rows(comparison: Comparison) -> tuple[list[str], list[list[Any]]]:
     return columns, rows
 
 
-def described(comparison: Comparison) -> str:
-    """Return a comparison as Markdown with a line that says what its figures are and which fields differ."""
-    text = f"{describe(comparison)}.\n\n{markdown(*_without_empty(HEADER, _rows(comparison)))}"
+def _subsets(comparison: Comparison) -> str:
+    """Return the NME of each row on each subset with its interval, empty where there are no subsets."""
+    names = list(dict.fromkeys(name for entry in comparison.entries for name in entry.subsets))
+    rows = []
+    for entry in comparison.entries:
+        cells = [entry.label]
+        for name in names:
+            span = entry.intervals.get(f"{name}/nme")
+            value = figure(entry.metrics.get(f"{name}/nme"))
+            cells.append(value if span is None else f"{value} {interval(span)}")
+        rows.append(cells)
+    return markdown(["NME on subsets", *names], rows) if names else ""
+
+
+def described(comparison: Comparison, subsets: bool = True) -> str:
+    """Return a comparison as Markdown with what its figures are, what its faces can show and which fields differ.
+
+    Args:
+        comparison: rows that may share columns.
+        subsets: add the NME on each subset.
+    """
+    rows = [row for row in _rows(comparison) if row[1] == "all"]
+    text = f"{describe(comparison)}.\n\n{markdown(*_without_empty(HEADER, rows))}"
+    if subsets and (parts := _subsets(comparison)):
+        text += f"\n\n{parts}"
+    if least := least_of(comparison):
+        text += f"\n\n{least}"
     if comparison.differing:
         lines = [f"- {name}: " + "; ".join(f"{e.label}: {e.card.get(name, 'not stated')}" for e in comparison.entries)
                  for name in comparison.differing]  # fmt: skip

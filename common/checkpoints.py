@@ -42,7 +42,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
                 f"{path}: refused, since this pickle would run code when read; get the weights as plain tensors"
             ) from None
         raise LabError(f"{path}: checkpoint is damaged or no checkpoint; copy or download it again") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, SafetensorError, zipfile.BadZipFile):
+    except (RuntimeError, EOFError, ValueError, LookupError, OSError, SafetensorError, zipfile.BadZipFile):
         raise LabError(f"{path}: checkpoint is truncated or damaged; copy or download it again") from None
     if not isinstance(content, dict):
         raise LabError(f"{path}: holds a {type(content).__name__} where a dictionary of weights was expected")

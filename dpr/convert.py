@@ -214,8 +214,18 @@ def convert_files(sources: Sequence[Path], target: Path, overwrite: bool = False
     metadata = {"method": "dpr", "hyper_parameters": json.dumps({"scheme": scheme, **settings}),
                 "crop": json.dumps({"size": 256, "box_scale": 1.0})}  # fmt: skip
     weights = {TASK_PREFIX + key: value for key, value in net.state_dict().items()}
+    # The running errors of a task's losses, which the release does not have, start at nothing: so the file is complete.
+    weights |= {key: torch.zeros_like(value) for key, value in loss_state(scheme, settings).items()}
     save_safetensors(weights, target, metadata, overwrite=overwrite)
     return metadata
+
+
+def loss_state(scheme: str, settings: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the entries of a new task's losses."""
+    from dpr.module import DprTask
+
+    state = DprTask(scheme, **settings).state_dict()
+    return {key: value for key, value in state.items() if not key.startswith(TASK_PREFIX)}
 
 
 def part_counts(scheme: LandmarkScheme) -> dict[str, int]:

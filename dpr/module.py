@@ -57,6 +57,8 @@ class DprTask(LandmarkTask):
         detach_face: no gradient from part crops into the face crop (2017 prototype).
         theta_gradient: share of the landmark losses' gradient that reaches the reinitialisation through the crops;
             1 is the paper's end-to-end training, and wants reinitialisation networks that were trained before.
+        point_gradient: share of the local stage's gradient that reaches the global regression through the landmarks
+            that the local reinitialisation sees; 1 is end to end.
         init: he: starting weights that keep the size of activations [ours]; released: those of the released code,
             with which learning sets in very late.
         rounded: round crops to 8 bits outside training, as the release does.
@@ -95,6 +97,7 @@ class DprTask(LandmarkTask):
         part_source: str = "face",
         detach_face: bool = True,
         theta_gradient: float = 1.0,
+        point_gradient: float = 1.0,
         init: str = "he",
         rounded: bool = False,
         box_grow: float = 1.0,
@@ -146,7 +149,7 @@ class DprTask(LandmarkTask):
         self.net = DPRNet(
             self.scheme, face, self.with_local, face_size, part_size, face_strides, part_strides, points_in_pixels,
             context, check_choice("part_source", part_source, ("face", "image")), detach_face,
-            theta_gradient,
+            theta_gradient, point_gradient,
         )  # fmt: skip
         if check_choice("init", init, ("he", "released")) == "he":
             start_he(self.net)

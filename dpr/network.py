@@ -52,6 +52,13 @@ class Stages:
     part_offsets: list[Tensor] = field(default_factory=list)
 
 
+def throttled(x: Tensor, share: float) -> Tensor:
+    """Return x as it is, with `share` times the gradient."""
+    if share == 1.0:
+        return x
+    return x.detach() if share == 0.0 else x.detach() + share * (x - x.detach())
+
+
 class DPRNet(nn.Module):
     """Progressive reinitialisation.
 
@@ -69,6 +76,8 @@ class DPRNet(nn.Module):
         theta_gradient: factor of the gradient that reaches the reinitialisation networks through the crops; 1 is plain
             end-to-end training, 0 none. Early in training this gradient is a hundred times the supervised one, and
             noise [ours].
+        point_gradient: factor of the gradient that reaches the global regression through the landmarks that the local
+            reinitialisation sees; a young local stage's gradient would pull the landmarks off their places [ours].
     """
 
     mean_face: Tensor
@@ -89,11 +98,12 @@ class DPRNet(nn.Module):
         part_source: str = "face",
         detach_face: bool = True,
         theta_gradient: float = 1.0,
+        point_gradient: float = 1.0,
     ) -> None:
         super().__init__()
         self.face_size, self.part_size, self.context = face_size, part_size, context
         self.part_source, self.detach_face, self.rounded = part_source, detach_face, False
-        self.theta_gradient = theta_gradient
+        self.theta_gradient, self.point_gradient = theta_gradient, point_gradient
         self.parts = part_indices(scheme)
         self.register_buffer("mean_face", mean_face.to(torch.float64))
         # Whether mean face and local networks are more than stand-ins; stored, so that a resumed run keeps them.
@@ -154,14 +164,6 @@ class DPRNet(nn.Module):
         to_box = box_map(box, SIZE)
         return to_box, self.global_reinit(normalise(sample(image, to_box, SIZE, self.rounded)))
 
-    def _throttled(self, theta: Tensor) -> Tensor:
-        """Return theta as it is, with `theta_gradient` times the gradient."""
-        if self.theta_gradient == 1.0:
-            return theta
-        if self.theta_gradient == 0.0:
-            return theta.detach()
-        return theta.detach() + self.theta_gradient * (theta - theta.detach())
-
     def global_stage(self, image: Tensor, box: Tensor, face_map: Tensor | None = None) -> tuple[Stages, Tensor]:
         """Return the answers of GSR and the face crop (B, 3, S, S), 0 to 255, for float images.
 
@@ -171,7 +173,9 @@ class DPRNet(nn.Module):
         """
         to_box, theta = self.reinitialise(image, box)
         if face_map is None:
-            face_map = scaled(compose(theta_map(self._throttled(theta), SIZE), to_box), self.face_size / SIZE)
+            face_map = scaled(
+                compose(theta_map(throttled(theta, self.theta_gradient), SIZE), to_box), self.face_size / SIZE
+            )
         # From the image, not from the crop before: what lies outside the box comes in, at full sharpness.
         face = sample(image, face_map, self.face_size, self.rounded)
         offsets = self.global_regress(normalise(face))
@@ -182,9 +186,10 @@ class DPRNet(nn.Module):
     def locate_parts(self, stages: Stages, point_noise: Tensor | None = None) -> None:
         """Add the maps from face to parts."""
         assert self.local_reinit is not None
-        seen = stages.face_points if point_noise is None else stages.face_points + point_noise
+        seen = throttled(stages.face_points, self.point_gradient)
+        seen = seen if point_noise is None else seen + point_noise
         stages.part_theta = self.local_reinit(seen.float())
-        stages.part_map = theta_map(self._throttled(stages.part_theta), self.part_size)
+        stages.part_map = theta_map(throttled(stages.part_theta, self.theta_gradient), self.part_size)
 
     def refine(self, stages: Stages, face: Tensor, image: Tensor) -> None:
         """Add the part regressors' answers; landmarks of no part keep GSR's values."""

@@ -132,11 +132,13 @@ def speed_part(ranks: Sequence[int], repeats: int) -> list[dict[str, float]]:
     return [{"rank": rank, **speed.measure(CascadeNet(98, indices, rank=rank), repeats)} for rank in (0, *ranks)]
 
 
-def attention_part(net: CascadeNet, task: MusicaTask, faces: list[FaceBatch], folder: Path) -> dict[str, Any]:
+def attention_part(
+    net: CascadeNet, task: MusicaTask, faces: list[FaceBatch], figures: Path, folder: Path
+) -> dict[str, Any]:
     """Return the table of regions; draw the patches of drawn faces for the README, of photographs for the run."""
     drawn = CroppedFaces(SyntheticFaces(DRAWN_FACES, task.scheme.name, seed=3), CropConfig(task.input_size, 1.6))
     batch = Collate()([drawn[i] for i in range(DRAWN_FACES)])
-    write_image(FIGURES / "attention.png", attention_pictures(net, task.scheme, batch.image)[::2, ::2])
+    write_image(figures / "attention.png", attention_pictures(net, task.scheme, batch.image)[::2, ::2])
     write_image(folder / "attention.png", attention_pictures(net, task.scheme, faces[0].image[:6]))
     return {"regions": region_table(net, task.scheme, faces)}
 
@@ -153,9 +155,11 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
     checkpoints = {str(task.hparams["sampling"]): options.checkpoint}
     if options.official is not None:
         checkpoints = {"bilinear": options.bilinear or options.checkpoint, "official": options.official}
-    FIGURES.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(options.policy.with_suffix(".png"), FIGURES / "exit.png")
-    write_risk_curve(FIGURES / "risk.png", records.nme[:, -1], records.predicted[:, -1])
+    # A trial run leaves the README's pictures alone, as it does its text.
+    figures = FIGURES if options.write else options.out.parent / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(options.policy.with_suffix(".png"), figures / "exit.png")
+    write_risk_curve(figures / "risk.png", records.nme[:, -1], records.predicted[:, -1])
     return {
         "faces": len(records.ids), "split": options.split, "patches": len(net.indices), "points": net.num_points,
         "parameters": parameters(net), "macs": net.macs(len(net.level_of)),
@@ -165,7 +169,7 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
         "sampling_split": options.sampling_split,
         "small": small_part(task, options.config, options.root, options.sampling_split, options.ranks),
         "speed": speed_part(options.ranks, SPEED_REPEATS * options.repeats), "threads": torch.get_num_threads(),
-        "attention": attention_part(net, task, faces, options.out.parent),
+        "attention": attention_part(net, task, faces, figures, options.out.parent),
     }  # fmt: skip
 
 

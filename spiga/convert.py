@@ -152,9 +152,9 @@ def convert_state_dict(official: Mapping[str, Tensor]) -> tuple[dict[str, Tensor
                        None, CROP.size, **SIZES)  # fmt: skip
     shapes = {key: tuple(value.shape) for key, value in net.state_dict().items() if key != MEAN_FACE}
     state: dict[str, Tensor] = {}
-    dropped, unknown = [], []
+    dropped, unknown, fixed = [], [], constants(scheme).keys()
     for key, value in given.items():
-        if key in constants(scheme):
+        if key in fixed:
             continue
         ours = our_name(key)
         if ours in shapes:

@@ -19,7 +19,7 @@ import torch
 
 from common.errors import LabError
 from common.metrics.pose import pose_report
-from common.metrics.protocols import PROTOCOLS, evaluate
+from common.metrics.protocols import PROTOCOLS, dataset_key, evaluate
 from common.pose import Camera, posit
 from common.schemes import IBUG68, MERLRAV68, WFLW98, LandmarkScheme
 from spiga.crops import SIZE, crop_map, move_points, round_points
@@ -75,16 +75,16 @@ def report(arrays: dict[str, np.ndarray], dataset: str, model: torch.Tensor | No
 
     Args:
         arrays: see the module.
-        dataset: wflw, 300wpublic, 300wprivate, cofw68 or merlrav.
+        dataset: wflw, 300wpublic (or 300w), 300wprivate, cofw68 or merlrav.
         model: mean face for poses that are not in the file; None for this project's own.
 
     Raises:
         LabError: the data set is unknown, or the arrays do not fit.
     """
     known = PROTOCOLS[PROTOCOL].measures
-    if dataset not in known:
+    if dataset_key(dataset) not in known:
         raise LabError(f"--dataset must be one of {', '.join(known)}, got {dataset}")
-    scheme = SCHEMES.get(dataset, IBUG68)
+    scheme = SCHEMES.get(dataset_key(dataset), IBUG68)
     subsets = {k.removeprefix(SUBSET): v for k, v in arrays.items() if k.startswith(SUBSET)}
     try:
         found = evaluate(PROTOCOL, arrays["pred"], arrays["gt"], scheme, dataset, arrays["bbox"],
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="file to write the report to; .json")
     options = parser.parse_args(arguments)
     try:
-        scheme = SCHEMES.get(options.dataset, IBUG68)
+        scheme = SCHEMES.get(dataset_key(options.dataset), IBUG68)
         model = None if options.mean_face is None else read_mean_face(options.mean_face, scheme)
         text = json.dumps(report(read_predictions(options.predictions), options.dataset, model), indent=1)
     except LabError as error:

@@ -1,11 +1,17 @@
 """The rigid 3D mean face whose projection starts the cascade: our own, or a file.
 
+python -m spiga.meanface OUT.npy [--scheme wflw98] writes our own, the mean of the project's synthetic heads, so that it
+can be looked at, changed and given back with --model.mean_face; networks take the same face by default.
+
 Frame of `common.pose`: first axis minus the depth, second to the subject's right, third down; origin at the tip of the
 nose; the unit makes the distance of the outer eye corners 0.84, as the released models have it.
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -103,3 +109,43 @@ def _read_text(path: Path, scheme: LandmarkScheme) -> np.ndarray:
     if absent:
         raise LabError(f"{path}: {len(absent)} points of scheme {scheme.name} are missing, first id {absent[0]}")
     return np.array([rows[i] for i in identifiers(scheme)])
+
+
+def write_mean_face(path: Path, scheme: LandmarkScheme, overwrite: bool = False) -> None:
+    """Write this project's own mean face: `.npy` (L, 3), or `.txt` in the released axes and lines.
+
+    Raises:
+        LabError: the file is of another kind, or exists and `overwrite` is off.
+    """
+    if path.suffix not in SUFFIXES:
+        raise LabError(f"{path}: a mean face is a {' or '.join(SUFFIXES)} file")
+    if path.exists() and not overwrite:
+        raise LabError(f"{path}: exists already; choose another name or add --overwrite")
+    face = _default(scheme.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, face)
+        return
+    rows = zip(identifiers(scheme), face.tolist(), strict=True)
+    # Inverse of what `_read_text` does to the axes.
+    path.write_text("".join(f"{name}|{-y!r}|{-z!r}|{x!r}\n" for name, (x, y, z) in rows), encoding="ascii")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; write the mean face."""
+    parser = argparse.ArgumentParser(prog="python -m spiga.meanface", description="Write our own 3D mean face.")
+    parser.add_argument("out", type=Path, help=".npy, or .txt as released")
+    parser.add_argument("--scheme", default=WFLW98.name)
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    options = parser.parse_args(arguments)
+    try:
+        write_mean_face(options.out, check_scheme(get_scheme(options.scheme)), options.overwrite)
+    except LabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -291,7 +291,8 @@ def summary(protocol: Protocol, nmes: np.ndarray, threshold: float) -> dict[str,
         rate *= count / (count + protocol.fr_offset)
     mean = float(answered.mean())
     if protocol.nme_offset:
-        mean *= len(answered) / (len(answered) + protocol.nme_offset)
+        divided = len(answered) + protocol.nme_offset
+        mean = mean * len(answered) / divided if divided > 0 else float("nan")  # as that evaluator: one face has none
     return {"n": count, "nme": mean, **percentiles(answered), "auc": auc, "fr": rate}
 
 

@@ -16,10 +16,11 @@ import torch
 import yaml
 from torch import nn
 
-from benchmarks import runner
+from benchmarks import report, runner
 from benchmarks.__main__ import main
 from benchmarks.cells import intervals
 from benchmarks.helen import face_nmes, mean_face, pfld, spiga_nmes
+from benchmarks.ledger import cost_figures
 from benchmarks.plan import Cell, read_plan, restrict
 from benchmarks.records import append_record, claim, read_records
 from benchmarks.registry import METHODS, make_task
@@ -65,6 +66,28 @@ def test_counts_by_hand() -> None:
     assert attention == 2 * 64 * 64 * 3  # queries with keys, weights with values
 
 
+@pytest.mark.parametrize(
+    ("name", "has_params"),
+    [
+        ("awing", True),
+        ("dpr", True),
+        pytest.param("spiga", False, marks=pytest.mark.slow),
+    ],
+)
+def test_full_networks_have_the_published_sizes(name: str, has_params: bool) -> None:
+    """Counted without a multiplication: the networks lie on the meta device. MuSiCa's and SDU's stand with them.
+
+    SPIGA's released definition holds parameters that its answer does not use; ours leaves them out.
+    """
+    task = make_task(name, "wflw")
+    net = task.network().eval().to("meta")
+    macs = count_macs(net, torch.zeros(1, 3, task.input_size, task.input_size, dtype=torch.uint8, device="meta"))
+    printed = [f.values for f in cost_figures([name]) if f.facts.get("evidence") == "measured" and "macs" in f.values]
+    (close,) = [values for values in printed if abs(macs / 1e9 - values["macs"]) < 0.01 * values["macs"]]
+    if has_params:
+        assert count_parameters(net) / 1e6 == pytest.approx(close["params"], abs=close["params"].half)
+
+
 class Attention(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         tokens = image.flatten(2).transpose(1, 2)[:, None]
@@ -88,6 +111,23 @@ def test_training_step_is_timed() -> None:
     crops = CroppedFaces(faces, CropConfig(size=task.input_size))
     took = train_step_ms(task, Collate(faces.subset_names)([crops[0], crops[1]]), faces=2)
     assert took is not None and took > 0
+
+
+def test_speed_is_recorded_with_its_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["speed", "--methods", "dpr", "--device", "cpu", "--batches", "1", "--no-step", "--folder", str(tmp_path)])
+    (record,) = read_records(tmp_path / "speed.jsonl")
+    assert record["machine"]["device"] in capsys.readouterr().out and record["title"] == METHODS["dpr"].title
+    assert min(record[name] for name in ("ms_per_face_b1", "macs", "parameters")) > 0
+    assert "## Networks alone" in report.render(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["speed", "--methods", "nobody", "--folder", str(tmp_path)])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_is_asked_for_in_vain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["speed", "--device", "cuda", "--folder", str(tmp_path)])
+    assert stop.value.code == 2 and "no CUDA device here" in capsys.readouterr().err
 
 
 def test_registered_methods_resolve() -> None:

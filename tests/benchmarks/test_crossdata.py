@@ -19,6 +19,8 @@ from common.data.crops import Collate, CropConfig, CroppedFaces
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.inference import Description, Predictor
+from common.metrics.functional import NORMALISERS
+from common.metrics.protocols import PROTOCOLS
 
 CROP = CropConfig(size=64, box_scale=1.3)
 COUNT = 5
@@ -66,6 +68,16 @@ def test_the_command_adds_rows_to_the_report(tmp_path: Path, capsys: pytest.Capt
     assert {"mapped from", "map floor", "checkpoint"} == set(table.differing) and table.card["n"] == COUNT
     assert table.card["box"] == "data set's box, longer side times 1.3, crop 64 px"
     assert (0, 1) in table.differences
+
+
+def test_one_command_scores_a_model_by_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every protocol and every normaliser of one model, and no row in the report."""
+    path = str(weights(tmp_path, "ibug68"))
+    main(["cross", path, "--dataset", "synthetic", "--faces", "2", "--record", str(tmp_path), "--all"])
+    out = capsys.readouterr().out
+    for protocol in PROTOCOLS:
+        assert out.count(f"| {protocol} ") == 2, protocol
+    assert all(norm in out for norm in NORMALISERS) and not (tmp_path / "records.jsonl").exists()
 
 
 def test_what_a_run_was_trained_on(tmp_path: Path) -> None:

@@ -134,6 +134,11 @@ def test_records_of_the_runner_are_sound(tmp_path: Path) -> None:
     record = made_up.record(tmp_path, "spiga")
     append_record(tmp_path / "records.jsonl", record)
     assert lint(read_table(tmp_path / "records.jsonl")) == []
+    bad = json.loads(json.dumps(record)) | {"cell": "bad"}  # hardly trained: 24 faces, of which 23 failed far off
+    bad["card"]["n"] = 24
+    bad["metrics"] = {"nme": 156.345489502, "fr": 95.833335876, "auc": 0.1}
+    append_record(tmp_path / "bad.jsonl", bad)
+    assert lint(read_table(tmp_path / "bad.jsonl")) == []
     record["metrics"]["fr"] += 0.1
     append_record(tmp_path / "records.jsonl", record)
     assert "whole" in rules(lint(read_table(tmp_path / "records.jsonl")))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import report, report_wandb
+from benchmarks.html import page
 from benchmarks.html_ledger import published_rows
 from benchmarks.records import append_record
 from benchmarks.report_data import (
@@ -27,6 +28,7 @@ from benchmarks.tables import comparison, described, escape_latex, latex, markdo
 from common.errors import LabError
 from tests.benchmarks import made_up
 
+BEFORE, AFTER = f"before\n{report.BEGIN}", f"{report.END}\nafter"
 NAMES = np.array([f"face-{k}" for k in range(60)])
 
 
@@ -107,6 +109,15 @@ def test_unlike_cards_share_no_column(tmp_path: Path, name: str, value: Any) -> 
     assert text.count("| method") == 2 and f"{name}: {value}" in text
 
 
+def test_ten_is_ten_point_zero(tmp_path: Path) -> None:
+    """A threshold that one command writes as 10 and another as 10.0 does not part the rows."""
+    errors = np.linspace(1, 9, 60)
+    records = [known(tmp_path, "a", errors, card={"threshold": 10}), known(tmp_path, "b", errors)]
+    records[1]["card"]["threshold"] = 10.0
+    found = one(records, tmp_path)
+    assert len(found.entries) == 2 and found.differing == [] and found.note == ""
+
+
 def test_other_differences_of_cards_are_marked(tmp_path: Path) -> None:
     errors = np.linspace(1, 9, 60)
     records = [known(tmp_path, "a", errors), known(tmp_path, "b", errors, card={"box": "detector"})]
@@ -179,7 +190,8 @@ def test_latex_tables(whole: Report) -> None:
 
 def readme(folder: Path) -> Path:
     folder.mkdir()
-    (folder / "README.md").write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    for name in ("README.md", "BENCHMARKS.md"):
+        (folder / name).write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
     return folder
 
 
@@ -191,14 +203,17 @@ def test_all_documents(small: Path, tmp_path: Path) -> None:
         "report.html", "table.md", "table.tex", "ledger.json", "BENCHMARKS.md", "README.md"
     ]  # fmt: skip
     assert all(path.stat().st_size > 100 for path in paths)
+    for name in ("README.md", "BENCHMARKS.md"):
+        text = (documents / name).read_text()
+        assert text.startswith(f"before\n{report.BEGIN}\n") and text.endswith(f"{report.END}\nafter\n"), name
     text = (documents / "README.md").read_text()
-    assert text.startswith(f"before\n{report.BEGIN}\n") and text.endswith(f"{report.END}\nafter\n")
-    assert "| SPIGA" in text and "synthetic: NME by corners" in text and "\nold\n" not in text
+    assert "<!-- shows: synthetic -->" in text and "Least difference of NME that these 300 faces can show" in text
+    assert "| SPIGA" and "synthetic: NME by corners" in text and "\nold\n" not in text
     report.write(small, documents)
     assert (documents / "README.md").read_text() == text
     benchmarks = (documents / "BENCHMARKS.md").read_text()
     assert all(f"## {title}" in benchmarks for title in ("Ledger", "Robustness", "HELEN test faces"))
-    assert "17.61" in benchmarks
+    assert "17.61" in benchmarks and "AURC" in benchmarks and "## Reference implementations" in benchmarks
     assert "## Targets" not in benchmarks and "## Loader" not in benchmarks
 
 
@@ -213,15 +228,65 @@ def test_without_records_nothing_is_claimed(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     paths = report.write(tmp_path / "empty", documents)
     assert [path.name for path in paths] == ["report.html", "BENCHMARKS.md", "README.md"]
-    assert (documents / "BENCHMARKS.md").read_text() == report.TITLE
+    assert (documents / "BENCHMARKS.md").read_text() == f"{BEFORE}\n{report.SHOWS.format('')}\n\n{AFTER}\n"
     assert "No results yet" in (documents / "README.md").read_text()
     assert report.write(tmp_path / "empty", None) == [tmp_path / "empty/report.html"]
+
+
+def filled(folder: Path, documents: Path, drop: bool = False) -> dict[str, str]:
+    """Fill the documents from a folder's records, without the page; return their texts."""
+    for path, text in report.fill_documents(documents, folder, read_report(folder), drop).items():
+        path.write_text(text)
+    return {name: (documents / name).read_text() for name in ("README.md", "BENCHMARKS.md")}
+
+
+def test_figures_are_not_lost_unseen(small: Path, tmp_path: Path) -> None:
+    """Records of synthetic faces alone must not drop the figures of photographs from the documents; --drop may."""
+    documents = readme(tmp_path / "documents")
+    (small / "helen.json").write_text(json.dumps({"mean face": {"nme": 17.61, "fr8": 88.8, "auc8": 1.9, "n": 330}}))
+    append_record(small / "records.jsonl", made_up.record(small, "spiga", "helen"))
+    before = filled(small, documents)
+    assert "<!-- shows: synthetic, helen -->" in before["README.md"]
+    (small / "helen.json").unlink()
+    with pytest.raises(
+        LabError, match="BENCHMARKS.md: shows helen.json, of which there are no records here; .* --drop"
+    ):
+        filled(small, documents)
+    (small / "records.jsonl").unlink()
+    append_record(small / "records.jsonl", made_up.record(small, "spiga"))
+    with pytest.raises(LabError, match="shows helen, helen.json, of"):
+        filled(small, documents)
+    assert before == {name: (documents / name).read_text() for name in before}
+    assert "helen" not in filled(small, documents, drop=True)["README.md"]
+
+
+def test_a_new_document_gets_its_marks(small: Path, tmp_path: Path) -> None:
+    documents = readme(tmp_path / "documents")
+    (documents / "BENCHMARKS.md").unlink()
+    text = filled(small, documents)["BENCHMARKS.md"]
+    assert text.startswith(report.TITLE) and text.endswith(f"{report.END}\n") and "## Ledger" in text
+
+
+def test_the_documents_of_the_repository_have_their_marks() -> None:
+    for name in ("README.md", "BENCHMARKS.md"):
+        text = (report.ROOT / name).read_text()
+        assert 0 < text.find(report.BEGIN) < text.find(report.END) and text.count(report.BEGIN) == 1, name
+
+
+def test_make_benchmark_leaves_the_documents_alone() -> None:
+    """`make benchmark` writes below runs/ only: no line of its recipe asks for the documents."""
+    recipe = (report.ROOT / "Makefile").read_text().split("\nbenchmark:")[1].split("\n\n")[0]
+    assert "benchmarks run" in recipe and "benchmarks report" in recipe and "--documents" not in recipe
+    parser = argparse.ArgumentParser()
+    report.add_arguments(parser)
+    assert parser.parse_args([]).documents is False
 
 
 def test_a_readme_without_marks_is_a_user_mistake(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(f"{report.END} {report.BEGIN}")
     with pytest.raises(LabError, match="the marks .* are missing"):
         report.write(tmp_path, tmp_path)
+    assert not list(tmp_path.glob("report.html")), "all or nothing"
     with pytest.raises(LabError, match="no such folder of records"):
         report.write(tmp_path / "none")
 
@@ -230,7 +295,7 @@ def test_a_readme_without_marks_is_a_user_mistake(tmp_path: Path) -> None:
 def test_goals_follow_the_figure(tmp_path: Path, ratio: float, word: str) -> None:
     (tmp_path / "loader_speed.json").write_text(json.dumps({"ratio": ratio, "memory_mb": [500.0, 512.0], "rounds": 5}))
     text = report.render(tmp_path)
-    assert f"{ratio:.2f} of the rate" in text and f"(goal 0.85, {word})" in text
+    assert f"{ratio:.3f} of the rate" in text and f"(goal 0.85, {word})" in text
     assert "500 MB after the first, 512 MB after the last" in text
 
 
@@ -245,16 +310,42 @@ def test_target_speed(tmp_path: Path, ratio: float, pixels: float, first: str, s
     assert f"(goal 50, {first})" in text and f"(limit 4 %, {second})" in text and "2.0 times with fresh memory" in text
 
 
-def test_a_record_without_its_figure_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "loader_speed.json").write_text(json.dumps({"ratio": 0.7, "peak_memory_mb": [1.0]}))
-    with pytest.raises(LabError, match="loader_speed.json: has no 'memory_mb'; run its script again"):
-        report.render(tmp_path)
+@pytest.mark.parametrize(("content", "word"), [
+    ({"ratio": 0.7, "peak_memory_mb": [1.0]}, "no 'memory_mb'"),
+    ({"ratio": 0.7, "memory_mb": [], "rounds": 3}, "not the expected content"),
+    ([1], "not the expected content"),
+])  # fmt: skip
+def test_a_stale_record_is_told_and_the_others_stand(
+    tmp_path: Path, content: Any, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "loader_speed.json").write_text(json.dumps(content))
+    (tmp_path / "helen.json").write_text(json.dumps({"mean face": {"nme": 17.61, "fr8": 88.8, "auc8": 1.9, "n": 330}}))
+    text = report.render(tmp_path)
+    assert "17.61" in text and f"Not told: the record has {word}; run its script again." in text
+    message = capsys.readouterr().err
+    assert "loader_speed.json" in message and "python -m benchmarks.loader_speed" in message
+
+
+def test_records_that_lack_a_key_do_not_stop_the_report(tmp_path: Path) -> None:
+    """Records of older versions: each key but those that name a row and its figure may be missing."""
+    whole_record = made_up.record(tmp_path, "spiga", "synthetic")
+    needed = ("method", "dataset", "metrics")
+    for number, key in enumerate([*whole_record, *whole_record["speed"], *whole_record["card"]]):
+        old = json.loads(json.dumps(whole_record)) | {"cell": f"{number}", "dataset": f"set-{number}"}
+        for part in (old, old["speed"], old["card"]):
+            if key not in needed:
+                part.pop(key, None)
+        append_record(tmp_path / "records.jsonl", old)
+    append_record(tmp_path / "records.jsonl", {"cell": "broken", "method": "spiga"})
+    found = read_report(tmp_path)
+    assert len(found.comparisons) == len(whole_record) + len(whole_record["speed"]) + len(whole_record["card"])
+    assert "| " in report.render(tmp_path, found) and "SPIGA" in page(found) and latex(found.comparisons)
 
 
 def test_the_command(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parser = argparse.ArgumentParser()
     report.add_arguments(parser)
-    report.main(parser.parse_args(["--folder", str(small), "--no-documents", "--no-track"]))
+    report.main(parser.parse_args(["--folder", str(small), "--no-track"]))
     assert f"wrote {small / 'report.html'}" in capsys.readouterr().out and not list(small.glob("wandb"))
 
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.cells import last_checkpoint
+from benchmarks.plan import Cell
+from benchmarks.records import append_record
 from benchmarks.robustness import (
     PICTURE_KINDS,
+    RECORD,
     curve_area,
     disturb_box,
     disturbed,
     errors,
     flicker,
+    is_done,
     risk_coverage,
     stream,
+    weights_time,
 )
 from common.data.crops import Collate, CropConfig, crop_sample
 from common.data.synthetic import SyntheticFaces
@@ -129,3 +138,18 @@ def test_flicker_is_nought_for_the_truth_and_half_a_pixel_for_the_crop(faces: Sy
     pixel = np.linalg.norm(face.to_image[:, 0])
     # Uniform moves within +- half a pixel: variance 1 / 12 on each axis.
     assert fixed[0] == pytest.approx(100 * pixel * np.sqrt(1 / 6) / face.norm, rel=0.15)
+
+
+def test_what_was_examined_is_not_repeated(tmp_path: Path) -> None:
+    """The last record of a cell tells whether its present weights were examined, and on how many faces."""
+    cell = Cell("awing", "synthetic", "smoke", 0, ("awing/smoke.yaml",))
+    path = last_checkpoint(tmp_path, cell)
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert not is_done(tmp_path, cell, 8)
+    append_record(
+        tmp_path / RECORD, {"cell": f"{cell.name}/flicker", "asked": 8, "weights": weights_time(tmp_path, cell)}
+    )
+    assert is_done(tmp_path, cell, 8) and not is_done(tmp_path, cell, None)
+    os.utime(path, (1e9, 1e9))
+    assert not is_done(tmp_path, cell, 8), "trained anew"

@@ -85,6 +85,19 @@ def test_the_gradient_through_the_crops_can_be_throttled() -> None:
     assert norms[1] == pytest.approx(0.5 * norms[0], rel=1e-3) and norms[2] == 0.0 < norms[0]
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_the_gradient_through_the_points_can_be_cut(share: float) -> None:
+    """The local reinitialisation's loss reaches the global regression through the landmarks, or does not."""
+    model = task(stage="glsr", point_gradient=share).train()
+    assert model.net.local_reinit is not None
+    for layer in (model.net.global_regress.head[-1], model.net.local_reinit.layers[-1]):
+        shake(layer, 0.1)
+    model.training_loss(made())["local_reinit"].backward()
+    reached = [p.grad is not None and bool(p.grad.any()) for p in model.net.global_regress.parameters()]
+    assert any(reached) == bool(share)
+    assert all(p.grad is not None for p in model.net.local_reinit.parameters())
+
+
 def test_a_true_map_and_true_offsets_give_no_loss_and_the_true_points() -> None:
     """Targets, transforms and decoding are one another's inverse."""
     model, batch = task(stage="gsr", weighting="plain"), made()

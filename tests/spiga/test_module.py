@@ -88,17 +88,22 @@ def test_the_frozen_backbone_is_bit_equal_through_the_trainer(tmp_path: Path) ->
 
 
 def test_a_missing_former_stage_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recipes = Path(__file__).parents[2] / "spiga"
-    for stage, name in ((2, "stage1"), (3, "stage2")):
-        source = tmp_path / name / "checkpoints" / "last.ckpt"
-        with pytest.raises(SystemExit) as stop:
-            recipe = str(recipes / f"helen_stage{stage}.yaml")
-            run = ["--data.dataset", "synthetic", "--run", str(tmp_path / "run"), "--init_from", str(source)]
-            main(["fit", "--config", recipe, *TINY_RUN, *run])
-        said = capsys.readouterr().err.strip().splitlines()
-        assert stop.value.code == 2
-        assert said[-1] == (f"error: {source}: weights to start from are missing; run this first: "
-                            f"python -m spiga.cli fit --config spiga/{name}.yaml")  # fmt: skip
+    source = tmp_path / "stage2" / "checkpoints" / "last.ckpt"
+    recipe = str(Path(__file__).parents[2] / "spiga" / "helen_stage3.yaml")
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--config", recipe, *TINY_RUN, "--data.dataset", "synthetic", "--run", str(tmp_path / "run"),
+              "--init_from", str(source)])  # fmt: skip
+    said = capsys.readouterr().err.strip().splitlines()
+    assert stop.value.code == 2
+    command = "python -m spiga.cli fit --config spiga/stage2.yaml"
+    assert said[-1] == f"error: {source}: weights to start from are missing; run this first: {command}"
+
+
+def test_what_to_run_first_is_the_recipe_that_writes_the_missing_file() -> None:
+    for name in ("stage1", "helen_stage2", "w300public_stage1", "merlrav_stage2", "w300private_stage3"):
+        hint = make(stage=2).start_hint(f"runs/spiga/any/{name}/checkpoints/last.ckpt")
+        assert hint == f"run this first: python -m spiga.cli fit --config spiga/{name}.yaml"
+    assert make(stage=2).start_hint("elsewhere/run/checkpoints/last.ckpt").endswith("spiga/stage1.yaml")
 
 
 def test_one_run_goes_through_the_stages(faces: FaceBatch) -> None:

@@ -14,7 +14,9 @@ from torch import Tensor
 from common.schemes import IBUG68, WFLW98
 from spiga.convert import constants, convert_state_dict
 from spiga.crops import SIZE, Face, crop_face
+from spiga.fold import fold_network
 from spiga.network import Answer, SpigaNet
+from spiga.schemes import edge_curves
 from tests.conftest import needs_shared
 from tests.spiga import golden
 
@@ -36,7 +38,8 @@ class Run(NamedTuple):
     dropped: list[str]
 
 
-@pytest.fixture(scope="module", params=["w98", "w68"])
+# The second network differs in its table of edges alone, which test_crops.py compares too.
+@pytest.fixture(scope="module", params=["w98", pytest.param("w68", marks=pytest.mark.slow)])
 def run(request: pytest.FixtureRequest, shared_dir: Path) -> Run:
     name = request.param
     everything = golden.arrays(shared_dir)
@@ -172,7 +175,17 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
 
 
 def test_schemes_of_the_project_have_the_released_edges() -> None:
-    from spiga.schemes import edge_curves
-
     assert len(edge_curves(WFLW98)) == 15 and len(edge_curves(IBUG68)) == 13
     assert edge_curves(WFLW98)[4] == (46, 47, 48, 49, 50)
+
+
+@needs_shared
+def test_the_folded_network_gives_the_golden_landmarks(run: Run) -> None:
+    if run.about["num_landmarks"] == 68:
+        pytest.skip("one of the two networks shows it")
+    folded = fold_network(run.net)
+    with torch.inference_mode():
+        found = folded.answer(run.image)
+    close(torch.stack(found.steps[1:]), run.golden["landmarks"], POINTS)
+    close(found.poses[-1], run.golden["pose"], POINTS)
+    assert not found.features.heads[3:] and len(found.poses) == 1  # only what the answer needs

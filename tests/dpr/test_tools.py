@@ -1,0 +1,141 @@
+"""Ablation, embedding of weights with their card, and the README's figures, on tiny networks and drawn faces."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from common import inference, predict
+from common.checkpoints import read_state_dict
+from common.data.crops import CropConfig
+from common.data.synthetic import SyntheticFaces
+from common.errors import LabError
+from common.plotting import write_image
+from dpr import ablation, export, figures
+from dpr.evaluation import face_errors, load_data, load_task
+
+STRIDES = [1, 2, 2, 2, 2, 1, 1, 1]
+MODEL: dict[str, Any] = {"stage": "glsr", "face_size": 64, "part_size": 32, "face_strides": STRIDES,
+                         "part_strides": [1, 2, 2, 2, 1, 1, 1, 1], "reinit_weight": 20.0}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run one cell of an ablation by its command; return the folder."""
+    folder = tmp_path_factory.mktemp("ablation")
+    data = {"dataset": "synthetic", "scheme": "ibug68", "crop": {"size": 96, "box_scale": 1.5}, "train_count": 4,
+            "val_count": 3, "test_count": 4, "num_workers": 0, "batch_size": 2}  # fmt: skip
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({"data": data, "model": MODEL, "trainer": {"max_epochs": 1}}))
+    assert ablation.main([*options(folder), "--cells", "error_driven"]) == 0
+    return folder
+
+
+def options(folder: Path) -> list[str]:
+    return ["--config", str(folder / "recipe.yaml"), "--runs", str(folder / "runs"), "--out",
+            str(folder / "record.jsonl"), "--set", "model.lr=0.002"]  # fmt: skip
+
+
+def best(folder: Path) -> Path:
+    return next((folder / "runs").glob("error_driven-seed0-*/checkpoints/best.ckpt"))
+
+
+def test_a_cell_is_run_with_its_form_and_recorded_once(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = trained / "record.jsonl"
+    (row,) = ablation.read_record(record)
+    task = load_task(best(trained))
+    assert task.hparams["weighting"] == "direct" == row["weighting"] and task.hparams["lr"] == 0.002
+    errors = face_errors(task, load_data(best(trained).parents[1] / "config.yaml"), "val")
+    assert row["split"] == "val" and len(row["glsr"]["faces"]) == 3
+    np.testing.assert_allclose(row["glsr"]["faces"], errors["glsr"], atol=1e-3)
+    assert row["gsr"]["nme"] == pytest.approx(errors["gsr"].mean(), abs=1e-4)
+    with record.open("a") as file:
+        file.write('{"key": "broken o')
+    assert ablation.main([*options(trained), "--cells", "error_driven"]) == 0
+    assert "has a line already" in capsys.readouterr().out
+    assert len(ablation.read_record(record)) == 1
+
+
+def test_a_broken_cell_goes_on_and_another_recipe_is_another_cell(trained: Path) -> None:
+    parsed = ablation.parse([*options(trained), "--cells", "plain"])
+    run = best(trained).parents[1]
+    assert ablation.arguments_of(parsed, "plain", 0, run)[-2:] == ["--ckpt_path", str(run / "checkpoints/last.ckpt")]
+    assert "--ckpt_path" not in ablation.arguments_of(parsed, "plain", 0, trained / "none")
+    keys = {ablation.key_of(parsed, cell, seed) for cell in ablation.CELLS for seed in (0, 1)}
+    parsed.set = ["model.lr=0.003"]
+    assert len(keys | {ablation.key_of(parsed, "plain", 0)}) == 2 * len(ablation.CELLS) + 1
+
+
+def test_mistakes_are_one_line(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ablation.main([*options(trained)[:-1], "nothing", "--cells", "plain"]) == 2
+    assert "must be NAME=VALUE" in capsys.readouterr().err
+    assert ablation.main(["--config", str(trained / "none.yaml")]) == 2
+    assert export.main([str(trained / "none.ckpt"), "--config", str(trained / "recipe.yaml")]) == 2
+    assert export.main([str(best(trained)), "--config", str(trained / "none.yaml")]) == 2
+    assert figures.main(["--readme", str(trained / "none.md")]) == 2
+    assert "marks" in capsys.readouterr().err
+
+
+def test_embedded_weights_answer_as_the_checkpoint_and_one_is_the_default(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = trained / "project/dpr/weights"
+    assert export.main([str(best(trained)), "--out", str(out), "--name", "tiny"]) == 0
+    text = (out / "README.md").read_text()
+    assert text == capsys.readouterr().out[:-1]
+    assert "was not scored" in text and "no photographs" in text and "epochs: 1" in text and str(trained) not in text
+    task = load_task(best(trained))
+    errors = face_errors(task, load_data(best(trained).parents[1] / "config.yaml"), "val")
+    sample = SyntheticFaces(1, scheme="ibug68", seed=5)[0]
+    whole = task.predict_image(sample.image, sample.box[None]).steps
+    default = min(errors, key=lambda name: errors[name].mean())
+    for name, points in zip(("gsr", "glsr"), whole, strict=True):
+        path = out / f"tiny_{name}.safetensors"
+        found = inference.Predictor.load(path)(sample.image, sample.box[None])
+        assert torch.allclose(found.points, points, atol=1e-4)
+        metadata = inference.read_metadata(path)
+        assert (metadata.get("default") == "true") == (name == default) and path.stat().st_size < export.LARGEST
+        assert metadata["terms"] in text
+        assert json.loads(metadata["scores"])["val"]["nme"] == pytest.approx(errors[name].mean())
+        assert f"| {errors[name].mean():.2f} |" in text
+    assert not any(key.startswith(export.LOCAL) for key in read_state_dict(out / "tiny_gsr.safetensors"))
+    # The command of all methods finds the default by itself, and the box beside the photograph.
+    monkeypatch.setattr(inference, "embedded_weights", lambda: sorted(out.glob("*.safetensors")))
+    write_image(trained / "face.png", sample.image)
+    (trained / "face.rct").write_text(" ".join(str(value) for value in sample.box))
+    assert predict.main([str(trained / "face.png"), "--out", str(trained / "drawn")]) == 0
+    content = json.loads((trained / "drawn/predictions.json").read_text())
+    assert content["weights"] == f"tiny_{default}.safetensors" and (trained / "drawn/face.png").is_file()
+
+
+def test_too_large_weights_are_not_embedded(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "LARGEST", 1000)
+    with pytest.raises(LabError, match="stay under"):
+        export.write_weights(load_task(best(trained)), CropConfig(), trained / "large.safetensors", {})
+    assert not (trained / "large.safetensors").exists()
+
+
+def test_figures_are_those_of_the_records(tmp_path: Path) -> None:
+    row = {"released_ms": 30.0, "fast_ms": 10.0, "ratio": 3.0, "fast_batch_ms": 5.0, "ratio_batch": 6.0}
+    (tmp_path / "speed.json").write_text(json.dumps({"points": 98, "threads": 2, "gsr": row, "glsr": row}))
+    cells = []
+    for cell, shift in (("plain", 0.0), ("weighted", -0.5)):
+        faces = [4.0 + shift, 6.0 + shift]
+        cells.append({"key": cell, "cell": cell, "seed": 0, "split": "val", "recipe": "r.yaml", "set": [],
+                      **ablation.CELLS[cell], "gsr": {"nme": 5.0 + shift, "faces": faces}})  # fmt: skip
+    (tmp_path / "cells.jsonl").write_text("".join(json.dumps(line) + "\n" for line in cells))
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{figures.BEGIN}\nold\n{figures.END}\nafter\n")
+    arguments = ["--speed", str(tmp_path / "speed.json"), "--ablation", str(tmp_path / "cells.jsonl"), "--readme",
+                 str(readme)]  # fmt: skip
+    assert figures.main(arguments) == 0
+    text = readme.read_text()
+    assert "| GSR | 30.0 | 10.0 | 3.0 | 5.0 | 6.0 |" in text and "old" not in text and text.endswith("\nafter\n")
+    assert "| weighted | weighting inverse, hard_share 1 | GSR | 1 | 4.500 | -0.500 [-0.500, -0.500] |" in text
+    (tmp_path / "speed.json").write_text("{}")
+    assert figures.main(arguments) == 2

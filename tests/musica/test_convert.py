@@ -133,6 +133,7 @@ def test_checkpoints_go_through_tensorflow_s_reader(tmp_path: Path, monkeypatch:
         read_variables(tmp_path / "other")
 
 
+@pytest.mark.slow  # imports TensorFlow
 @pytest.mark.parametrize("version", ["V1", "V2"])
 def test_real_checkpoints_old_and_new(tmp_path: Path, version: str) -> None:
     """Written by TensorFlow itself in both of its formats; runs where the optional extra is installed."""

@@ -181,8 +181,6 @@ def test_schemes_of_the_project_have_the_released_edges() -> None:
 
 @needs_shared
 def test_the_folded_network_gives_the_golden_landmarks(run: Run) -> None:
-    if run.about["num_landmarks"] == 68:
-        pytest.skip("one of the two networks shows it")
     folded = fold_network(run.net)
     with torch.inference_mode():
         found = folded.answer(run.image)

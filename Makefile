@@ -41,7 +41,7 @@ test-slow: setup  ## run the tests that take minutes
 
 benchmark: setup  ## train and compare all methods on synthetic faces; runs/benchmark/report.html shows the result
 	$(BIN)/python -m benchmarks run --config benchmarks/smoke.yaml
-	$(BIN)/python -m benchmarks robustness --config benchmarks/smoke.yaml --faces 32
+	$(BIN)/python -m benchmarks robustness --config benchmarks/smoke.yaml --faces 16
 	$(BIN)/python -m benchmarks report --folder runs/benchmark
 
 demo: setup  ## train the smoke recipe of AWing; pictures of its predictions are in runs/awing/synthetic/smoke/pictures

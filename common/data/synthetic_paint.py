@@ -7,6 +7,7 @@ head's nodes are elsewhere moves them.
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -187,19 +188,52 @@ def _paint_mouth(canvas: np.ndarray, head: Head, look: Look) -> None:
     _mix(view, look.skin * 0.45, 0.35 * corner)
 
 
-def hair_share(look: Look, x: np.ndarray, y: np.ndarray, angle: np.ndarray, ragged: np.ndarray | float) -> np.ndarray:
-    """Return the share (0 to 1) of hair, or hat, over places of the average head; `ragged` moves the hairline."""
-    size = np.abs(x)
-    line = look.hairline + look.parting * x * 0.5 + look.recede * (size - 0.1) ** 2 * 0.9 + 0.012 * ragged
+class _HairPlaces(NamedTuple):
+    """Places of the average head, and what of the edge of hair is the same for every head there."""
+
+    x: np.ndarray
+    y: np.ndarray
+    angle: np.ndarray
+    ragged: np.ndarray | float  # moves the hairline
+    size: np.ndarray
+    side: np.ndarray
+    ears: np.ndarray
+    tall: np.ndarray  # 1 where the hair stands highest
+
+
+def _hair_places(x: np.ndarray, y: np.ndarray, angle: np.ndarray, ragged: np.ndarray | float) -> _HairPlaces:
+    side = (angle - 1.42 - 0.2 * step(y, -0.2, 0.0)) * 0.7
+    return _HairPlaces(x, y, angle, ragged, np.abs(x), side, ear_share(x, y, angle), step(y, 0.1, -0.9))
+
+
+@cache
+def _texture_places() -> _HairPlaces:
+    """Return the places of texels at half the texture's resolution, enough for the edge of the hair."""
+    maps = detail()
+    x, y, angle, ragged = (cv2.resize(m, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+                           for m in (maps.x, maps.y, maps.angle, maps.strands))  # fmt: skip
+    return _hair_places(x, y, angle, ragged)
+
+
+@cache
+def _node_places() -> _HairPlaces:
+    (x, y, _), _, _, angle = nodes()
+    return _hair_places(x, y, angle, 0.0)
+
+
+def _hair_share(look: Look, at: _HairPlaces) -> np.ndarray:
+    """Return the share (0 to 1) of hair, or hat, over places of the average head."""
+    x, y, size = at.x, at.y, at.size
+    line = look.hairline + look.parting * x * 0.5 + look.recede * (size - 0.1) ** 2 * 0.9 + 0.012 * at.ragged
     front = np.where(size < 0.72, line - y, look.sides - 0.05 - y)
     front = np.minimum(front, (0.9 + look.sides - y))
-    side = np.minimum((angle - 1.42 - 0.2 * step(y, -0.2, 0.0)) * 0.7, look.sides - 0.35 - y + (angle - 1.5) * 0.9)
+    side = np.minimum(at.side, look.sides - 0.35 - y + (at.angle - 1.5) * 0.9)
     if look.hat is not None:
-        front, side = -0.48 + 0.15 * x * look.parting - y, -0.25 - y + (angle - 1.5) * 0.6
+        front, side = -0.48 + 0.15 * x * look.parting - y, -0.25 - y + (at.angle - 1.5) * 0.6
     share = np.maximum(front, side)
-    share = share - ear_share(x, y, angle)  # short hair leaves the ears free, long hair falls over them
+    share = share - at.ears  # short hair leaves the ears free, long hair falls over them
     if look.curtain < 1.5:
-        reach = look.curtain + 0.12 * clip(-0.35 - y, 0, 1) + 0.025 * ragged
+        reach = look.curtain + 0.12 * clip(-0.35 - y, 0, 1) + 0.025 * at.ragged
         share = np.maximum(share, np.minimum(size - reach, np.minimum(y + 0.7, look.length - 0.2 - y)))
     if look.hairline < -1.5 and look.hat is None:
         share = np.minimum(share, np.minimum(y + 0.55, 0.3 - y))
@@ -208,23 +242,13 @@ def hair_share(look: Look, x: np.ndarray, y: np.ndarray, angle: np.ndarray, ragg
 
 def hair_height(look: Look) -> np.ndarray:
     """Return how high hair stands over the scalp at the surface's nodes."""
-    (x, y, _), _, _, angle = nodes()
-    share = hair_share(look, x, y, angle, 0.0)
-    ears = ear_share(x, y, angle)
-    return share * (look.volume * (0.6 + 0.8 * step(y, 0.1, -0.9)) - EAR_HEIGHT * ears)
-
-
-@cache
-def _half_maps() -> tuple[np.ndarray, ...]:
-    """Return x, y, angle and strands at half the texture's resolution, enough for the edge of the hair."""
-    maps = detail()
-    return tuple(cv2.resize(m, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-                 for m in (maps.x, maps.y, maps.angle, maps.strands))  # fmt: skip
+    at = _node_places()
+    return _hair_share(look, at) * (look.volume * (0.6 + 0.8 * at.tall) - EAR_HEIGHT * at.ears)
 
 
 def _paint_hair(canvas: np.ndarray, look: Look) -> None:
     maps = detail()
-    small = hair_share(look, *_half_maps())
+    small = _hair_share(look, _texture_places())
     if look.hat is None and look.hairline > -1.5:  # the shadow that hair throws on the forehead
         under = cv2.resize(1 - 0.5 * np.maximum(cv2.blur(small, (5, 5)) - small, 0), (TEXELS, TEXELS))
         canvas *= under

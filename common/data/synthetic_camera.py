@@ -30,7 +30,7 @@ def finish(rng: np.random.Generator, image: np.ndarray, look: Look) -> np.ndarra
         image = cv2.merge([grey, grey, grey])
     if look.jpeg:
         coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, look.jpeg])[1]
-        image = cv2.imdecode(coded, cv2.IMREAD_COLOR)  # coded as if it were BGR, so decoded likewise
+        image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))  # coded as if it were BGR, so decoded likewise
     if rng.uniform() < 0.1:  # photographs end: crops near their edge are black beyond it
         cut = int(rng.integers(2, max(size // 8, 3)))
         side = int(rng.integers(4))

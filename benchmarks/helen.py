@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks.tables import markdown
 from common.data.prepared import PreparedCrops
+from common.documents import fill
 from common.errors import LabError
 from common.geometry import apply_affine, box_center, box_sides, crop_matrix, invert_affine
 from common.metrics.functional import auc_exact, failure_rate, nme, normaliser, point_errors
@@ -139,14 +140,10 @@ def _write_grid(path: Path, ours: np.ndarray, test: PreparedCrops) -> None:
 
 
 def _fill_readme(table: str, shown: str) -> None:
-    text = README.read_text()
-    if BEGIN not in text or END not in text:
-        raise LabError(f"{README}: the marks {BEGIN} and {END} are missing")
-    head, tail = text.split(BEGIN)[0], text.split(END)[1]
     body = (
-        f"{BEGIN}\n{table}\n\n"
+        f"{table}\n\n"
         "330 HELEN test faces, percent of the distance of the outer eye corners; from `python -m benchmarks helen`."
         f"\n\n![Cumulative error curves](docs/helen_ced.png)\n\n{shown}: prediction (red) over truth (green), best "
-        f"face to worst:\n\n![Predictions](docs/helen_grid.png)\n{END}"
+        "face to worst:\n\n![Predictions](docs/helen_grid.png)"
     )
-    README.write_text(head + body + tail)
+    fill(README, BEGIN, END, body)

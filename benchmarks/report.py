@@ -18,6 +18,7 @@ from benchmarks.ledger import COLUMNS, cost_figures, ledger_rows, plain, titles
 from benchmarks.record_sections import record_sections
 from benchmarks.report_data import Report, disturbances, flickers, read_report, risk_curves
 from benchmarks.tables import NONE, count, described, figure, latex, markdown
+from common.documents import split_at_marks
 from common.errors import LabError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -153,11 +154,7 @@ def fill(document: Path, body: str, shown: list[str], drop: bool = False) -> str
     Raises:
         LabError: a mark is missing, they stand in the wrong order, or the document shows what the new part does not.
     """
-    text = document.read_text(encoding="utf-8")
-    head, first, rest = text.partition(BEGIN)
-    old, second, tail = rest.partition(END)
-    if not first or not second:
-        raise LabError(f"{document}: the marks {BEGIN} and {END} are missing")
+    head, old, tail = split_at_marks(document, BEGIN, END)
     before = re.search(re.escape(SHOWS).replace(r"\{\}", "(.*)"), old)
     lost = [name for name in (before[1].split(", ") if before and before[1] else []) if name not in shown]
     if lost and not drop:

@@ -7,13 +7,14 @@ checks are the same for all, so that their figures can be compared.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.checkpoints import load_weights, read_checkpoint
 from common.data.augment import PhotometricAugment
 from common.errors import LabError
 from common.geometry import apply_affine
@@ -23,6 +24,7 @@ from common.types import FaceBatch, Prediction
 
 OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")
 SCHEDULES = ("multistep", "cosine", "constant")
+Task = TypeVar("Task", bound="LandmarkTask")
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
@@ -245,3 +247,25 @@ def check_method(checkpoint: dict[str, Any], method: str, where: Path | str) -> 
     found = checkpoint.get("method")
     if found is not None and found != method:
         raise LabError(f"{where}: is a checkpoint of method {found}, not of {method}; use that method's command")
+
+
+def load_task(kind: type[Task], path: Path | str, **changes: Any) -> Task:
+    """Return the task of a checkpoint of `fit` with its weights, ready to predict.
+
+    Args:
+        kind: the method's task.
+        path: the checkpoint.
+        changes: hyper-parameters that replace the checkpoint's.
+
+    Raises:
+        LabError: the file is missing, damaged, another method's, or holds no hyper-parameters.
+    """
+    content = read_checkpoint(path)
+    check_method(content, kind.METHOD, path)
+    values: dict[str, Any] = dict(content.get("hyper_parameters") or {})
+    values.pop("_instantiator", None)  # Lightning's note of who made the object
+    if not values:
+        raise LabError(f"{path}: holds no hyper-parameters; give a .ckpt that `fit` wrote")
+    task = kind(**{**values, **changes})
+    load_weights(task, content["state_dict"], str(path))
+    return task.eval()

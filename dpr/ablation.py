@@ -19,7 +19,9 @@ from typing import Any
 
 from common.errors import LabError
 from common.metrics.stats import bootstrap_interval
-from dpr.evaluation import STAGE_NAMES, face_errors, load_data, load_task
+from common.task import load_task
+from dpr.evaluation import STAGE_NAMES, face_errors, load_data
+from dpr.module import DprTask
 
 RECORD = Path("runs/dpr/ablation.jsonl")
 RUNS = Path("runs/dpr/ablation")
@@ -80,7 +82,7 @@ def run_cell(options: argparse.Namespace, cell: str, seed: int, key: str) -> dic
     run = options.runs / f"{cell}-seed{seed}-{key}"
     start = time.perf_counter()
     cli(arguments_of(options, cell, seed, run))
-    task = load_task(run / "checkpoints" / "best.ckpt")
+    task = load_task(DprTask, run / "checkpoints" / "best.ckpt")
     errors = face_errors(task, load_data(run / "config.yaml", options.root), options.split)
     row: dict[str, Any] = {"key": key, "cell": cell, "seed": seed, "split": options.split, **CELLS[cell],
                            "recipe": options.config.name, "set": sorted(options.set),

@@ -10,35 +10,16 @@ import numpy as np
 import torch
 import yaml
 
-from common.checkpoints import load_weights, read_checkpoint
 from common.data.crops import Collate, CropConfig
 from common.data.datamodule import FaceDataModule
 from common.errors import LabError
 from common.geometry import apply_affine
 from common.metrics.functional import nme, point_errors
-from common.task import check_method
 from common.types import FaceBatch
 from dpr.module import DprTask
 
 EVAL_BATCH = 42
 STAGE_NAMES = ("gsr", "glsr")  # the order of a prediction's steps
-
-
-def load_task(path: Path) -> DprTask:
-    """Return the task of a checkpoint of `fit`, ready to predict.
-
-    Raises:
-        LabError: the file is missing, damaged, another method's, or holds no hyper-parameters.
-    """
-    content = read_checkpoint(path)
-    check_method(content, DprTask.METHOD, path)
-    values: dict[str, Any] = dict(content.get("hyper_parameters") or {})
-    values.pop("_instantiator", None)
-    if not values:
-        raise LabError(f"{path}: holds no hyper-parameters; give a .ckpt that `fit` wrote")
-    task = DprTask(**values)
-    load_weights(task, content["state_dict"], str(path))
-    return task.eval()
 
 
 def read_config(path: Path) -> dict[str, Any]:

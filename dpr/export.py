@@ -24,7 +24,8 @@ from common.errors import LabError
 from common.inference import Description
 from common.metrics.functional import failure_rate
 from common.metrics.stats import bootstrap_interval
-from dpr.evaluation import face_errors, load_data, load_task, read_config
+from common.task import load_task
+from dpr.evaluation import face_errors, load_data, read_config
 from dpr.module import DprTask
 
 FOLDER = Path(__file__).with_name("weights")
@@ -142,7 +143,7 @@ def export(options: argparse.Namespace) -> str:
         LabError: the checkpoint or its configuration cannot be used, or the weights are too large.
     """
     config = options.config or options.checkpoint.resolve().parents[1] / "config.yaml"
-    content, task = read_config(config), load_task(options.checkpoint)
+    content, task = read_config(config), load_task(DprTask, options.checkpoint)
     data = load_data(config, options.root)
     tasks = {"gsr": gsr_of(task)}
     splits = ("val", "test") if options.test else ("val",)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from common.documents import fill
 from common.errors import LabError
 from common.metrics.stats import bootstrap_interval
 from dpr.ablation import CELLS, RECORD, read_record
@@ -85,19 +86,6 @@ def ablation_text(path: Path) -> str:
     return f"`{first['recipe']}`{changes}, faces of {first['split']}.\n\n{table(head, lines)}"
 
 
-def write(readme: Path, text: str) -> None:
-    """Put a text between the README's marks.
-
-    Raises:
-        LabError: the marks are missing.
-    """
-    old = readme.read_text(encoding="utf-8") if readme.is_file() else ""
-    if BEGIN not in old or END not in old:
-        raise LabError(f"{readme}: the marks {BEGIN} and {END} are missing")
-    head, tail = old.split(BEGIN)[0], old.split(END)[1]
-    readme.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m dpr.figures", description="Fill the README's figures.")
@@ -108,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         text = (f"### Speed on a CPU\n\n{speed_text(options.speed)}\n\n### Landmark weighting\n\n"
                 f"{ablation_text(options.ablation)}")  # fmt: skip
-        write(options.readme, text)
+        fill(options.readme, BEGIN, END, text)
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -6,20 +6,17 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import yaml
 from torch import Tensor
 
-from common.checkpoints import load_weights, read_checkpoint
 from common.data.crops import Collate, CropConfig
 from common.data.datamodule import FaceDataModule
 from common.errors import LabError
 from common.geometry import apply_affine
 from common.metrics.functional import nme, point_errors
-from common.task import check_method
 from common.types import FaceBatch
 from musica.losses import landmark_error
 from musica.module import MusicaTask
@@ -43,29 +40,6 @@ class Records:
     true: np.ndarray
     predicted: np.ndarray
     ids: list[str]
-
-
-def load_task(path: Path | str, sampling: str | None = None) -> MusicaTask:
-    """Return the task of a checkpoint, with its weights, ready to predict.
-
-    Args:
-        path: checkpoint of `fit`.
-        sampling: overrides the checkpoint's patch sampling.
-
-    Raises:
-        LabError: the file is damaged, another method's, or holds no hyper-parameters.
-    """
-    content = read_checkpoint(path)
-    check_method(content, MusicaTask.METHOD, path)
-    values: dict[str, Any] = dict(content.get("hyper_parameters") or {})
-    values.pop("_instantiator", None)
-    if not values:
-        raise LabError(f"{path}: holds no hyper-parameters; give a .ckpt that `fit` wrote")
-    if sampling is not None:
-        values["sampling"] = sampling
-    task = MusicaTask(**values)
-    load_weights(task, content["state_dict"], str(path))
-    return task.eval()
 
 
 def load_data(config: Path, root: str | None, task: MusicaTask) -> FaceDataModule:

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from common.errors import LabError
-from musica.evaluation import batches, collect, load_data, load_task, milliseconds
+from common.task import load_task
+from musica.evaluation import batches, collect, load_data, milliseconds
 from musica.exit_sweep import Sweep, choose, exit_iteration, failure_threshold, sweep
 from musica.module import MusicaTask
 from musica.policy import ExitPolicy
@@ -68,7 +69,7 @@ def draw(path: Path, curve: list[dict[str, float]], full: dict[str, float], chos
 
 def build(options: argparse.Namespace) -> ExitPolicy:
     """Choose the thresholds, measure, write the policy, the curve and its picture; return the policy."""
-    task = load_task(options.checkpoint)
+    task = load_task(MusicaTask, options.checkpoint)
     net = task.evaluated()
     data = load_data(options.config, options.root, task)
     faces = list(batches(data, options.split, EVAL_BATCH))

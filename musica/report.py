@@ -19,21 +19,23 @@ from scipy import stats as scipy_stats
 
 from common.data.crops import Collate, CropConfig, CroppedFaces
 from common.data.synthetic import SyntheticFaces
+from common.documents import fill
 from common.errors import LabError
 from common.metrics.functional import failure_rate
 from common.metrics.stats import bootstrap_interval
 from common.plotting import write_image
+from common.task import load_task
 from common.types import FaceBatch
 from musica import speed
 from musica.attention import attention_pictures, region_table
-from musica.evaluation import Records, batches, collect, load_data, load_task
+from musica.evaluation import Records, batches, collect, load_data
 from musica.exit_policy import BATCHES, EVAL_BATCH, measure
 from musica.exit_sweep import exit_iteration
 from musica.module import MusicaTask
 from musica.network import CascadeNet
 from musica.patch_sets import patch_indices
 from musica.policy import ExitPolicy, read_policy
-from musica.report_text import render, write_risk_curve, write_section
+from musica.report_text import BEGIN, END, render, write_risk_curve
 from musica.shrink import hidden_answers, parameters, shrink
 
 README = Path(__file__).with_name("README.md")
@@ -103,7 +105,7 @@ def sampling_part(checkpoints: dict[str, Path], config: Path, root: str | None, 
     rows = []
     for name, checkpoint in checkpoints.items():
         for used in ("bilinear", "official"):
-            task = load_task(checkpoint, sampling=used)
+            task = load_task(MusicaTask, checkpoint, sampling=used)
             faces = list(batches(load_data(config, root, task), split, EVAL_BATCH))
             records = collect(task, faces)
             rows.append({"trained": name, "run": used, "nme": records.nme.mean(0).tolist()})
@@ -145,7 +147,7 @@ def attention_part(
 
 def build(options: argparse.Namespace) -> dict[str, Any]:
     """Return all parts, for writing as JSON."""
-    task = load_task(options.checkpoint)
+    task = load_task(MusicaTask, options.checkpoint)
     net = task.evaluated()
     policy = read_policy(options.policy, len(net.level_of), task.scheme.name)
     if not options.policy.with_suffix(".png").is_file():
@@ -197,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.out.write_text(json.dumps(content, indent=1) + "\n")
         text = render(content)
         if options.write:
-            write_section(README, text)
+            fill(README, BEGIN, END, text)
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import LabError
-
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 
 
@@ -127,19 +125,6 @@ def render(content: dict[str, Any]) -> str:
         f"layer), both over the mean of all patches of the iteration.\n\n{_regions(content)}\n\n"
         "![Patches of each iteration on drawn faces, red: most attention](figures/attention.png)"
     )
-
-
-def write_section(readme: Path, text: str) -> None:
-    """Put the section between the README's marks.
-
-    Raises:
-        LabError: the marks are missing.
-    """
-    old = readme.read_text(encoding="utf-8") if readme.is_file() else ""
-    if BEGIN not in old or END not in old:
-        raise LabError(f"{readme}: the marks {BEGIN} and {END} are missing")
-    head, tail = old.split(BEGIN)[0], old.split(END)[1]
-    readme.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
 
 
 def write_risk_curve(path: Path, nme: np.ndarray, predicted: np.ndarray) -> None:

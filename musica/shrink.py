@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import LabError
+from common.task import load_task
 from common.types import FaceBatch
-from musica.evaluation import batches, load_data, load_task
+from musica.evaluation import batches, load_data
 from musica.module import MusicaTask
 from musica.network import CascadeNet
 
@@ -125,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", default=None, help="folder of the data")
     options = parser.parse_args(arguments)
     try:
-        task = load_task(options.source)
+        task = load_task(MusicaTask, options.source)
         data = load_data(options.config, options.root, task)
         net = task.evaluated()
         small = shrink(task, hidden_answers(net, batches(data, "train", EVAL_BATCH)), options.rank)

@@ -18,8 +18,10 @@ from common.data.crops import CropConfig
 from common.data.prepared import PreparedCrops
 from common.errors import LabError
 from common.metrics.stats import bootstrap_interval
+from common.task import load_task
 from sdu3d.cli import main as train
-from sdu3d.evaluate import face_scores, load_task
+from sdu3d.evaluate import face_scores
+from sdu3d.module import SduTask
 
 RECIPE = Path(__file__).parent / "helen.yaml"
 BOX_SCALE = 1.35  # as the recipe
@@ -65,7 +67,7 @@ def score(data: Path, out: Path, epochs: int) -> dict[str, dict[str, float]]:
         checkpoint = folder_of(out, name) / "checkpoints" / "last.ckpt"
         if epochs_done(checkpoint) < epochs:
             continue
-        task = load_task(checkpoint)
+        task = load_task(SduTask, checkpoint)
         scores = face_scores(task, faces, CropConfig(size=task.input_size, box_scale=BOX_SCALE))
         low, high = bootstrap_interval(scores)
         values = sum(parameter.numel() for parameter in task.parameters())

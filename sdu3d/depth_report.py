@@ -22,7 +22,7 @@ from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.plotting import PREDICTED, TRUE, draw_landmarks, grid, write_image
 from common.schemes import IBUG68
-from sdu3d.evaluate import load_task
+from common.task import load_task
 from sdu3d.module import SduTask
 
 BATCH, COLUMNS, CELL, MEAN_FACES = 32, 4, 180, 64
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--picture", type=Path, default=None, help="picture of some faces from two sides; .png")
     options = parser.parse_args(arguments)
     try:
-        task = load_task(options.checkpoint)
+        task = load_task(SduTask, options.checkpoint)
         if task.dims != 3:
             raise LabError(
                 f"{options.checkpoint}: was trained without a depth head; train with --model.depth_head true"

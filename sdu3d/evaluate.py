@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.checkpoints import load_weights, read_checkpoint, read_state_dict
+from common.checkpoints import load_weights, read_state_dict
 from common.data.base import FaceDataset
 from common.data.crops import Collate, CropConfig, CroppedFaces
 from common.data.prepared import PreparedCrops
@@ -28,7 +28,7 @@ from common.errors import LabError
 from common.geometry import apply_affine, compose_affine, invert_affine
 from common.metrics.functional import nme, normaliser, point_errors
 from common.schemes import IBUG68
-from common.task import check_method
+from common.task import load_task
 from sdu3d.convert import TASK_PREFIX, build, describe
 from sdu3d.crops import released_test_crop
 from sdu3d.decode import DECODERS, decode
@@ -149,23 +149,6 @@ def load_net(path: Path) -> SduNet:
     return net.eval()
 
 
-def load_task(path: Path) -> SduTask:
-    """Return the task of a training checkpoint.
-
-    Raises:
-        LabError: the file is missing, damaged or another method's.
-    """
-    checkpoint = read_checkpoint(path)
-    check_method(checkpoint, SduTask.METHOD, path)
-    values = dict(checkpoint.get("hyper_parameters") or {})
-    values.pop("_instantiator", None)
-    if not values:
-        raise LabError(f"{path}: has no hyper-parameters; give a checkpoint of a training run")
-    task = SduTask(**values)
-    load_weights(task, read_state_dict(path), str(path))
-    return task.eval()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; print a JSON report; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m sdu3d.evaluate", description="Score weights.")
@@ -181,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             faces = RecordFaces(str(options.records))
             report = score_records(load_net(options.weights), faces, faces.name)
         elif options.data is not None:
-            task = load_task(options.weights)
+            task = load_task(SduTask, options.weights)
             config = CropConfig(size=task.input_size, box_scale=options.box_scale)
             report = score_crops(task, PreparedCrops(str(options.data), options.split), config)
         else:

@@ -24,7 +24,7 @@ from common.data.w300lp import balanced_mean
 from common.errors import LabError
 from common.metrics.functional import nme, normaliser, point_errors
 from common.schemes import IBUG68
-from sdu3d.evaluate import load_task
+from common.task import load_task
 from sdu3d.module import SduTask
 
 NORM = "lnd_bbox"
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     report: dict[str, Any]
     try:
-        task = load_task(options.checkpoint)
+        task = load_task(SduTask, options.checkpoint)
         faces = AFLW2000(str(options.aflw2000), task.dims)
         config = CropConfig(size=task.input_size, box_scale=options.box_scale)
         pred, true, yaw = predict_faces(task, faces, config)

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 import yaml
 
+from common.documents import fill
+from common.errors import LabError
 from sdu3d.convert import MOVING, Size, build, released_names
 from sdu3d.mxnet_params import params_bytes
 from sdu3d.speed import FORMS, recipe_size
@@ -146,18 +148,9 @@ SECTIONS = {
 }
 
 
-def fill(text: str, runs: Path) -> str:
-    """Return the README's text with its figures written anew.
-
-    Raises:
-        ValueError: the marks are missing.
-    """
-    head, mark, rest = text.partition(START)
-    _, end, tail = rest.partition(END)
-    if not mark or not end:
-        raise ValueError(f"the README needs the lines {START} and {END}")
-    parts = [f"### {title}\n\n{make(runs)}" for title, make in SECTIONS.items()]
-    return f"{head}{START}\n\n" + "\n\n".join(parts) + f"\n\n{END}{tail}"
+def render(runs: Path) -> str:
+    """Return the generated part of the README."""
+    return "\n" + "\n\n".join(f"### {title}\n\n{make(runs)}" for title, make in SECTIONS.items()) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -167,11 +160,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--readme", type=Path, default=README)
     options = parser.parse_args(arguments)
     try:
-        text = fill(options.readme.read_text(encoding="utf-8"), options.runs)
-    except (OSError, ValueError) as error:
-        print(f"error: {options.readme}: {error}", file=sys.stderr)
+        fill(options.readme, START, END, render(options.runs))
+    except LabError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
-    options.readme.write_text(text, encoding="utf-8")
     return 0
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from common.data.datamodule import FaceDataModule
+from common.documents import fill
 from common.errors import LabError
 from common.inference import Predictor
 from common.metrics.functional import failure_rate
@@ -99,20 +100,6 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def fill(document: Path, body: str) -> None:
-    """Put text between the marks of a document.
-
-    Raises:
-        LabError: the document or a mark is missing.
-    """
-    text = document.read_text(encoding="utf-8") if document.is_file() else ""
-    head, first, rest = text.partition(BEGIN)
-    _, second, tail = rest.partition(END)
-    if not first or not second:
-        raise LabError(f"{document}: is missing, or the marks {BEGIN} and {END} are")
-    document.write_text(f"{head}{BEGIN}\n{body}\n{END}{tail}", encoding="utf-8")
-
-
 def caption(dataset: str, split: str, count: int, weights: Path) -> str:
     """Return what the table shows."""
     return (f"{count} faces of the {split} split of {dataset}, percent; weights {weights.parent.parent.name}/"
@@ -140,7 +127,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shown = table(figures)
         if options.document is not None:
             count = next(iter(figures.values()))["n"]
-            fill(options.document, f"{shown}\n\n{caption(options.dataset, options.split, count, options.weights)}")
+            fill(
+                options.document,
+                BEGIN,
+                END,
+                f"{shown}\n\n{caption(options.dataset, options.split, count, options.weights)}",
+            )
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

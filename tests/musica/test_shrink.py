@@ -8,14 +8,16 @@ import pytest
 import torch
 
 from common.errors import LabError
-from musica.evaluation import batches, collect, load_data, load_task
+from common.task import load_task
+from musica.evaluation import batches, collect, load_data
+from musica.module import MusicaTask
 from musica.shrink import hidden_answers, main, parameters, shrink
 from tests.musica.test_exit_policy import trained  # noqa: F401 - a fixture
 
 
 def test_full_rank_changes_nothing_and_less_rank_is_the_best_flat(trained: tuple[Path, Path]) -> None:  # noqa: F811
     checkpoint, recipe = trained
-    task = load_task(checkpoint)
+    task = load_task(MusicaTask, checkpoint)
     faces = list(batches(load_data(recipe, None, task), "val", 12))
     answers = hidden_answers(task.evaluated(), faces)
     before = collect(task, faces)
@@ -49,13 +51,13 @@ def test_command_writes_a_checkpoint(
     arguments = [str(checkpoint), str(target), "--rank", "3", "--config", str(recipe)]
     assert main(arguments) == 0
     assert "multiply-adds" in capsys.readouterr().out
-    small = load_task(target)
+    small = load_task(MusicaTask, target)
     assert small.net.state_dict()["stages.0.squeeze.weight"].shape[0] == 3 and small.ema is None
     assert main(arguments) == 2
     assert "exists already" in capsys.readouterr().err
     assert main([str(target), str(tmp_path / "x.ckpt"), "--rank", "2", "--config", str(recipe)]) == 2
     assert "rank 3 already" in capsys.readouterr().err
-    task = load_task(checkpoint)
+    task = load_task(MusicaTask, checkpoint)
     for rank in (0, 17):
         with pytest.raises(LabError, match="rank"):
             shrink(task, [], rank)

@@ -13,10 +13,11 @@ from common.data.crops import Collate, CropConfig, CroppedFaces
 from common.data.depth import WithDepth
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
+from common.task import load_task
 from common.types import FaceBatch
 from sdu3d.cli import main
-from sdu3d.evaluate import load_task, score_crops
 from sdu3d.evaluate import main as evaluate_main
+from sdu3d.evaluate import score_crops
 from sdu3d.module import SduTask
 from sdu3d.optim import SharedNadam
 
@@ -166,7 +167,7 @@ def test_fit_test_and_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert made.trainer.optimizers[0].momentum_product < 1e-3
     checkpoint = run / "checkpoints" / "last.ckpt"
     tested = main(["test", *common, "--ckpt_path", str(checkpoint)])
-    again = load_task(checkpoint)
+    again = load_task(SduTask, checkpoint)
     assert again.hparams["coherent"] == 0.01
     faces = SyntheticFaces(2, offset=2_000_000)
     scores = score_crops(again, faces, CropConfig(size=64))

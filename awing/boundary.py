@@ -88,7 +88,7 @@ class BoundaryRenderer(nn.Module):
         super().__init__()
         if not lines or min(len(line) for line in lines) < 2:
             raise ValueError(f"every line needs two points or more, got {lines}")
-        self.map_size, self.stride, self.x_shift, self.quantise = map_size, stride, x_shift, quantise
+        self.lines, self.map_size, self.stride, self.x_shift, self.quantise = lines, map_size, stride, x_shift, quantise
         # Lines of like length share one batch of linear systems; a short one is filled up with its last point, which
         # counts as a repeated point and drops out.
         self.groups: list[str] = []

@@ -114,7 +114,7 @@ class AWingTask(LandmarkTask):
     def training_loss(self, batch: FaceBatch) -> dict[str, Tensor]:
         # Frame of the released targets: pixel areas, so the first pixel's centre is (0.5, 0.5).
         points = batch.points[..., :2] + self.frame_shift
-        heatmaps, weight_map = self.targets(points)
+        heatmaps, weight_map = self.targets(points, reuse=True)  # used up within this step
         parts: dict[str, Tensor] = self.objective(
             self(batch.image), heatmaps, weight_map, points / STRIDE, batch.weight
         )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, pad
 
+from awing import compiled
 from awing.boundary import BoundaryRenderer
 from awing.curves import boundary_lines
 from common.heatmaps import gaussian_patches, write_patches
@@ -67,15 +68,20 @@ class AWingTargets(nn.Module):
         if boundary:
             self.boundary = BoundaryRenderer(boundary_lines(self.scheme), map_size, stride, x_shift, quantise)
         self.boundary_threshold = MAP_THRESHOLD if boundary_map_unit_range else MAP_THRESHOLD / 255
+        self._canvas: compiled.Canvas | None = None
 
-    def make(self, points: Tensor) -> tuple[Tensor, Tensor]:
+    def make(self, points: Tensor, reuse: bool = False) -> tuple[Tensor, Tensor]:
         """Return targets of points (B, L, 2) in crop pixels, corner of the first pixel at (0, 0).
+
+        Args:
+            points: see above.
+            reuse: see `heatmaps`.
 
         Returns:
             Heatmaps (B, L + 1, S, S) float32 with the boundary last (B, L, S, S without it), and the weight map of
             the same shape, bool.
         """
-        heatmaps = self.heatmaps(points)
+        heatmaps = self.heatmaps(points, reuse)
         landmarks, size = points.shape[1], self.map_size
         marked = torch.zeros(heatmaps.shape, dtype=torch.bool, device=points.device)
         # The 3 x 3 dilation of a product of non-negative profiles is the product of their dilations.
@@ -91,25 +97,36 @@ class AWingTargets(nn.Module):
     forward = make
 
     @torch.no_grad()
-    def heatmaps(self, points: Tensor, out: Tensor | None = None) -> Tensor:
-        """Return the heatmaps of `make` alone, drawn into `out` (float32, of their shape) where it is given.
+    def heatmaps(self, points: Tensor, reuse: bool = False) -> Tensor:
+        """Return the heatmaps of `make` alone.
 
-        On the CPU most of the time goes into the first touch of fresh memory, which a reused `out` saves.
+        Args:
+            points: (B, L, 2) crop pixels, corner of the first pixel at (0, 0).
+            reuse: on the CPU, draw into memory that the next such call draws over, by compiled loops where numba is
+                installed. Most of the time goes into clearing fresh memory otherwise. For targets that one training
+                step uses up.
         """
         if points.ndim != 3 or points.shape[1:] != (self.scheme.num_points, 2):
             raise ValueError(f"points must be (B, {self.scheme.num_points}, 2), got {tuple(points.shape)}")
-        batch, landmarks, size = points.shape[0], points.shape[1], self.map_size
-        channels = landmarks + (self.boundary is not None)
-        shape = (batch, channels, size, size)
-        if out is not None and out.shape != shape:
-            raise ValueError(f"out must be {shape}, got {tuple(out.shape)}")
-        maps = torch.zeros(shape, dtype=torch.float32, device=points.device) if out is None else out.zero_()
+        if reuse and compiled.available and points.device.type == "cpu":
+            self._canvas = self._canvas or self._new_canvas()
+            return self._canvas.draw(points, self.stride)
+        landmarks, size = points.shape[1], self.map_size
+        maps = torch.zeros(len(points), landmarks + (self.boundary is not None), size, size, device=points.device)
         cells, profiles = self._patches(points, self.radius)
         columns, rows = profiles.unbind(-2)
         write_patches(maps[:, :landmarks], cells, rows[..., :, None] * columns[..., None, :])
         if self.boundary is not None:
             maps[:, landmarks] = self.boundary(points)
         return maps
+
+    def _new_canvas(self) -> compiled.Canvas:
+        style = (self.map_size, self.sigma, self.radius, self.legacy_border)
+        if self.boundary is None:
+            return compiled.Canvas(*style)
+        drawn = self.boundary
+        times = drawn.get_buffer("times").tolist()
+        return compiled.Canvas(*style, drawn.lines, times, drawn.x_shift, drawn.weights, drawn.quantise)
 
     def _patches(self, points: Tensor, reach: int) -> tuple[Tensor, Tensor]:
         """Return cells and profiles (B, L, 2, 2 * reach + 1) of the peaks, zero beyond the radius."""

@@ -212,6 +212,13 @@ def _membership(names: tuple[str, ...], member_of: tuple[str, ...]) -> np.ndarra
     return np.array([name in member_of for name in names], dtype=bool)
 
 
+@lru_cache
+def _ones(count: int) -> np.ndarray:
+    weight = np.ones(count, np.float32)
+    weight.setflags(write=False)  # the samples share it
+    return weight
+
+
 def _move_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return points (..., L, D) behind the maps (..., 2, 3) as float32; computed in float64."""
     return apply_affine(matrix, points.astype(np.float64)).astype(np.float32)
@@ -264,7 +271,7 @@ def crop_sample(
     matrix, flip = draw_matrix(sample.box, config, rng)
     points, visible = sample.points, sample.visible
     norm = _normaliser(sample, scheme)
-    weight = np.ones(len(points), np.float32) if sample.annotated is None else sample.annotated.astype(np.float32)
+    weight = _ones(len(points)) if sample.annotated is None else sample.annotated.astype(np.float32)
     pose = UNKNOWN_POSE if sample.pose is None else np.asarray(sample.pose, np.float32)
     if flip:
         order = mirror_order(scheme.mirror)
@@ -312,6 +319,12 @@ def _references(blocks: list[np.ndarray]) -> list[int]:
 _UNHELD = _references([np.empty(0)])[0]  # what is counted when the list alone holds a block
 
 
+class FaceList(list[CroppedFace]):
+    """Cropped faces whose images are the rows of one block of memory (B, S, S, 3), where `block` is not None."""
+
+    block: np.ndarray | None = None
+
+
 class CroppedFaces(Dataset[CroppedFace]):
     """A data set behind its crop.
 
@@ -345,21 +358,13 @@ class CroppedFaces(Dataset[CroppedFace]):
         """
         size, epoch = self.config.size, int(self._epoch.item())
         block = self._blocks.take((len(indices), size, size, 3))
-        return [self._crop(index, epoch, out) for index, out in zip(indices, block, strict=True)]
+        faces = FaceList(self._crop(index, epoch, out) for index, out in zip(indices, block, strict=True))
+        faces.block = block
+        return faces
 
     def _crop(self, index: int, epoch: int, out: np.ndarray | None) -> CroppedFace:
         rng = None if self._stream is None else self._stream.at(epoch, index)
         return crop_sample(self.faces[index], self.faces.scheme, self.config, self.faces.subset_names, rng, out)
-
-
-def stack_images(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Return images (S, S, 3) as one array (B, S, S, 3), without a copy when they are the rows of one block."""
-    block = images[0].base
-    if block is not None and block.ndim == 4 and len(block) == len(images):
-        addresses = (image.__array_interface__["data"][0] for image in images)
-        if all(address == row.__array_interface__["data"][0] for address, row in zip(addresses, block, strict=True)):
-            return block
-    return np.stack(images)
 
 
 class Collate:
@@ -373,8 +378,10 @@ class Collate:
             return np.array([getattr(face, name) for face in faces])
 
         matrix, points = stack("matrix"), stack("source_points")
+        block = faces.block if isinstance(faces, FaceList) else None
+        images = np.stack([face.image for face in faces]) if block is None else block
         # A view: channels stay last in memory, which spares a copy and is what convolutions prefer.
-        image = torch.from_numpy(stack_images([face.image for face in faces])).permute(0, 3, 1, 2)
+        image = torch.from_numpy(images).permute(0, 3, 1, 2)
         return FaceBatch(
             image=image,
             points=torch.from_numpy(_move_points(matrix, points)),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,6 +54,36 @@ def _arguments(folder: Path, cell: Cell, stage: int) -> list[str]:
             "--data.seed", str(cell.seed), *cell.args]  # fmt: skip
 
 
+def run_child(command: list[str], pass_fds: tuple[int, ...] = ()) -> int:
+    """Run a command and return its exit code; when this process is told to end (SIGTERM), the child is told first.
+
+    An orphan would go on training, and hold its cell's lock.
+
+    Raises:
+        SystemExit: with 143, after the child has ended on a SIGTERM.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+        return subprocess.run(command, pass_fds=pass_fds, check=False).returncode
+    told: list[int] = []
+    with subprocess.Popen(command, pass_fds=pass_fds) as child:
+
+        def pass_on(number: int, _: Any) -> None:
+            told.append(number)
+            child.terminate()
+
+        former = signal.signal(signal.SIGTERM, pass_on)
+        try:
+            code = child.wait()
+        except BaseException:
+            child.kill()
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, former)
+    if told:
+        raise SystemExit(128 + told[0])
+    return code
+
+
 def train(folder: Path, cell: Cell, lock: int | None = None) -> float:
     """Train every stage that is not finished, each in its own process; return the seconds that it took.
 
@@ -71,9 +103,9 @@ def train(folder: Path, cell: Cell, lock: int | None = None) -> float:
             command += ["--init_from", str(stage_folder(folder, cell, stage - 1) / "checkpoints" / "last.ckpt")]
         part = f", stage {stage + 1} of {len(cell.stages)}" if len(cell.stages) > 1 else ""
         print(f"[{cell.name}] training{part}{' (resumed)' if last.is_file() else ''}", flush=True)
-        result = subprocess.run(command, pass_fds=() if lock is None else (lock,), check=False)
-        if result.returncode:
-            raise LabError(f"{cell.name}: training ended with exit code {result.returncode}: {' '.join(command)}")
+        code = run_child(command, () if lock is None else (lock,))
+        if code:
+            raise LabError(f"{cell.name}: training ended with exit code {code}: {' '.join(command)}")
         done.touch()
     return time.perf_counter() - start
 

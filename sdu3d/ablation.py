@@ -25,7 +25,7 @@ from sdu3d.module import SduTask
 
 RECIPE = Path(__file__).parent / "helen.yaml"
 BOX_SCALE = 1.35  # as the recipe
-EPOCHS, WIDTH = 6, 32
+EPOCHS, WIDTH = 5, 32
 CHOICES: dict[str, tuple[str, ...]] = {
     "none": (),
     "deformable inside": ("--model.inside", "dcn"),

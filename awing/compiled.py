@@ -5,39 +5,22 @@ the CPU the tensors of `awing.targets` spend their time on clearing all of them.
 remembers which windows it drew, and clears only those. Values are those of the tensors' path, whose tables it is given;
 in the boundary the few cells differ whose spline's sample falls on a whole number.
 
-Needs the optional package numba (extra `fast`); without it `available` is False, and the tensors' path is taken.
+Needs the optional package numba, see `common.compiled`.
 Letters: B batch, L landmarks, C lines, N points of the longest line, T samples a line, S side of the map, R radius.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from threading import Thread
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from common.compiled import available, compiled
+
 MARGIN = 2  # cells by which the released border rule shifts a peak in its patch at most
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-try:
-    from numba import njit
-except ImportError:  # pragma: no cover - the extra is not installed
-    available = False
-
-    def compiled(function: Function) -> Function:
-        """Leave the function as it is; `Canvas` refuses to be made."""
-        return function
-else:
-    available = True
-
-    def compiled(function: Function) -> Function:
-        """Compile at the first call; the machine code is kept beside the file for the next process."""
-        made: Any = njit(cache=True, nogil=True, error_model="numpy")(function)
-        return made
 
 
 @compiled

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from musica import compiled
 from musica.patches import cut_patches
 from musica.pyramid import Pyramid
 
@@ -78,8 +79,12 @@ def run_cascade(
     origin = start
     for t, (level, stage) in enumerate(zip(net.level_of, net.stage_list, strict=True)):
         centres = (origin / 2**level + moved)[:, net.indices]
-        patches = cut_patches(tower.levels[level], centres, net.patch, net.sampling, faces, tower.scale)
-        output = stage(patches, state)
+        where = (tower.levels[level], centres, net.patch, net.sampling, faces, tower.scale)
+        if not keep_traces and compiled.usable(tower.levels[level], len(centres)):
+            output = stage.answer(compiled.describe(*where, stage.conv1, stage.conv2), state)
+        else:
+            patches = cut_patches(*where)
+            output = stage(patches, state)
         moved, state = moved + output.displacement, output.state
         _record(run, faces, origin + 2**level * moved, output.error)
         if keep_traces:

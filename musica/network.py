@@ -92,7 +92,10 @@ class Stage(nn.Module):
 
     def forward(self, patches: Tensor, state: Tensor) -> StageOutput:
         """Answer for patches (A * M, 3, 14, 14), face by face, and the former hidden state (A, U)."""
-        features = self.describe(patches)
+        return self.answer(self.describe(patches), state)
+
+    def answer(self, features: Tensor, state: Tensor) -> StageOutput:
+        """Answer for described patches (A * M, FEATURES) and the former hidden state (A, U)."""
         attention = torch.sigmoid(self.attention(features))
         joined = torch.cat([(attention * features).view(state.shape[0], -1), state], dim=1)
         state = torch.tanh(self.hidden(self.squeeze(joined)))

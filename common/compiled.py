@@ -1,0 +1,31 @@
+"""Loops compiled to machine code, where the optional package numba is installed (extra `fast`).
+
+For what tensors do badly on a CPU: many small pieces of memory. Whoever uses `compiled` keeps a way through tensors for
+other devices and for installations without the package, and asks `available` which one to take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+try:
+    from numba import njit
+except ImportError:  # pragma: no cover - the extra is not installed
+    available = False
+
+    def compiled(function: Function) -> Function:
+        """Return the function as it is."""
+        return function
+else:
+    available = True
+
+    def compiled(function: Function) -> Function:
+        """Compile at the first call; the machine code is kept beside the file for the next process.
+
+        Other threads run meanwhile, and a division by zero gives infinity as in NumPy.
+        """
+        made: Any = njit(cache=True, nogil=True, error_model="numpy")(function)
+        return made  # type: ignore[no-any-return]

@@ -55,7 +55,7 @@ def helen(runs: Path) -> str:
     """Return the table of the trainings on photographs, by the recipe's decoder, chosen on the validation split."""
     decoder, rows = decoder_of("helen"), []
     for name, title in RUNS.items():
-        for split, faces in (("val", "validation"), ("test", "HELEN test, scored once")):
+        for split, faces in (("val", "validation"), ("test", "HELEN test")):
             found = read(runs / "sdu3d" / "scores" / f"{name}_{split}.json")
             figures = [f"{found[decoder][norm]:.2f}" if found else MISSING for norm in NORMS]
             rows.append([title, faces, *figures])

@@ -72,10 +72,10 @@ def test_every_trained_parameter_gets_a_finite_gradient(made: tuple[str, Landmar
 def test_it_can_learn_four_faces(made: tuple[str, LandmarkTask, FaceBatch]) -> None:
     _, task, batch = made
     task.train()
-    optimizer = torch.optim.AdamW(task.parameter_groups(), lr=2e-3)
+    optimizer = torch.optim.AdamW(task.parameter_groups(), lr=4e-3)
     losses: list[float] = []
     # A cross-entropy cannot fall below its targets' entropy, so some methods need more steps than others.
-    while len(losses) < 40 and (not losses or losses[-1] >= 0.6 * losses[0]):
+    while len(losses) < 80 and (not losses or losses[-1] >= 0.6 * losses[0]):
         optimizer.zero_grad()
         loss = task.training_loss(batch)["loss"]
         loss.backward()

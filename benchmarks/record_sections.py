@@ -34,8 +34,8 @@ def _targets(found: Found) -> str:
     pixels = found["differing_pixels_percent"]
     return (
         f"Heatmaps and boundaries of {found['batch']} faces, {found['threads']} threads: the batched path is "
-        f"{ratio:.1f} times as fast as the exact path image by image as training draws them (compiled loops into "
-        f"memory that is used again; {_goal(ratio, TARGET_GOAL)}) and {fresh:.1f} times as tensors in fresh memory; "
+        f"{ratio:.1f} times as fast as the exact path image by image as training draws them, by compiled loops into "
+        f"memory that is used again ({_goal(ratio, TARGET_GOAL)}), and {fresh:.1f} times as tensors in fresh memory; "
         f"{pixels:.2f} % of the boundary's pixels differ "
         f"({_limit(pixels, TARGET_LIMIT)})."
     )

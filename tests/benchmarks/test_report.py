@@ -307,7 +307,11 @@ def test_target_speed(tmp_path: Path, ratio: float, pixels: float, first: str, s
     found = {"batch": 32, "threads": 2, "times": times, "exact_over_batched": ratio, "differing_pixels_percent": pixels}
     (tmp_path / "boundary_speed.json").write_text(json.dumps(found))
     text = report.render(tmp_path)
-    assert f"(goal 50, {first})" in text and f"(limit 4 %, {second})" in text and "2.0 times with fresh memory" in text
+    assert (
+        f"(goal 50, {first})" in text
+        and f"(limit 4 %, {second})" in text
+        and "2.0 times as tensors in fresh memory" in text
+    )
 
 
 @pytest.mark.parametrize(("content", "word"), [

@@ -283,7 +283,8 @@ class Canvas:
         """
         batch, landmarks = points.shape[:2]
         if self.windows.shape[1] != landmarks or len(self.windows) < batch:
-            self.maps = torch.zeros(batch, landmarks + self.channels, self.map_size, self.map_size)
+            with torch.inference_mode(False):  # memory made in inference could not be drawn into in training
+                self.maps = torch.zeros(batch, landmarks + self.channels, self.map_size, self.map_size)
             self.windows = np.zeros((batch, landmarks, 4), np.int64)
         maps, points = self.maps[:batch], points.detach()
         # Autograd does not see the writing below; this tells it, so that a stale use in a backward pass is an error.

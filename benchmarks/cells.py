@@ -65,20 +65,26 @@ def run_child(command: list[str], pass_fds: tuple[int, ...] = ()) -> int:
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         return subprocess.run(command, pass_fds=pass_fds, check=False).returncode
     told: list[int] = []
-    with subprocess.Popen(command, pass_fds=pass_fds) as child:
+    children: list[subprocess.Popen[bytes]] = []
 
-        def pass_on(number: int, _: Any) -> None:
-            told.append(number)
+    def pass_on(number: int, _: Any) -> None:
+        told.append(number)
+        for child in children:
             child.terminate()
 
-        former = signal.signal(signal.SIGTERM, pass_on)
-        try:
-            code = child.wait()
-        except BaseException:
-            child.kill()
-            raise
-        finally:
-            signal.signal(signal.SIGTERM, former)
+    former = signal.signal(signal.SIGTERM, pass_on)  # before the child is there, so that none is missed
+    try:
+        with subprocess.Popen(command, pass_fds=pass_fds) as child:
+            children.append(child)
+            if told:
+                child.terminate()
+            try:
+                code = child.wait()
+            except BaseException:
+                child.kill()
+                raise
+    finally:
+        signal.signal(signal.SIGTERM, former)
     if told:
         raise SystemExit(128 + told[0])
     return code

@@ -7,13 +7,13 @@ other devices and for installations without the package, and asks `available` wh
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 try:
     from numba import njit
-except ImportError:  # pragma: no cover - the extra is not installed
+except ImportError:
     available = False
 
     def compiled(function: Function) -> Function:
@@ -27,5 +27,5 @@ else:
 
         Other threads run meanwhile, and a division by zero gives infinity as in NumPy.
         """
-        made: Any = njit(cache=True, nogil=True, error_model="numpy")(function)
-        return made  # type: ignore[no-any-return]
+        made = njit(cache=True, nogil=True, error_model="numpy")(function)
+        return cast(Function, made)

@@ -18,7 +18,10 @@ def split_at_marks(document: Path, begin: str, end: str) -> tuple[str, str, str]
     head, first, rest = document.read_text(encoding="utf-8").partition(begin)
     old, second, tail = rest.partition(end)
     if not first or not second:
-        raise LabError(f"{document}: the marks {begin} and {end} are missing, or stand in the wrong order")
+        raise LabError(
+            f"{document}: the marks {begin} and {end} are missing, or stand in the wrong order; "
+            "write both, each on a line of its own"
+        )
     return head, old, tail
 
 

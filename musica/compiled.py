@@ -36,6 +36,7 @@ def usable(level: Level, faces: int) -> bool:
         and image.dtype == torch.float32
         and not torch.is_grad_enabled()
         and not is_in_torch_dispatch_mode()
+        and not torch.compiler.is_compiling()
     )
 
 

@@ -69,13 +69,18 @@ def test_every_trained_parameter_gets_a_finite_gradient(made: tuple[str, Landmar
             assert torch.isfinite(parameter.grad).all(), f"{name} has a gradient that is not finite"
 
 
+# Steps in which the loss on four faces must fall to 0.6; 12 where nothing is said. A cross-entropy over the cells (SDU)
+# starts at log(cells) and cannot fall below its targets' entropy, about 0.4 of that; empty maps lower a squared error.
+# SPIGA's loss, a sum over stacks and heads, is at 0.64 after 12 steps.
+STEPS = {"sdu3d": 80, "spiga": 20}
+
+
 def test_it_can_learn_four_faces(made: tuple[str, LandmarkTask, FaceBatch]) -> None:
-    _, task, batch = made
+    name, task, batch = made
     task.train()
-    optimizer = torch.optim.AdamW(task.parameter_groups(), lr=4e-3)
+    optimizer = torch.optim.AdamW(task.parameter_groups(), lr=2e-3)
     losses: list[float] = []
-    # A cross-entropy cannot fall below its targets' entropy, so some methods need more steps than others.
-    while len(losses) < 80 and (not losses or losses[-1] >= 0.6 * losses[0]):
+    while len(losses) < STEPS.get(name, 12) and (not losses or losses[-1] >= 0.6 * losses[0]):
         optimizer.zero_grad()
         loss = task.training_loss(batch)["loss"]
         loss.backward()

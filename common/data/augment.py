@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -93,24 +95,24 @@ class PhotometricAugment(nn.Module):
         return low + (1 - low) * values
 
     def _color(self, image: Tensor, generator: torch.Generator | None) -> Tensor:
-        def draw() -> Tensor:
-            return self._draw(image, generator)
-
         if self.gamma:
-            image = image.clamp(min=1e-3) ** torch.exp2(draw() * self.gamma)
+            image = image.clamp(min=1e-3) ** torch.exp2(self._draw(image, generator) * self.gamma)
+        gain, offset, grayness = image.new_ones(1, 1, 1, 1), image.new_zeros(1, 1, 1, 1), image.new_zeros(1, 1, 1, 1)
         if self.contrast:
-            mean = image.mean(dim=(1, 2, 3), keepdim=True)
-            image = mean + (image - mean) * (1 + draw() * self.contrast)
+            gain = 1 + self._draw(image, generator) * self.contrast
+            offset = image.mean(dim=(1, 2, 3), keepdim=True) * (1 - gain)
         if self.brightness:
-            image = image + draw() * self.brightness
+            offset = offset + self._draw(image, generator) * self.brightness
         if self.hsv:
-            image = change_hsv(image, 1 + self._draw(image, generator, n=3) * self.hsv)
-        luma = image.mean(dim=1, keepdim=True)
+            image = change_hsv(image * gain + offset, 1 + self._draw(image, generator, n=3) * self.hsv)
+            gain, offset = torch.ones_like(gain), torch.zeros_like(offset)
         if self.saturation:
-            image = luma + (image - luma) * (1 + draw() * self.saturation)
+            grayness = -self._draw(image, generator) * self.saturation
         if self.gray:
-            image = torch.where(self._draw(image, generator, 0.0) < self.gray, luma, image)
-        return image
+            grayness = torch.where(self._draw(image, generator, 0.0) < self.gray, 1.0, grayness)
+        if not (self.contrast or self.brightness or self.saturation or self.gray):
+            return image
+        return mix_channels(image, gain, offset, grayness)
 
     def _blur(self, image: Tensor, generator: torch.Generator | None) -> Tensor:
         if not self.blur:
@@ -137,9 +139,17 @@ class PhotometricAugment(nn.Module):
             return image
         chosen = self._draw(image, generator, 0.0) < self.noise
         sigma = self._draw(image, generator, 0.0) * self.noise_sigma
+        rows = chosen.flatten().nonzero()[:, 0]
+        if rows.numel() == 0:
+            return image
+        image = image.clone()
+        image[rows] += sigma[rows] * self._grain(image[rows], generator, torch.randn)
+        return image
+
+    def _grain(self, image: Tensor, generator: torch.Generator | None, draw: Callable[..., Tensor]) -> Tensor:
+        """Return a random number for each value of `image`; drawing them costs more than all the rest."""
         device = generator.device if generator is not None else image.device
-        grain = torch.randn(image.shape, generator=generator, device=device).to(image.device)
-        return image + chosen * sigma * grain
+        return draw(image.shape, generator=generator, device=device).to(image.device)
 
     def _place(self, image: Tensor, draws: Tensor, box: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return start and extent (B, 2, 1, 1) of the occluders, crop pixels, from draws (B, 4, 1, 1) in [0, 1)."""
@@ -157,17 +167,34 @@ class PhotometricAugment(nn.Module):
         if not self.occlusion:
             return image
         draws = self._draw(image, generator, 0.0, 9)
-        chosen = draws[:, :1] < self.occlusion
-        start, extent = self._place(image, draws[:, 1:5], box)
+        rows = (draws[:, 0] < self.occlusion).flatten().nonzero()[:, 0]
+        if rows.numel() == 0:
+            return image
+        draws, picked = draws[rows], image[rows]
+        start, extent = self._place(picked, draws[:, 1:5], None if box is None else box[rows])
         axis = torch.arange(image.shape[-1], device=image.device)
-        inside_x = (axis >= start[:, :1]) & (axis < start[:, :1] + extent[:, :1])  # (B, 1, 1, S)
+        inside_x = (axis >= start[:, :1]) & (axis < start[:, :1] + extent[:, :1])  # (R, 1, 1, S)
         inside_y = ((axis >= start[:, 1:]) & (axis < start[:, 1:] + extent[:, 1:])).transpose(-1, -2)
         fill = draws[:, 5:8]
         if self.occlusion_fill == "mixed":
-            device = generator.device if generator is not None else image.device
-            grain = torch.rand(image.shape, generator=generator, device=device).to(image.device)
-            fill = torch.where(draws[:, 8:9] < 0.5, grain, fill)
-        return torch.where(chosen & inside_x & inside_y, fill, image)
+            fill = torch.where(draws[:, 8:9] < 0.5, self._grain(picked, generator, torch.rand), fill)
+        image = image.clone()
+        image[rows] = torch.where(inside_x & inside_y, fill, picked)
+        return image
+
+
+def mix_channels(image: Tensor, gain: Tensor, offset: Tensor, grayness: Tensor) -> Tensor:
+    """Return gain * (image + grayness * (luma - image)) + offset in one pass; luma is the mean of the channels.
+
+    Args:
+        image: (B, 3, H, W); fastest with its channels last in memory.
+        gain, offset, grayness: (B or 1, 1, 1, 1); a negative grayness makes colours stronger.
+    """
+    eye, mean = torch.eye(3, device=image.device), torch.full((3, 3), 1 / 3, device=image.device)
+    matrix = (gain * (eye + grayness * (mean - eye)))[:, 0].expand(len(image), 3, 3)
+    pixels = image.permute(0, 2, 3, 1).flatten(1, 2)
+    mixed = torch.bmm(pixels, matrix.to(pixels)).add_(offset[:, 0])
+    return mixed.unflatten(1, image.shape[-2:]).permute(0, 3, 1, 2)
 
 
 def change_hsv(image: Tensor, factors: Tensor) -> Tensor:

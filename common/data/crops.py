@@ -319,10 +319,10 @@ def _references(blocks: list[np.ndarray]) -> list[int]:
 _UNHELD = _references([np.empty(0)])[0]  # what is counted when the list alone holds a block
 
 
-class FaceList(list[CroppedFace]):
-    """Cropped faces whose images are the rows of one block of memory (B, S, S, 3), where `block` is not None."""
+class FaceBlock(tuple[CroppedFace, ...]):
+    """Cropped faces, in an order that cannot change, whose images are the rows of `block` (B, S, S, 3) uint8."""
 
-    block: np.ndarray | None = None
+    block: np.ndarray
 
 
 class CroppedFaces(Dataset[CroppedFace]):
@@ -351,14 +351,14 @@ class CroppedFaces(Dataset[CroppedFace]):
     def __getitem__(self, index: int) -> CroppedFace:
         return self._crop(index, int(self._epoch.item()), None)
 
-    def __getitems__(self, indices: Sequence[int]) -> list[CroppedFace]:
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[CroppedFace]:
         """Return a batch whose images lie in one block of memory, so that `Collate` need not copy them.
 
         The loader asks for whole batches in this way where a data set offers it.
         """
         size, epoch = self.config.size, int(self._epoch.item())
         block = self._blocks.take((len(indices), size, size, 3))
-        faces = FaceList(self._crop(index, epoch, out) for index, out in zip(indices, block, strict=True))
+        faces = FaceBlock(self._crop(index, epoch, out) for index, out in zip(indices, block, strict=True))
         faces.block = block
         return faces
 
@@ -373,13 +373,15 @@ class Collate:
     def __init__(self, subset_names: Sequence[str] = ()) -> None:
         self.subset_names = tuple(subset_names)
 
-    def __call__(self, faces: list[CroppedFace]) -> FaceBatch:
+    def __call__(self, faces: Sequence[CroppedFace]) -> FaceBatch:
         def stack(name: str) -> np.ndarray:
             return np.array([getattr(face, name) for face in faces])
 
         matrix, points = stack("matrix"), stack("source_points")
-        block = faces.block if isinstance(faces, FaceList) else None
-        images = np.stack([face.image for face in faces]) if block is None else block
+        if isinstance(faces, FaceBlock) and all(face.image.base is faces.block for face in faces):
+            images = faces.block
+        else:
+            images = np.stack([face.image for face in faces])
         # A view: channels stay last in memory, which spares a copy and is what convolutions prefer.
         image = torch.from_numpy(images).permute(0, 3, 1, 2)
         return FaceBatch(

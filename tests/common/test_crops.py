@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.data.augment import PhotometricAugment
+from common.data.augment import PhotometricAugment, mix_channels
 from common.data.base import FaceDataset, check_box, check_points, decode_image
 from common.data.crops import Collate, CropConfig, CroppedFaces, crop_sample, warp_image
 from common.errors import LabError
@@ -128,6 +128,32 @@ def test_augmentation_changes_colours_only_and_is_repeatable() -> None:
     assert torch.equal(PhotometricAugment()(batch).image, batch.image)
     with pytest.raises(LabError, match="blur is a chance"):
         PhotometricAugment(blur=2)
+
+
+def test_channels_are_mixed_as_one_change_after_the_other() -> None:
+    """Contrast and brightness first, then saturation or grey, written out step by step."""
+    image = torch.rand(3, 3, 8, 6, generator=torch.Generator().manual_seed(1))
+    gain, offset = (
+        torch.tensor([1.3, 0.7, 1.0])[:, None, None, None],
+        torch.tensor([0.1, -0.2, 0.0])[:, None, None, None],
+    )
+    grayness = torch.tensor([0.4, -0.3, 1.0])[:, None, None, None]
+    changed = image * gain
+    luma = changed.mean(dim=1, keepdim=True)
+    expected = luma + (changed - luma) * (1 - grayness) + offset
+    found = mix_channels(image, gain, offset, grayness)
+    torch.testing.assert_close(found, expected)
+    assert found[2].std(dim=0).max() < 1e-6, "grey pictures have one value in all channels"
+
+
+@pytest.mark.parametrize("kind", ["noise", "occlusion"])
+def test_chances_are_kept_and_other_faces_left_alone(kind: str) -> None:
+    data = CroppedFaces(Faces(), CONFIG.still())
+    batch = Collate()([data[i % 4] for i in range(64)])
+    changed = PhotometricAugment(**{kind: 0.3})(batch, torch.Generator().manual_seed(3)).image != batch.image
+    faces = changed.flatten(1).float().mean(dim=1)
+    assert 0.1 < (faces > 0).float().mean() < 0.5
+    assert PhotometricAugment(**{kind: 1e-9})(batch).image.equal(batch.image)
 
 
 def test_bad_input_is_told_in_one_line() -> None:

@@ -71,7 +71,7 @@ def test_the_cascade_takes_the_compiled_way_and_ends_at_the_same_place(
     expected = net(image)
     assert len(calls) == 6
     for ours, theirs in zip(found.points, expected.points, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-3)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)  # the golden limit of shapes, pixels
 
 
 def test_gradients_many_faces_and_double_precision_take_the_tensors(net: CascadeNet) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from benchmarks.speed import count_macs, count_parameters
 from common.errors import LabError
 from common.schemes import IBUG68, WFLW98
+from musica import compiled
 from musica.cascade import CascadeRun, run_cascade
 from musica.losses import CascadeLoss, landmark_error
 from musica.network import CascadeNet, Stage
@@ -59,6 +60,23 @@ def close(ours: Tensor | np.ndarray, golden: np.ndarray, absolute: float = 0.0, 
     ours = ours.detach().numpy() if isinstance(ours, Tensor) else ours
     assert ours.shape == golden.shape
     np.testing.assert_allclose(ours, golden, rtol=relative, atol=absolute)
+
+
+@needs_shared
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_compiled_loops_reach_the_golden_shapes(name: str, shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without traces and gradients the cascade takes the compiled way; the limits are those of `test_forward`."""
+    if not compiled.available:
+        pytest.skip("the extra `fast` is not installed (numba)")
+    monkeypatch.setattr(compiled, "MOST_FACES", 99)
+    golden, net = golden_arrays(shared_dir, name), make_net(shared_dir, name)
+    tower = golden_pyramid(shared_dir, name)
+    with torch.no_grad():
+        assert compiled.usable(tower.levels[0], len(golden["init_shape_0"]))
+        done = run_cascade(net, tower, torch.from_numpy(golden["init_shape_0"]))
+    for t in range(len(net.level_of)):
+        close(done.points[t], golden[f"shape_{t}"], 1e-4)
+        close(done.errors[t], golden[f"error_{t}"], 2e-5)
 
 
 @needs_shared

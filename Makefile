@@ -40,7 +40,7 @@ test-slow: setup  ## run the tests that take minutes
 	$(RUN_TESTS) -m slow
 
 benchmark: setup  ## train and compare all methods on synthetic faces; runs/benchmark/report.html shows the result
-	$(BIN)/python -m benchmarks run --config benchmarks/smoke.yaml
+	$(BIN)/python -m benchmarks run --config benchmarks/smoke.yaml --workers $(WORKERS)
 	$(BIN)/python -m benchmarks robustness --config benchmarks/smoke.yaml --faces 16
 	$(BIN)/python -m benchmarks report --folder runs/benchmark
 

@@ -31,6 +31,14 @@ PLANS = {
 }
 
 
+def positive(text: str) -> int:
+    """Return a whole number from 1 on; an argument's type."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     result = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -42,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--datasets", nargs="+", help="of the plan; default all")
         if name == "run":
             command.add_argument("--fresh", action="store_true", help="repeat finished cells")
+            command.add_argument("--workers", type=positive, default=1, help="trainings side by side; default 1")
     for name, (module, text) in MODULES.items():
         command = commands.add_parser(name, help=text)
         importlib.import_module(module).add_arguments(command)
@@ -65,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
     elif options.command == "evaluate":
         runner.evaluate_only(chosen)
     else:
-        runner.run(chosen, options.fresh)
+        runner.run(chosen, options.fresh, options.workers)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from common.plotting import TRUE, draw_landmarks, write_image
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN = 4  # worst and median faces that are drawn for each cell
 PICTURE = 192  # side of such a picture in pixels
+PATIENCE = 30.0  # seconds that a process gets to end by itself
 
 
 def commit() -> str:
@@ -54,16 +57,22 @@ def _arguments(folder: Path, cell: Cell, stage: int) -> list[str]:
             "--data.seed", str(cell.seed), *cell.args]  # fmt: skip
 
 
-def run_child(command: list[str], pass_fds: tuple[int, ...] = ()) -> int:
-    """Run a command and return its exit code; when this process is told to end (SIGTERM), the child is told first.
+def run_children(
+    commands: Sequence[list[str]], pass_fds: tuple[int, ...] = (), threads: int | None = None
+) -> list[int]:
+    """Run commands side by side and return their exit codes; when this process is told to end, they are told first.
 
     An orphan would go on training, and hold its cell's lock.
 
+    Args:
+        commands: at least one.
+        pass_fds: descriptors that the children keep open.
+        threads: threads of each child's arithmetic; None leaves the environment as it is.
+
     Raises:
-        SystemExit: with 143, after the child has ended on a SIGTERM.
+        SystemExit: with 143, after the children have ended on a SIGTERM.
     """
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
-        return subprocess.run(command, pass_fds=pass_fds, check=False).returncode
+    env = None if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
     told: list[int] = []
     children: list[subprocess.Popen[bytes]] = []
 
@@ -72,48 +81,68 @@ def run_child(command: list[str], pass_fds: tuple[int, ...] = ()) -> int:
         for child in children:
             child.terminate()
 
-    former = signal.signal(signal.SIGTERM, pass_on)  # before the child is there, so that none is missed
+    main = threading.current_thread() is threading.main_thread()  # only the main thread may handle signals
+    former = signal.signal(signal.SIGTERM, pass_on) if main else None  # before a child is there: none is missed
     try:
-        with subprocess.Popen(command, pass_fds=pass_fds) as child:
-            children.append(child)
+        for command in commands:
+            children.append(subprocess.Popen(command, pass_fds=pass_fds, env=env))
             if told:
-                child.terminate()
-            try:
-                code = child.wait()
-            except BaseException:
-                child.kill()
-                raise
+                children[-1].terminate()
+        codes = [child.wait() for child in children]
+    except BaseException:
+        _end(children)
+        raise
     finally:
-        signal.signal(signal.SIGTERM, former)
+        if main:
+            signal.signal(signal.SIGTERM, former)
     if told:
         raise SystemExit(128 + told[0])
-    return code
+    return codes
 
 
-def train(folder: Path, cell: Cell, lock: int | None = None) -> float:
-    """Train every stage that is not finished, each in its own process; return the seconds that it took.
+def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End processes: asked first, so that they end their own children; killed when they do not."""
+    for child in children:
+        child.terminate()
+    for child in children:
+        try:
+            child.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+
+
+def trained_seconds(folder: Path, cell: Cell) -> float:
+    """Return the seconds that the finished stages of a cell took; marks of adopted runs tell none."""
+    marks = [stage_folder(folder, cell, stage) / "finished" for stage in range(len(cell.stages))]
+    return sum(float(mark.read_text(encoding="utf-8") or 0) for mark in marks if mark.is_file())
+
+
+def train(folder: Path, cell: Cell, lock: int | None = None) -> None:
+    """Train every stage that is not finished, each in its own process.
 
     Raises:
         LabError: a training process failed; its own message stands above.
     """
-    start = time.perf_counter()
     for stage in range(len(cell.stages)):
         done = stage_folder(folder, cell, stage) / "finished"
-        if done.is_file():
-            continue
-        command = [sys.executable, "-m", METHODS[cell.method].cli, "fit", *_arguments(folder, cell, stage)]
-        last = stage_folder(folder, cell, stage) / "checkpoints" / "last.ckpt"
-        if last.is_file():
-            command += ["--ckpt_path", str(last)]
-        elif stage:
-            command += ["--init_from", str(stage_folder(folder, cell, stage - 1) / "checkpoints" / "last.ckpt")]
-        part = f", stage {stage + 1} of {len(cell.stages)}" if len(cell.stages) > 1 else ""
-        print(f"[{cell.name}] training{part}{' (resumed)' if last.is_file() else ''}", flush=True)
-        code = run_child(command, () if lock is None else (lock,))
-        if code:
-            raise LabError(f"{cell.name}: training ended with exit code {code}: {' '.join(command)}")
-        done.touch()
-    return time.perf_counter() - start
+        if not done.is_file():
+            start = time.perf_counter()
+            _train_stage(folder, cell, stage, lock)
+            done.write_text(f"{time.perf_counter() - start:.1f}\n", encoding="utf-8")
+
+
+def _train_stage(folder: Path, cell: Cell, stage: int, lock: int | None) -> None:
+    command = [sys.executable, "-m", METHODS[cell.method].cli, "fit", *_arguments(folder, cell, stage)]
+    last = stage_folder(folder, cell, stage) / "checkpoints" / "last.ckpt"
+    if last.is_file():
+        command += ["--ckpt_path", str(last)]
+    elif stage:
+        command += ["--init_from", str(stage_folder(folder, cell, stage - 1) / "checkpoints" / "last.ckpt")]
+    part = f", stage {stage + 1} of {len(cell.stages)}" if len(cell.stages) > 1 else ""
+    print(f"[{cell.name}] training{part}{' (resumed)' if last.is_file() else ''}", flush=True)
+    code = run_children([command], () if lock is None else (lock,))[0]
+    if code:
+        raise LabError(f"{cell.name}: training ended with exit code {code}: {' '.join(command)}")
 
 
 def load_test(folder: Path, cell: Cell, *more: str) -> LandmarkCLI:

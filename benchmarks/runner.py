@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import evaluate, last_checkpoint, stage_folder, train
+from benchmarks.cells import evaluate, last_checkpoint, run_children, stage_folder, train, trained_seconds
 from benchmarks.plan import Cell, Plan
 from benchmarks.records import append_record, claim, read_records
 from benchmarks.tables import comparison
@@ -82,8 +84,10 @@ def _share(plan: Plan, cells: list[Cell], work: Callable[[Cell, int], None]) -> 
             time.sleep(WAIT)  # another process holds what is left
 
 
-def run(plan: Plan, fresh: bool = False) -> str:
+def run(plan: Plan, fresh: bool = False, workers: int = 1) -> str:
     """Train and evaluate all cells of a plan that have no record; return and print the comparison.
+
+    With several workers the trainings come first, side by side; tests and timings run alone in any case.
 
     Raises:
         LabError: the plan names what is not there, or a training failed.
@@ -93,10 +97,12 @@ def run(plan: Plan, fresh: bool = False) -> str:
         raise LabError(f"{plan.source}: nothing to do; every job was left out")
     if fresh:
         forget(plan, cells)
+    if workers > 1 and len(pending(plan, cells)) > 1:
+        train_together(plan, workers)
 
     def work(cell: Cell, lock: int) -> None:
-        seconds = train(plan.folder, cell, lock)
-        append_record(records_path(plan), evaluate(plan.folder, cell, seconds))
+        train(plan.folder, cell, lock)
+        append_record(records_path(plan), evaluate(plan.folder, cell, trained_seconds(plan.folder, cell)))
 
     _share(plan, cells, work)
     return write_tables(plan, cells)
@@ -112,6 +118,19 @@ def train_only(plan: Plan) -> None:
                 train(plan.folder, cell, lock)
 
 
+def train_together(plan: Plan, workers: int) -> None:
+    """Train the cells of a plan in several processes side by side, each with its share of the cores.
+
+    One thread a process does more in all than several threads that wait for each other, and small networks do not
+    fill the cores. What fails here is trained again, and told of, by who comes next.
+    """
+    methods, datasets = plan.methods, [job.dataset for job in plan.jobs]
+    command = [sys.executable, "-m", "benchmarks", "train", "--config", str(plan.source),
+               "--methods", *methods, "--datasets", *dict.fromkeys(datasets)]  # fmt: skip
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    run_children([command] * workers, threads=max(1, cores // workers))
+
+
 def evaluate_only(plan: Plan, timing: bool = True) -> str:
     """Test the checkpoints that are there and record them anew; return the comparison.
 
@@ -124,7 +143,7 @@ def evaluate_only(plan: Plan, timing: bool = True) -> str:
         raise LabError(f"{plan.source}: no cell is trained yet; run `python -m benchmarks train` first")
     before = {record.get("cell"): record for record in read_records(records_path(plan))}
     for cell in trained:
-        seconds = float(before.get(cell.name, {}).get("seconds", 0.0))
+        seconds = trained_seconds(plan.folder, cell) or float(before.get(cell.name, {}).get("seconds", 0.0))
         append_record(records_path(plan), evaluate(plan.folder, cell, seconds, timing))
     return write_tables(plan, trained)
 

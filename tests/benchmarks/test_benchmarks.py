@@ -233,6 +233,35 @@ def test_processes_share_the_cells_and_a_killed_one_leaves_its_cell(tmp_path: Pa
     assert len({record["by"] for record in read_records(runner.records_path(plan))}) == 2
 
 
+def test_workers_train_side_by_side_before_the_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trainings of a plan go to two processes of one thread each; tests follow in this one, cell by cell."""
+    plan = read_plan(write_plan(tmp_path))
+    asked: list[tuple[list[list[str]], int | None]] = []
+
+    def note(commands: list[list[str]], threads: int | None = None) -> list[int]:
+        asked.append((commands, threads))
+        for cell in plan.cells():
+            mark = plan.folder / cell.name / "finished"
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.write_text("12.5\n")
+        return [0, 0]
+
+    def test_cell(folder: Path, cell: Cell, seconds: float) -> dict[str, object]:
+        return {"cell": cell.name, "method": cell.method, "dataset": cell.dataset, "seconds": seconds}
+
+    monkeypatch.setattr(runner, "run_children", note)
+    monkeypatch.setattr(runner, "evaluate", test_cell)
+    monkeypatch.setattr(runner, "write_tables", lambda plan, cells: "")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    runner.run(plan, workers=2)
+    ((commands, threads),) = asked
+    assert threads == 1 and len(commands) == 2 and commands[0] == commands[1]
+    assert commands[0][1:5] == ["-m", "benchmarks", "train", "--config"]
+    assert [record["seconds"] for record in read_records(runner.records_path(plan))] == [12.5] * len(plan.cells())
+    runner.run(plan, workers=2)
+    assert len(asked) == 1, "a finished plan starts no process"
+
+
 def test_a_claim_is_exclusive(tmp_path: Path) -> None:
     with claim(tmp_path / "x.lock") as first, claim(tmp_path / "x.lock") as second:
         assert first is not None and second is None

@@ -9,21 +9,20 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.cells import run_child
+from benchmarks.cells import run_children
 
 PARENT = """
 import sys
 from pathlib import Path
-from benchmarks.cells import run_child
+from benchmarks.cells import run_children
 child = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
-run_child([sys.executable, "-c", child, sys.argv[1]])
+run_children([[sys.executable, "-c", child, sys.argv[1]]])
 """
 
 
 def test_the_exit_code_of_the_child_comes_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    assert run_child([sys.executable, "-c", "raise SystemExit(3)"]) == 3
-    assert run_child([sys.executable, "-c", ""]) == 0
+    assert run_children([[sys.executable, "-c", "raise SystemExit(3)"], [sys.executable, "-c", ""]]) == [3, 0]
     assert signal.getsignal(signal.SIGTERM) == before
 
 

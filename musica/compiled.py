@@ -10,6 +10,10 @@ Letters: B faces, A faces still in the cascade, M patches, p side of a patch, C 
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -128,8 +132,10 @@ def _describe(
     second: np.ndarray,
     second_bias: np.ndarray,
     out: np.ndarray,
+    begin: int,
+    end: int,
 ) -> None:
-    """Describe patches one by one, so that all that a patch needs stays in the nearest cache.
+    """Describe the patches from `begin` to before `end`, one by one, so that each one's data stay in the nearest cache.
 
     Args:
         levels: (B, H, 3 W).
@@ -141,6 +147,7 @@ def _describe(
         first, second: (27, C) and (9 C, C) weights, row, column and channel.
         first_bias, second_bias: (C,).
         out: (A M, 8 C), filled: per place of 2 x 2, the rectified middle, then the rectified maxima.
+        begin, end: rows of out.
     """
     height, width, channels = levels.shape[1], levels.shape[2] // 3, len(first_bias)
     reach, side, half = patch if official else patch + 1, patch - 2, patch // 2
@@ -150,7 +157,7 @@ def _describe(
     inner = side // 2 - 2
     joined, small = np.empty((inner * inner, 9 * channels), np.float32), np.empty((inner * inner, channels), np.float32)
     most = np.empty((2, 2 * channels), np.float32)
-    for number in range(len(out)):
+    for number in range(begin, end):
         a, m = number // centres.shape[1], number % centres.shape[1]
         y, x = centres[a, m, 0] - half, centres[a, m, 1] - half
         if not (-reach < y < height and -reach < x < width):  # beside the image altogether, or no number
@@ -174,9 +181,38 @@ def _describe(
                     target[place + channels + c] = most[i, j * channels + c]
 
 
-def _matrix(convolution: nn.Conv2d) -> np.ndarray:
-    """Return the weights of a 3 x 3 convolution as (row, column, input channel) x output channel."""
-    return convolution.weight.detach().permute(2, 3, 1, 0).reshape(-1, convolution.out_channels).contiguous().numpy()
+@lru_cache
+def _helpers(count: int) -> ThreadPoolExecutor:
+    """Return threads that wait for work; the compiled loops leave the interpreter's lock to others."""
+    return ThreadPoolExecutor(count, thread_name_prefix="patches")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_helpers.cache_clear)  # a forked process has the pool, but not its threads
+
+
+def _side_by_side(work: Callable[[int, int], None], count: int, threads: int) -> None:
+    """Call work(begin, end) for shares of range(count), one share in this thread and the others in helpers."""
+    threads = max(1, min(threads, count))
+    bounds = [count * share // threads for share in range(threads + 1)]
+    others = [_helpers(threads - 1).submit(work, bounds[k], bounds[k + 1]) for k in range(1, threads)]
+    try:
+        work(0, bounds[1])
+    finally:  # they write into memory that is let go after this
+        for other in others:
+            other.result()
+
+
+@compiled
+def _matrix(weight: np.ndarray) -> np.ndarray:
+    """Return weights (O, I, 3, 3) of a convolution as (row, column, input channel) x output channel (9 I, O)."""
+    outputs, inputs = weight.shape[:2]
+    matrix = np.empty((9 * inputs, outputs), np.float32)
+    for o in range(outputs):
+        for i in range(inputs):
+            for place in range(9):
+                matrix[place * inputs + i, o] = weight[o, i, place // 3, place % 3]
+    return matrix
 
 
 def describe(
@@ -200,8 +236,10 @@ def describe(
     factors = np.ones(len(image), np.float32) if scale is None else scale.view(-1).float().numpy()
     assert first.bias is not None and second.bias is not None
     features = torch.empty(count, 8 * first.out_channels)
-    _describe(
-        image.flatten(2).numpy(), rows, centres.contiguous().numpy(), factors, patch, sampling == "official",
-        _matrix(first), first.bias.detach().numpy(), _matrix(second), second.bias.detach().numpy(), features.numpy(),
+    work = partial(
+        _describe, image.flatten(2).numpy(), rows, centres.contiguous().numpy(), factors, patch,
+        sampling == "official", _matrix(first.weight.detach().numpy()), first.bias.detach().numpy(),
+        _matrix(second.weight.detach().numpy()), second.bias.detach().numpy(), features.numpy(),
     )  # fmt: skip
+    _side_by_side(work, count, torch.get_num_threads())
     return features

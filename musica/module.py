@@ -29,7 +29,6 @@ class MusicaTask(LandmarkTask):
         input_size: side of the crops in pixels (paper: a box of 142 px with margins of 0.3, which is about 228).
         patches: landmarks that get a patch: all, every_second (released), a named set, or the indices.
         iterations: 2, 3 (released) or 4.
-        levels: level of the pyramid of each iteration; None for the paper's (3 iterations: 2, 1, 0).
         units: hidden units (released: 512).
         rank: factor the hidden layer's matrix through so many numbers, which makes it smaller; 0 does not.
         sampling: bilinear (the gradient reaches the coordinates) or official (truncation, for released weights).
@@ -51,7 +50,6 @@ class MusicaTask(LandmarkTask):
         input_size: int = 228,
         patches: str | list[int] = "every_second",
         iterations: int = 3,
-        levels: list[int] | None = None,
         units: int = 512,
         rank: int = 0,
         sampling: str = "bilinear",
@@ -84,7 +82,7 @@ class MusicaTask(LandmarkTask):
             raise LabError(f"ema_decay must be in [0, 1), got {ema_decay}")
         self.origin, self.start_faces = check_choice("origin", origin, ORIGINS), start_faces
         indices = patch_indices(patches, self.scheme.num_points)
-        self.net = CascadeNet(self.scheme.num_points, indices, iterations, units, rank, sampling, levels)
+        self.net = CascadeNet(self.scheme.num_points, indices, iterations, units, rank, sampling)
         self.net.start.copy_(default_shape(self.scheme, input_size))
         self.ema = AveragedNet(self.net, ema_decay) if ema_decay else None
         self.objective = CascadeLoss(self.scheme.corners, loss, error_share)

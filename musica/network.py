@@ -114,7 +114,6 @@ class CascadeNet(nn.Module):
         units: U.
         rank: as in `Stage`.
         sampling: bilinear or official, see `musica.patches`.
-        levels: T levels of the pyramid, one an iteration, instead of `LEVELS` [ours]; level l has 1 / 2^l of the scale.
 
     Attributes:
         start: (N, 2) first shape, row and column, pixels of level 0 from the origin that a run is given.
@@ -135,7 +134,6 @@ class CascadeNet(nn.Module):
         units: int = 512,
         rank: int = 0,
         sampling: str = "bilinear",
-        levels: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if iterations not in LEVELS:
@@ -144,10 +142,8 @@ class CascadeNet(nn.Module):
             raise LabError(f"sampling must be one of {', '.join(SAMPLINGS)}, got {sampling}")
         if units < 1 or rank < 0:
             raise LabError(f"units must be positive and rank not negative, got {units} and {rank}")
-        if levels is not None and (len(levels) != iterations or not set(levels) <= set(range(max(LEVELS)))):
-            raise LabError(f"levels must be {iterations} numbers from 0 to {max(LEVELS) - 1}, got {list(levels)}")
         self.num_points, self.sampling = num_points, sampling
-        self.level_of, self.patch = LEVELS[iterations] if levels is None else tuple(levels), PATCH
+        self.level_of, self.patch = LEVELS[iterations], PATCH
         self.exit_below: tuple[float, ...] | None = None
         self.stages = nn.ModuleList(Stage(num_points, len(patch_indices), units, rank) for _ in self.level_of)
         self.register_buffer("start", torch.zeros(num_points, 2))

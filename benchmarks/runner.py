@@ -110,12 +110,19 @@ def run(plan: Plan, fresh: bool = False, workers: int = 1) -> str:
 
 def train_only(plan: Plan) -> None:
     """Train all cells that are not trained, without a test."""
-    for cell in plan.cells():
+    cells = plan.cells()
+    for cell in cells:
         with claim(plan.folder / "locks" / f"{cell.name.replace('/', '_')}.lock") as lock:
             if lock is None:
                 print(f"[{cell.name}] another process does it", flush=True)
-            else:
-                train(plan.folder, cell, lock)
+                continue
+            train(plan.folder, cell, lock)
+        taken = {other.name: trained_seconds(plan.folder, other) for other in cells}
+        spent = {other.method: taken[other.name] for other in cells if taken[other.name]}
+        left = time_left(plan, [other for other in cells if not taken[other.name]], spent)
+        print(
+            f"[{cell.name}] trained in {taken[cell.name]:.0f} s{left.replace('left', 'of training left')}", flush=True
+        )
 
 
 def train_together(plan: Plan, workers: int) -> None:

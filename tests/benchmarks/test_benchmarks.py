@@ -262,6 +262,23 @@ def test_workers_train_side_by_side_before_the_tests(tmp_path: Path, monkeypatch
     assert len(asked) == 1, "a finished plan starts no process"
 
 
+def test_training_alone_tells_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = read_plan(write_plan(tmp_path))
+    first, second = plan.cells()
+
+    def mark(folder: Path, cell: Cell, lock: int | None) -> None:
+        (folder / cell.name).mkdir(parents=True)
+        (folder / cell.name / "finished").write_text("120.0\n")
+
+    monkeypatch.setattr(runner, "train", mark)
+    runner.train_only(plan)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [f"[{first.name}] trained in 120 s; about 2 min of training left",
+                          f"[{second.name}] trained in 120 s"]  # fmt: skip
+
+
 def test_a_claim_is_exclusive(tmp_path: Path) -> None:
     with claim(tmp_path / "x.lock") as first, claim(tmp_path / "x.lock") as second:
         assert first is not None and second is None

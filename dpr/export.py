@@ -1,9 +1,10 @@
-"""Embed trained weights: GSR and GLSR of one run as small files in dpr/weights, and the card that describes them.
+"""Embed trained weights of one run as a small file in dpr/weights, with the card that describes it.
 
 python -m dpr.export runs/dpr/helen/checkpoints/best.ckpt [--root FOLDER] [--test]
 
-Both files are read by `python -m common.predict --weights FILE`; the one that is better on the validation split is
-marked as the default of that command. The test split is looked at with --test only, once, after all choices.
+What is better on the validation split, GSR or GLSR, is written and marked as the default of `python -m common.predict`;
+a GLSR file holds GSR, whose landmarks are the first step of its answers. The test split is looked at with --test only,
+once, after all choices.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def card(files: Sequence[Mapping[str, Any]], content: Mapping[str, Any], epoch: 
     """Return the model card.
 
     Args:
-        files: for each its name, bytes, parameters, scores by split, and whether it is the default.
+        files: for each stage the file's name and bytes, the stage's name, parameters and scores by split.
         content: configuration of the run.
         epoch: of the checkpoint, counted from 1.
         command: that wrote the card.
@@ -113,21 +114,20 @@ def card(files: Sequence[Mapping[str, Any]], content: Mapping[str, Any], epoch: 
         "# Embedded weights of DPR", "",
         f"Written by `{command}`; not to be edited. Landmarks: {content['data'].get('scheme')}. Input: an RGB "
         "photograph and a rough face box.", "",
-        "| file | MB | parameters | split | faces | NME, percent | 95 % interval | faces over 8 %, percent |",
-        "|---|---|---|---|---|---|---|---|",
+        f"`{files[0]['name']}`, {files[0]['bytes'] / 1e6:.1f} MB, is the default of `python -m common.predict`.", "",
+        "| stage | parameters | split | faces | NME, percent | 95 % interval | faces over 8 %, percent |",
+        "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for file in files:
-        mark = " (default of `python -m common.predict`)" if file["default"] else ""
         for split, found in file["scores"].items():
             low, high = found["interval"]
-            size = f"{file['bytes'] / 1e6:.1f} | {file['parameters']:,}"
-            lines.append(f"| `{file['name']}`{mark} | {size} | {split} | {found['faces']} | {found['nme']:.2f} | "
-                         f"[{low:.2f}, {high:.2f}] | {found['fr8']:.1f} |")  # fmt: skip
+            lines.append(f"| {file['stage']} | {file['parameters']:,} | {split} | {found['faces']} | "
+                         f"{found['nme']:.2f} | [{low:.2f}, {high:.2f}] | {found['fr8']:.1f} |")  # fmt: skip
     if all("test" not in file["scores"] for file in files):
         lines += ["", "The test split was not scored for this card."]
     lines += [
-        "", "NME: mean distance over the distance of the outer eye corners. The checkpoint and the default were "
-        "chosen by the validation split.", "", "## Data and terms", "", terms_of(content),
+        "", "NME: mean distance over the distance of the outer eye corners. Checkpoint and stage were chosen by the "
+        "validation split.", "", "## Data and terms", "", terms_of(content),
         "", "## Recipe", "", f"Checkpoint after epoch {epoch} of:", "", *_recipe_lines(content), "",
         "## What they are not", "", "- Not the weights of the paper; the recipe, data and sizes of the crops differ.",
         "- Nobody measured how their error differs between groups of people. Do not use them to decide about people.",
@@ -153,16 +153,16 @@ def export(options: argparse.Namespace) -> str:
     best = min(tasks, key=lambda name: errors["val"][name].mean())
     options.out.mkdir(parents=True, exist_ok=True)
     epoch = int(read_checkpoint(options.checkpoint).get("epoch", 0)) + 1
-    files = []
-    for name, one in tasks.items():
-        target = options.out / f"{options.name}_{name}.safetensors"
-        scores = {split: score(errors[split][name]) for split in splits}
-        extra = {"terms": terms_of(content), "scores": json.dumps(scores)}
-        if name == best:
-            extra["default"] = "true"
-        size = write_weights(one, data.crop, target, extra)
-        files.append({"name": target.name, "bytes": size, "scores": scores, "default": name == best,
-                      "parameters": sum(p.numel() for p in one.net.parameters())})  # fmt: skip
+    scores = {name: {split: score(errors[split][name]) for split in splits} for name in tasks}
+    target = options.out / f"{options.name}_{best}.safetensors"
+    extra = {"terms": terms_of(content), "scores": json.dumps(scores[best]), "default": "true"}
+    size = write_weights(tasks[best], data.crop, target, extra)
+    # In a GLSR file both stages are found; a GSR file that is better holds no local stage to be told of.
+    files = [
+        {"name": target.name, "stage": name.upper(), "bytes": size, "scores": scores[name],
+         "parameters": sum(p.numel() for p in tasks[name].net.parameters())}
+        for name in tasks if name == best or best == "glsr"
+    ]  # fmt: skip
     command = f"python -m dpr.export {_named(options.checkpoint)}" + (" --test" if options.test else "")
     text = card(files, content, epoch, command)
     (options.out / "README.md").write_text(text, encoding="utf-8")

@@ -1,8 +1,8 @@
 """`python -m benchmarks adopt`: runs that were trained apart become cells of a plan, by links; nothing is copied.
 
-    python -m benchmarks adopt dpr runs/dpr/helen --config benchmarks/faces.yaml
+    python -m benchmarks adopt awing runs/awing/helen --config benchmarks/faces.yaml
     python -m benchmarks adopt spiga RUN1 RUN2 RUN3 --config benchmarks/faces.yaml        one folder a stage
-    python -m benchmarks evaluate --config benchmarks/faces.yaml --methods dpr spiga      tests and records them
+    python -m benchmarks evaluate --config benchmarks/faces.yaml --methods awing spiga      tests and records them
 
 The run must have been trained by the plan's recipe: the test builds the network from it and takes the run's last
 checkpoint, whose epoch the protocol card states where training had stopped early.

@@ -120,9 +120,7 @@ def train_only(plan: Plan) -> None:
         taken = {other.name: trained_seconds(plan.folder, other) for other in cells}
         spent = {other.method: taken[other.name] for other in cells if taken[other.name]}
         left = time_left(plan, [other for other in cells if not taken[other.name]], spent)
-        print(
-            f"[{cell.name}] trained in {taken[cell.name]:.0f} s{left.replace('left', 'of training left')}", flush=True
-        )
+        print(f"[{cell.name}] trained in {taken[cell.name]:.0f} s{left}", flush=True)
 
 
 def train_together(plan: Plan, workers: int) -> None:

@@ -1,6 +1,6 @@
 """Embed trained weights of one run as a small file in dpr/weights, with the card that describes it.
 
-python -m dpr.export runs/dpr/helen/checkpoints/best.ckpt [--root FOLDER] [--test]
+python -m dpr.export runs/dpr/crops/helen_local/checkpoints/best.ckpt [--root FOLDER] [--test]
 
 What is better on the validation split, GSR or GLSR, is written and marked as the default of `python -m common.predict`;
 a GLSR file holds GSR, whose landmarks are the first step of its answers. The test split is looked at with --test only,
@@ -74,10 +74,11 @@ def score(errors: np.ndarray) -> dict[str, Any]:
             "faces": len(errors)}  # fmt: skip
 
 
-def terms_of(content: Mapping[str, Any]) -> str:
-    """Return under which terms weights trained by a configuration may be used."""
-    name = str(content["data"]["dataset"])
-    return TERMS.get(name, OTHER_TERMS.format(name=name))
+def terms_of(contents: Sequence[Mapping[str, Any]]) -> str:
+    """Return under which terms weights may be used that configurations, one after the other, have trained."""
+    names = list(dict.fromkeys(str(content["data"]["dataset"]) for content in contents))
+    bound = [name for name in names if name != "synthetic"] or names
+    return " ".join(TERMS.get(name, OTHER_TERMS.format(name=name)) for name in bound)
 
 
 def _named(path: Path | str) -> str:
@@ -101,15 +102,27 @@ def _recipe_lines(content: Mapping[str, Any]) -> list[str]:
     return [f"- {name}: {value}" for name, value in rows.items()]
 
 
-def card(files: Sequence[Mapping[str, Any]], content: Mapping[str, Any], epoch: int, command: str) -> str:
+def ancestors(config: Path) -> list[dict[str, Any]]:
+    """Return the configurations of the runs that a run got its weights from, nearest first, as far as they are kept."""
+    seen = [config.resolve()]
+    while start := read_config(seen[-1]).get("init_from"):
+        before = Path(start).resolve().parents[1] / "config.yaml"
+        if before in seen or not before.is_file():
+            break
+        seen.append(before)
+    return [read_config(path) for path in seen[1:]]
+
+
+def card(files: Sequence[Mapping[str, Any]], contents: Sequence[Mapping[str, Any]], epoch: int, command: str) -> str:
     """Return the model card.
 
     Args:
         files: for each stage the file's name and bytes, the stage's name, parameters and scores by split.
-        content: configuration of the run.
+        contents: configuration of the run, then those of `ancestors`.
         epoch: of the checkpoint, counted from 1.
         command: that wrote the card.
     """
+    content, *earlier = contents
     lines = [
         "# Embedded weights of DPR", "",
         f"Written by `{command}`; not to be edited. Landmarks: {content['data'].get('scheme')}. Input: an RGB "
@@ -127,8 +140,9 @@ def card(files: Sequence[Mapping[str, Any]], content: Mapping[str, Any], epoch: 
         lines += ["", "The test split was not scored for this card."]
     lines += [
         "", "NME: mean distance over the distance of the outer eye corners. Checkpoint and stage were chosen by the "
-        "validation split.", "", "## Data and terms", "", terms_of(content),
+        "validation split.", "", "## Data and terms", "", terms_of(contents),
         "", "## Recipe", "", f"Checkpoint after epoch {epoch} of:", "", *_recipe_lines(content), "",
+        *[line for before in earlier for line in ("Before it:", "", *_recipe_lines(before), "")],
         "## What they are not", "", "- Not the weights of the paper; the recipe, data and sizes of the crops differ.",
         "- Nobody measured how their error differs between groups of people. Do not use them to decide about people.",
         "- Boxes must hold the face roughly; there is no face detector and no measure of confidence.", "",
@@ -143,7 +157,7 @@ def export(options: argparse.Namespace) -> str:
         LabError: the checkpoint or its configuration cannot be used, or the weights are too large.
     """
     config = options.config or options.checkpoint.resolve().parents[1] / "config.yaml"
-    content, task = read_config(config), load_task(DprTask, options.checkpoint)
+    contents, task = [read_config(config), *ancestors(config)], load_task(DprTask, options.checkpoint)
     data = load_data(config, options.root)
     tasks = {"gsr": gsr_of(task)}
     splits = ("val", "test") if options.test else ("val",)
@@ -155,7 +169,7 @@ def export(options: argparse.Namespace) -> str:
     epoch = int(read_checkpoint(options.checkpoint).get("epoch", 0)) + 1
     scores = {name: {split: score(errors[split][name]) for split in splits} for name in tasks}
     target = options.out / f"{options.name}_{best}.safetensors"
-    extra = {"terms": terms_of(content), "scores": json.dumps(scores[best]), "default": "true"}
+    extra = {"terms": terms_of(contents), "scores": json.dumps(scores[best]), "default": "true"}
     size = write_weights(tasks[best], data.crop, target, extra)
     # In a GLSR file both stages are found; a GSR file that is better holds no local stage to be told of.
     files = [
@@ -164,7 +178,7 @@ def export(options: argparse.Namespace) -> str:
         for name in tasks if name == best or best == "glsr"
     ]  # fmt: skip
     command = f"python -m dpr.export {_named(options.checkpoint)}" + (" --test" if options.test else "")
-    text = card(files, content, epoch, command)
+    text = card(files, contents, epoch, command)
     (options.out / "README.md").write_text(text, encoding="utf-8")
     return text
 

@@ -85,3 +85,12 @@ def test_without_the_package_the_tensors_draw(monkeypatch: pytest.MonkeyPatch) -
     assert torch.equal(targets.heatmaps(points, reuse=True), targets.heatmaps(points))
     with pytest.raises(RuntimeError, match="install the extra"):
         compiled.Canvas(64, 1.75, 3, False)
+
+
+def test_maps_made_in_inference_are_drawn_into_in_training() -> None:
+    targets = AWingTargets("ibug68")
+    with torch.inference_mode():
+        targets.heatmaps(_faces(2, "ibug68", 5), reuse=True)
+    scale = torch.ones(1, requires_grad=True)
+    (targets.heatmaps(_faces(2, "ibug68", 6), reuse=True) * scale).sum().backward()
+    assert scale.grad is not None

@@ -275,7 +275,7 @@ def test_training_alone_tells_what_is_left(
     monkeypatch.setattr(runner, "train", mark)
     runner.train_only(plan)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-2:] == [f"[{first.name}] trained in 120 s; about 2 min of training left",
+    assert lines[-2:] == [f"[{first.name}] trained in 120 s; about 2 min left",
                           f"[{second.name}] trained in 120 s"]  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from common.errors import LabError
 from common.plotting import write_image
 from common.task import load_task
 from dpr import ablation, export, figures
-from dpr.evaluation import face_errors, load_data
+from dpr.evaluation import face_errors, load_data, read_config
 from dpr.module import DprTask
 
 STRIDES = [1, 2, 2, 2, 2, 1, 1, 1]
@@ -108,7 +108,7 @@ def test_the_better_stage_is_embedded_and_answers_as_the_checkpoint(
     sample = SyntheticFaces(1, scheme="ibug68", seed=5)[0]
     steps = dict(zip(("gsr", "glsr"), task.predict_image(sample.image, sample.box[None]).steps, strict=True))
     answer = inference.Predictor.load(path)(sample.image, sample.box[None])
-    assert torch.allclose(answer.points, steps[better], atol=1e-4)
+    assert torch.equal(answer.points, steps[better])
     # The command of all methods finds the default by itself, and the box beside the photograph.
     monkeypatch.setattr(inference, "embedded_weights", lambda: [path])
     write_image(tmp_path / "face.png", sample.image)
@@ -116,6 +116,21 @@ def test_the_better_stage_is_embedded_and_answers_as_the_checkpoint(
     assert predict.main([str(tmp_path / "face.png"), "--out", str(tmp_path / "drawn")]) == 0
     content = json.loads((tmp_path / "drawn/predictions.json").read_text())
     assert content["weights"] == path.name and (tmp_path / "drawn/face.png").is_file()
+
+
+def test_the_card_goes_back_to_the_first_run_and_keeps_its_terms(tmp_path: Path) -> None:
+    runs = {"third": ("synthetic", "second"), "second": ("crops", "first"), "first": ("synthetic", "first")}
+    for name, (dataset, start) in runs.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(
+            f"data: {{dataset: {dataset}}}\ninit_from: {tmp_path / start / 'checkpoints' / 'last.ckpt'}\n"
+        )
+    third = tmp_path / "third/config.yaml"
+    found = export.ancestors(third)
+    assert [content["data"]["dataset"] for content in found] == ["crops", "synthetic"], "and no circle"
+    assert export.terms_of([read_config(third), *found]) == export.TERMS["crops"]
+    (tmp_path / "first/config.yaml").unlink()
+    assert len(export.ancestors(third)) == 1
 
 
 def test_too_large_weights_are_not_embedded(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

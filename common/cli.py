@@ -70,7 +70,8 @@ class LandmarkCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         stage = Path(str(config.config[-1])).stem if config.get("config") else "default"
-        folder = Path(config.get("run") or f"runs/{self._method()}/{config.data.dataset}/{stage}")
+        chosen = config.get("run") or config.trainer.default_root_dir
+        folder = Path(chosen or f"runs/{self._method()}/{config.data.dataset}/{stage}")
         config.trainer.default_root_dir = str(folder)
         for name in ("checkpoint", "last_checkpoint"):
             if config.get(name) is not None:

@@ -11,6 +11,7 @@ import copy
 import io
 import logging
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
@@ -23,6 +24,7 @@ from dpr.network import DPRNet
 from dpr.reinit import SIZE
 from dpr.transform import box_map, compose, invert, move_points, normalise, scaled, theta_map
 
+FACES_ALONE = 2  # faces for each thread from which it is faster that none waits for another
 OPSET = 17  # first with layer normalisation; ONNX Runtime reads it since 1.12
 
 
@@ -63,20 +65,31 @@ def export(net: nn.Module, example: Tensor) -> bytes:
 
 
 class _Session:
-    """An exported network; takes and returns arrays whose first axis is the batch."""
+    """An exported network; takes and returns arrays whose first axis is the batch.
+
+    Args:
+        net: the network.
+        example: an input.
+        threads: that work on one call. Calls from several threads may be made with `alone`, which uses one for each.
+    """
 
     def __init__(self, net: nn.Module, example: Tensor, threads: int) -> None:
         content = export(net, example)
         import onnxruntime as ort
 
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = threads, 3
-        # Three networks run in turn: a pool that spins while it waits would take the cores from the next one.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self.session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        def start(threads: int) -> Any:
+            options = ort.SessionOptions()
+            options.intra_op_num_threads, options.log_severity_level = threads, 3
+            # Three networks run in turn: a pool that spins while it waits would take the cores from the next one.
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
-    def __call__(self, x: np.ndarray) -> list[Tensor]:
-        return [torch.from_numpy(y) for y in self.session.run(None, {"x": x})]
+        self.together = start(threads)
+        self.alone = start(1) if threads > 1 else self.together
+
+    def __call__(self, x: np.ndarray, alone: bool) -> list[Tensor]:
+        session = self.alone if alone else self.together
+        return [torch.from_numpy(y) for y in session.run(None, {"x": x})]
 
 
 class FastDpr:
@@ -85,13 +98,14 @@ class FastDpr:
     Args:
         net: with its weights.
         local: run the local stage too, if the network has one.
-        threads: of ONNX Runtime.
+        threads: together on one face, or each on its share of many.
 
     Raises:
         LabError: the packages of the extra `fast` are missing.
     """
 
     def __init__(self, net: DPRNet, local: bool = True, threads: int = 1) -> None:
+        self.threads, self.pool = threads, ThreadPoolExecutor(threads, thread_name_prefix="dpr")
         net = copy.deepcopy(net).float().cpu().eval()
         net.mean_face = net.mean_face.double()  # float() took it along; points are computed in double
         self.net, self.local = net, local and net.local_regress is not None
@@ -105,7 +119,6 @@ class FastDpr:
             crops = torch.zeros(1, len(net.parts), net.part_size, net.part_size, 3, dtype=torch.uint8)
             self.refine = _Session(_FromPixels(net.local_regress).eval(), crops, threads)
 
-    @torch.inference_mode()
     def __call__(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """Return landmarks (N, L, 2) float64, image pixels, of all faces of a photograph.
 
@@ -113,22 +126,30 @@ class FastDpr:
             image: (H, W, 3) uint8, RGB.
             boxes: (N, 4) x0 y0 x1 y1, image pixels, as the reinitialisation is to see them.
         """
+        boxes = np.asarray(boxes, np.float64)
+        if self.threads == 1 or len(boxes) < FACES_ALONE * self.threads:
+            return self._find(image, boxes, alone=False)
+        shares = np.array_split(boxes, self.threads)
+        return np.concatenate(list(self.pool.map(lambda share: self._find(image, share, alone=True), shares)))
+
+    @torch.inference_mode()
+    def _find(self, image: np.ndarray, boxes: np.ndarray, alone: bool) -> np.ndarray:
         net = self.net
-        to_box = box_map(torch.from_numpy(np.asarray(boxes, np.float64)), SIZE)
-        (theta,) = self.reinit(cut(image, to_box, SIZE))
+        to_box = box_map(torch.from_numpy(boxes), SIZE)
+        (theta,) = self.reinit(cut(image, to_box, SIZE), alone)
         face_map = scaled(compose(theta_map(theta, SIZE), to_box), net.face_size / SIZE)
         faces = cut(image, face_map, net.face_size)
-        (offsets,) = self.regress(faces)
+        (offsets,) = self.regress(faces, alone)
         face_points = (0.5 * offsets + net.mean_face) * net.face_size
         to_image = invert(face_map)
         points = move_points(to_image, face_points)
         if self.local:
-            self._refine(image, faces, face_map, face_points, to_image, points)
+            self._refine(image, faces, face_map, face_points, to_image, points, alone)
         return points.numpy()
 
     def _refine(
         self, image: np.ndarray, faces: np.ndarray, face_map: Tensor, face_points: Tensor, to_image: Tensor,
-        points: Tensor,
+        points: Tensor, alone: bool,
     ) -> None:  # fmt: skip
         """Put the part regressors' answers into the points (N, L, 2)."""
         net = self.net
@@ -139,7 +160,7 @@ class FastDpr:
         else:
             crops = [cut(face, row, net.part_size) for face, row in zip(faces, part_map, strict=True)]
         back = invert(part_map)
-        found = self.refine(np.stack(crops))
+        found = self.refine(np.stack(crops), alone)
         for k, (part, mean) in enumerate(zip(net.parts, net.mean_parts(), strict=True)):
             moved = move_points(back[:, k], (0.5 * found[k] + mean) * net.part_size)
             points[:, list(part)] = move_points(to_image, moved)

@@ -64,6 +64,17 @@ def test_points_are_those_of_the_network(more: dict[str, Any]) -> None:
     assert np.abs(FastDpr(net)(sample.image, boxes[1:]) - ours[1:]).max() < 1e-3  # alone as among others
 
 
+def test_shares_of_a_batch_are_what_each_face_gets_alone() -> None:
+    """Five faces on two threads: shares of three and two, in the order of the boxes."""
+    net, sample = lively(), SyntheticFaces(1, seed=4)[0]
+    boxes = sample.box + np.arange(5)[:, None] * np.array([[4.0, -3.0, 5.0, 2.0]])
+    fast = FastDpr(net, threads=2)
+    found = fast(sample.image, boxes)
+    alone = np.concatenate([fast(sample.image, box[None]) for box in boxes])
+    assert np.abs(found - alone).max() < 1e-3
+    assert np.abs(np.diff(found, axis=0)).max(axis=(1, 2)).min() > 0.5  # another box, another answer
+
+
 @needs_shared
 @pytest.mark.golden
 def test_released_weights(shared_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import product
 
@@ -81,6 +82,33 @@ def choose(found: Sweep, full_nme: float, max_loss: float) -> int:
     if len(allowed) == 0:
         raise LabError(f"no thresholds keep the loss of NME under {max_loss:.1%}; allow more with --max_loss")
     return int(allowed[np.lexsort((found.nme[allowed], found.iterations[allowed]))[0]])
+
+
+def best_saving(nme: np.ndarray, max_loss: float) -> float:
+    """Return the share of iterations that a rule which knew every face's true errors could save: no rule saves more.
+
+    Each face quits where its NME plus a price per iteration is least. A higher price saves more and costs more NME;
+    what lies between the two prices round the limit is at most on the line between them.
+
+    Args:
+        nme: (n, T) percent.
+        max_loss: the mean NME may be (1 + max_loss) times the full cascade's.
+    """
+    faces, iterations = np.arange(len(nme)), np.arange(1, nme.shape[1] + 1)
+    # The prices at which a face's choice changes: two of its iterations are worth the same.
+    pairs = [(nme[:, a] - nme[:, b]) / (b - a) for a in range(nme.shape[1]) for b in range(a + 1, nme.shape[1])]
+    prices = np.unique(np.concatenate([[0.0], *(pair[pair > 0] for pair in pairs)])) + 1e-9
+
+    def at(price: float) -> tuple[float, float]:
+        out = (nme + price * iterations).argmin(1)
+        return float(nme[faces, out].mean()), 1 - float(iterations[out].mean()) / nme.shape[1]
+
+    limit = (1 + max_loss) * float(nme[:, -1].mean())
+    above = bisect_right(prices, limit, key=lambda price: at(price)[0])  # the first one that costs too much
+    if above == len(prices):
+        return at(prices[-1])[1]
+    (worse, more), (better, saving) = at(prices[above]), at(prices[above - 1])
+    return saving + (more - saving) * (limit - better) / (worse - better)
 
 
 def failure_threshold(nme: np.ndarray, predicted: np.ndarray, failed_above: float) -> float:

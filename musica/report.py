@@ -30,7 +30,7 @@ from musica import speed
 from musica.attention import attention_pictures, region_table
 from musica.evaluation import Records, batches, collect, load_data
 from musica.exit_policy import BATCHES, EVAL_BATCH, measure
-from musica.exit_sweep import exit_iteration
+from musica.exit_sweep import best_saving, exit_iteration
 from musica.module import MusicaTask
 from musica.network import CascadeNet
 from musica.patch_sets import patch_indices
@@ -74,6 +74,8 @@ def exit_part(
         "share_leaving": (counts / len(out)).tolist(), "macs_saved": 1 - float(out.mean() + 1) / records.nme.shape[1],
         "ms": {str(b): {"full": times[b][0], "policy": times[b][1], "saved": 1 - times[b][1] / times[b][0]}
                for b in BATCHES},
+        "max_loss": policy.chosen_on["max_loss"],
+        "best_saving": best_saving(records.nme, policy.chosen_on["max_loss"]),
         "failures": {"bad": int(bad.sum()), "flagged": int(flagged.sum()), "both": int((bad & flagged).sum())},
     }  # fmt: skip
 

@@ -14,7 +14,7 @@ import yaml
 
 from common.errors import LabError
 from musica.exit_policy import main
-from musica.exit_sweep import choose, exit_iteration, failure_threshold, sweep
+from musica.exit_sweep import best_saving, choose, exit_iteration, failure_threshold, sweep
 from musica.module import MusicaTask
 from musica.policy import ExitPolicy, read_policy
 
@@ -55,6 +55,19 @@ def test_easy_faces_are_found() -> None:
     assert (found.nme[cheaper] > 1.01 * nme[:, -1].mean()).all()
     front = found.front()
     assert (np.diff(found.iterations[front]) > 0).all() and (np.diff(found.nme[front]) < 0).all()
+
+
+def test_no_rule_saves_more_than_the_one_that_knows_the_errors() -> None:
+    nme, predicted = records()
+    found = sweep(nme, predicted, 21)
+    for loss in (0.0, 0.01, 0.05, 0.2):
+        saved = 1 - found.iterations[choose(found, nme[:, -1].mean(), loss)] / 3
+        assert best_saving(nme, loss) >= saved - 1e-9
+    two = np.array([[3.0, 2.0, 1.0], [1.0, 1.0, 1.0]])  # mean 1; the second face may leave at once
+    assert best_saving(two, 0.0) == pytest.approx(1 / 3)
+    assert best_saving(two, 0.5) == pytest.approx(1 / 2)  # and the first after two, for 1 percent of two faces
+    assert best_saving(two, 0.25) == pytest.approx(5 / 12)  # half of that way: a bound, though no rule is there
+    assert best_saving(two, 9.0) == pytest.approx(2 / 3)
 
 
 def test_exit_iteration() -> None:

@@ -104,6 +104,7 @@ def test_report_from_a_checkpoint(
     assert content["small"][1]["parameters"] < content["small"][0]["parameters"]
     assert content["faces"] == 6 and content["exit"]["macs_saved"] == pytest.approx(2 / 3)
     assert sum(content["exit"]["share_leaving"]) == pytest.approx(1)
+    assert content["exit"]["macs_saved"] <= content["exit"]["best_saving"] + 1e-9 and "no rule can" in text
     assert read_policy(policy, 3, "ibug68").exit_below
     for name in ("figures/attention.png", "figures/exit.png", "figures/risk.png", "run/attention.png"):
         assert (tmp_path / name).stat().st_size > 0

@@ -69,6 +69,11 @@ def _some(keys: Iterable[str]) -> str:
     return ", ".join(keys[:KEYS_SHOWN]) + more
 
 
+def start_files(value: list[str] | str | None) -> list[str]:
+    """Return the files of a run's `init_from`, the first one's weights before the others'."""
+    return [value] if isinstance(value, str) else list(value or ())
+
+
 def load_weights(
     module: nn.Module,
     state: Mapping[str, Tensor],

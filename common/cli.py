@@ -14,9 +14,10 @@ import yaml
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from torch import Tensor
 
 from common.callbacks import PredictionFile, PredictionPictures, SaveConfig
-from common.checkpoints import load_weights, read_checkpoint, read_state_dict
+from common.checkpoints import load_weights, read_checkpoint, read_state_dict, start_files
 from common.data.datamodule import FaceDataModule
 from common.errors import LabError
 from common.task import LandmarkTask, check_method
@@ -37,8 +38,10 @@ class LandmarkCLI(LightningCLI):
         parser.link_arguments("data.scheme", "model.scheme")
         parser.link_arguments("data.crop.size", "model.input_size")
         parser.add_argument(
-            "--init_from", type=str | None, default=None, help="weights that this run starts from (.ckpt, .safetensors)"
-        )
+            "--init_from", type=list[str] | str | None, default=None,
+            help="weights that this run starts from (.ckpt, .safetensors); of a list, each file gives what those "
+            "before it lack",
+        )  # fmt: skip
         parser.add_argument("--run", type=str | None, default=None, help="folder of the run; default runs/METHOD/DATA")
         parser.add_argument("--track", type=bool, default=True, help="log to W&B (offline unless logged in)")
 
@@ -88,13 +91,16 @@ class LandmarkCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def _warm_start(self) -> None:
-        source = self._value("init_from")
-        if source is None or self._value("ckpt_path") is not None:
+        sources = start_files(self._value("init_from"))
+        if not sources or self._value("ckpt_path") is not None:
             return  # a resumed run must not be reset
-        if not Path(source).is_file():
-            raise LabError(f"{source}: weights to start from are missing; {self.model.start_hint(source)}")
-        check_method(read_checkpoint(source), self._method(), source)
-        load_weights(self.model, read_state_dict(source), source, allow_missing=self.model.new_parts())
+        state: dict[str, Tensor] = {}
+        for source in reversed(sources):
+            if not Path(source).is_file():
+                raise LabError(f"{source}: weights to start from are missing; {self.model.start_hint(source)}")
+            check_method(read_checkpoint(source), self._method(), source)
+            state |= read_state_dict(source)
+        load_weights(self.model, state, " and ".join(sources), allow_missing=self.model.new_parts())
 
     def before_fit(self) -> None:
         self._warm_start()

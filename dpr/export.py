@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from common.checkpoints import load_weights, read_checkpoint, save_safetensors
+from common.checkpoints import load_weights, read_checkpoint, save_safetensors, start_files
 from common.data.crops import CropConfig
 from common.errors import LabError
 from common.inference import Description
@@ -93,7 +93,8 @@ def _recipe_lines(content: Mapping[str, Any]) -> list[str]:
     rows = {
         "data": f"{data['dataset']}, scheme {data.get('scheme')}, batches of {data.get('batch_size')}, "
         f"crop {json.dumps({k: v for k, v in (data.get('crop') or {}).items() if v})}",
-        "started from": _named(str(content["init_from"])) if content.get("init_from") else "random weights",
+        "started from": ", what it lacks from ".join(map(_named, start_files(content.get("init_from"))))
+        or "random weights",
         "seed": content.get("seed_everything"),
         "epochs": trainer.get("max_epochs"),
         "gradient clip": trainer.get("gradient_clip_val"),
@@ -105,11 +106,11 @@ def _recipe_lines(content: Mapping[str, Any]) -> list[str]:
 def ancestors(config: Path) -> list[dict[str, Any]]:
     """Return the configurations of the runs that a run got its weights from, nearest first, as far as they are kept."""
     seen = [config.resolve()]
-    while start := read_config(seen[-1]).get("init_from"):
-        before = Path(start).resolve().parents[1] / "config.yaml"
-        if before in seen or not before.is_file():
-            break
-        seen.append(before)
+    for path in seen:  # which grows
+        for start in start_files(read_config(path).get("init_from")):
+            before = Path(start).resolve().parents[1] / "config.yaml"
+            if before not in seen and before.is_file():
+                seen.append(before)
     return [read_config(path) for path in seen[1:]]
 
 

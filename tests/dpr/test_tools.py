@@ -131,6 +131,10 @@ def test_the_card_goes_back_to_the_first_run_and_keeps_its_terms(tmp_path: Path)
     assert export.terms_of([read_config(third), *found]) == export.TERMS["crops"]
     (tmp_path / "first/config.yaml").unlink()
     assert len(export.ancestors(third)) == 1
+    (tmp_path / "both").mkdir()
+    both, starts = tmp_path / "both/config.yaml", [str(tmp_path / run / "checkpoints/x.ckpt") for run in runs]
+    both.write_text(f"data: {{dataset: synthetic}}\ninit_from: {json.dumps(starts)}\n")
+    assert [content["data"]["dataset"] for content in export.ancestors(both)] == ["synthetic", "crops"]
 
 
 def test_too_large_weights_are_not_embedded(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,6 +79,22 @@ def test_warm_start_takes_the_weights(trained: Path, tmp_path: Path) -> None:
         assert torch.equal(parameter.detach(), state[name]), name
 
 
+def test_several_files_fill_each_others_gaps(trained: Path, tmp_path: Path) -> None:
+    """The first file's weights count; what it lacks comes from the second."""
+    ckpt = trained / "checkpoints/last.ckpt"
+    content = torch.load(ckpt, weights_only=True)
+    whole = content["state_dict"]
+    names = [name for name in whole if name.endswith(".weight")][:3]
+    part = {name: whole[name] + 1 for name in names}
+    first = tmp_path / "first.ckpt"
+    torch.save({**content, "state_dict": part}, first)
+    more = ("--init_from", f"[{first},{ckpt}]", "--trainer.max_epochs", "1", "--model.lr", "0",
+            "--model.weight_decay", "0")  # fmt: skip
+    run = main(["fit", *tiny(tmp_path / "run", *more)])
+    for name, parameter in run.model.named_parameters():
+        assert torch.equal(parameter.detach(), part.get(name, whole[name])), name
+
+
 @pytest.mark.parametrize(
     ("more", "text"),
     [

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from awing.network import AWingNet
 from common.checkpoints import read_state_dict, save_safetensors
-from common.errors import LabError
+from common.errors import LabError, command
 
 TASK_PREFIX = "net."  # where AWingTask holds its network, so that --init_from takes the converted file
 COUNTER = "num_batches_tracked"  # BatchNorm's step counter, which PyTorch 0.4.0 and earlier did not store
@@ -156,6 +156,7 @@ def convert_file(source: Path, target: Path, overwrite: bool = False) -> dict[st
     return size
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m awing.convert", description="Convert released weights.")
@@ -163,11 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("target", type=Path, help="file to write; .safetensors")
     parser.add_argument("--overwrite", action="store_true", help="replace the target if it exists")
     options = parser.parse_args(arguments)
-    try:
-        size = convert_file(options.source, options.target, options.overwrite)
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    size = convert_file(options.source, options.target, options.overwrite)
     print(f"{options.target}: " + ", ".join(f"{key} {value}" for key, value in size.items()))
     return 0
 

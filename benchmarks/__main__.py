@@ -7,7 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from common.errors import LabError
+from common.errors import USER_ERROR, LabError
 
 # Commands that bring their own options: name -> (module, what it does).
 MODULES = {
@@ -83,7 +83,7 @@ def main(args: list[str] | None = None) -> None:
         run(parser().parse_args(args))
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(USER_ERROR) from None
 
 
 if __name__ == "__main__":

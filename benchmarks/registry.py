@@ -70,7 +70,7 @@ METHODS: dict[str, Method] = {
         recipes={
             "smoke": "dpr/smoke.yaml",
             "wflw": ("dpr/reinit.yaml", "dpr/gsr.yaml", "dpr/local_reinit.yaml", "dpr/glsr.yaml"),
-            "helen": ("dpr/helen.yaml", "dpr/helen_local.yaml"),
+            "helen": ("dpr/helen.yaml", "dpr/helen_more.yaml", "dpr/helen_local.yaml"),
         },
         published={"WFLW": 5.08},
     ),

@@ -19,12 +19,11 @@ from torch import Tensor
 from common.callbacks import PredictionFile, PredictionPictures, SaveConfig
 from common.checkpoints import load_weights, read_checkpoint, read_state_dict, start_files
 from common.data.datamodule import FaceDataModule
-from common.errors import LabError
+from common.errors import USER_ERROR, LabError
 from common.task import LandmarkTask, check_method
 
 DEFAULTS = Path(__file__).parent / "configs" / "defaults.yaml"
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
-USER_ERROR = 2  # exit code, the same as argparse's
 
 
 class LandmarkCLI(LightningCLI):

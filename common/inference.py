@@ -30,7 +30,7 @@ from safetensors import SafetensorError, safe_open
 from common.checkpoints import load_weights, read_checkpoint, read_state_dict, save_safetensors
 from common.data.base import check_box
 from common.data.crops import CropConfig, draw_matrix, move_box, warp_image
-from common.errors import LabError
+from common.errors import LabError, command
 from common.geometry import apply_affine, invert_affine
 from common.schemes import LandmarkScheme
 from common.task import LandmarkTask
@@ -278,6 +278,7 @@ def pack(source: Path, target: Path, config: Path | None = None, extra: Mapping[
     return found
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line of `pack`; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m common.inference", description="Pack a checkpoint.")
@@ -286,14 +287,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, help="config.yaml of the run; default: beside its checkpoints")
     parser.add_argument("--default", action="store_true", help="mark as the default of python -m common.predict")
     options = parser.parse_args(arguments)
-    try:
-        if options.target.suffix != ".safetensors":
-            raise LabError(f"{options.target}: the packed file must be named .safetensors")
-        extra = {"default": "true"} if options.default else {}
-        found = pack(options.source, options.target, options.config, extra)
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if options.target.suffix != ".safetensors":
+        raise LabError(f"{options.target}: the packed file must be named .safetensors")
+    extra = {"default": "true"} if options.default else {}
+    found = pack(options.source, options.target, options.config, extra)
     print(f"{options.target}: {found.method}, {options.target.stat().st_size / 1e6:.1f} MB")
     return 0
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from common.data.base import check_box, read_image
-from common.errors import LabError
+from common.errors import LabError, command
 from common.inference import FaceDetector, Predictor, default_weights
 from common.plotting import TRUE, draw_landmarks, write_image
 
@@ -124,6 +124,7 @@ def run(options: argparse.Namespace) -> Path:
     return target
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m common.predict", description="Landmarks of photographs.")
@@ -136,11 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="device that the network runs on")
     parser.add_argument("--no-pictures", action="store_true", help="write the JSON file only")
     options = parser.parse_args(arguments)
-    try:
-        target = run(options)
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    target = run(options)
     print(f"wrote {target}")
     return 0
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.errors import LabError
+from common.errors import LabError, command
 from common.metrics.stats import bootstrap_interval
 from common.task import load_task
 from dpr.evaluation import STAGE_NAMES, face_errors, load_data
@@ -108,27 +108,24 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
     options = parse(arguments)
-    try:
-        if not options.config.is_file():
-            raise LabError(f"{options.config}: no such recipe")
-        for seed in options.seeds:
-            for cell in options.cells:
-                key = key_of(options, cell, seed)
-                if any(row["key"] == key for row in read_record(options.out)):
-                    print(f"{cell}, seed {seed}: has a line already")
-                    continue
-                row = run_cell(options, cell, seed, key)
-                options.out.parent.mkdir(parents=True, exist_ok=True)
-                with options.out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-                scores = [f"{stage.upper()} {row[stage]['nme']:.3f} %" for stage in STAGE_NAMES if stage in row]
-                print(f"{cell}, seed {seed}: {', '.join(scores)}")
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if not options.config.is_file():
+        raise LabError(f"{options.config}: no such recipe")
+    for seed in options.seeds:
+        for cell in options.cells:
+            key = key_of(options, cell, seed)
+            if any(row["key"] == key for row in read_record(options.out)):
+                print(f"{cell}, seed {seed}: has a line already")
+                continue
+            row = run_cell(options, cell, seed, key)
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            with options.out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            scores = [f"{stage.upper()} {row[stage]['nme']:.3f} %" for stage in STAGE_NAMES if stage in row]
+            print(f"{cell}, seed {seed}: {', '.join(scores)}")
     return 0
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from common.checkpoints import load_weights, read_state_dict, save_safetensors
-from common.errors import LabError
+from common.errors import LabError, command
 from common.schemes import SCHEMES, LandmarkScheme
 from dpr.network import DPRNet
 from dpr.parts import PREFIXES, neutral_face, part_indices
@@ -233,6 +233,7 @@ def part_counts(scheme: LandmarkScheme) -> dict[str, int]:
     return {name: len(part) for name, part in zip(PREFIXES, part_indices(scheme), strict=True)}
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m dpr.convert", description="Convert released weights.")
@@ -240,11 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("target", type=Path, help="file to write; .safetensors")
     parser.add_argument("--overwrite", action="store_true", help="replace the target if it exists")
     options = parser.parse_args(arguments)
-    try:
-        metadata = convert_files(options.sources, options.target, options.overwrite)
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    metadata = convert_files(options.sources, options.target, options.overwrite)
     print(f"{options.target}: " + metadata["hyper_parameters"])
     return 0
 

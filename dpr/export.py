@@ -21,7 +21,7 @@ from torch import Tensor
 
 from common.checkpoints import load_weights, read_checkpoint, save_safetensors, start_files
 from common.data.crops import CropConfig
-from common.errors import LabError
+from common.errors import LabError, command
 from common.inference import Description
 from common.metrics.functional import failure_rate
 from common.metrics.stats import bootstrap_interval
@@ -184,6 +184,7 @@ def export(options: argparse.Namespace) -> str:
     return text
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m dpr.export", description="Embed trained weights with a card.")
@@ -194,11 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--test", action="store_true", help="score the test split too")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write to")
     options = parser.parse_args(arguments)
-    try:
-        text = export(options)
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    text = export(options)
     print(text)
     return 0
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from common.documents import fill
-from common.errors import LabError
+from common.errors import LabError, command
 from common.metrics.stats import bootstrap_interval
 from dpr.ablation import CELLS, RECORD, read_record
 from dpr.speed import BATCH
@@ -86,6 +86,7 @@ def ablation_text(path: Path) -> str:
     return f"`{first['recipe']}`{changes}, faces of {first['split']}.\n\n{table(head, lines)}"
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m dpr.figures", description="Fill the README's figures.")
@@ -93,13 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--ablation", type=Path, default=RECORD, help="record of python -m dpr.ablation")
     parser.add_argument("--readme", type=Path, default=README)
     options = parser.parse_args(arguments)
-    try:
-        text = (f"### Speed on a CPU\n\n{speed_text(options.speed)}\n\n### Landmark weighting\n\n"
-                f"{ablation_text(options.ablation)}")  # fmt: skip
-        fill(options.readme, BEGIN, END, text)
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    text = (f"### Speed on a CPU\n\n{speed_text(options.speed)}\n\n### Landmark weighting\n\n"
+            f"{ablation_text(options.ablation)}")  # fmt: skip
+    fill(options.readme, BEGIN, END, text)
     print(text)
     return 0
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from common.errors import LabError
+from common.errors import command
 from common.schemes import IBUG68, WFLW98, LandmarkScheme
 from dpr.fast import FastDpr, cut
 from dpr.network import DPRNet
@@ -113,6 +113,7 @@ def measure(scheme: LandmarkScheme, threads: int, repeats: int) -> dict[str, Any
     return result
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; write the record and print it; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m dpr.speed", description="Fast DPR against the released way.")
@@ -121,11 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--record", type=Path, default=RECORD)
     options = parser.parse_args(arguments)
-    try:
-        record = measure(SCHEMES[options.points], options.threads, options.repeats)
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    record = measure(SCHEMES[options.points], options.threads, options.repeats)
     options.record.parent.mkdir(parents=True, exist_ok=True)
     options.record.write_text(json.dumps(record, indent=1), encoding="utf-8")
     for name in ("gsr", "glsr"):

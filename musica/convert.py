@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from common.checkpoints import save_safetensors
-from common.errors import LabError
+from common.errors import LabError, command
 from musica.array_pickle import read_array_pickle
 from musica.network import CHANNELS, FEATURES, LEVELS, PATCH
 
@@ -208,6 +208,7 @@ def convert_file(source: Path, target: Path, mean_shape: Path | None = None, ove
     return size
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m musica.convert", description="Convert released weights.")
@@ -216,11 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mean_shape", type=Path, default=None, help="released start shape (.pkl, or .npy)")
     parser.add_argument("--overwrite", action="store_true", help="replace the target if it exists")
     options = parser.parse_args(arguments)
-    try:
-        size = convert_file(options.source, options.target, options.mean_shape, options.overwrite)
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    size = convert_file(options.source, options.target, options.mean_shape, options.overwrite)
     print(f"{options.target}: " + ", ".join(f"{key} {value}" for key, value in size.items()))
     if options.mean_shape is None:
         print("no start shape: give --mean_shape, or the cascade starts from this project's own mean face")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.errors import LabError
+from common.errors import LabError, command
 from common.task import load_task
 from musica.evaluation import batches, collect, load_data, milliseconds
 from musica.exit_sweep import Sweep, choose, exit_iteration, failure_threshold, sweep
@@ -128,16 +128,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
     options = parse(arguments)
-    try:
-        if options.split == "test":
-            raise LabError("--split test: thresholds must not be chosen on the faces that report the result; use val")
-        policy = build(options)
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if options.split == "test":
+        raise LabError("--split test: thresholds must not be chosen on the faces that report the result; use val")
+    policy = build(options)
     on = policy.chosen_on
     print(f"{options.out}: leave below {', '.join(f'{v:.4f}' for v in policy.exit_below)}, flag above "
           f"{policy.fail_above:.4f}; on {on['faces']} faces of {on['split']}: NME {on['full']['nme']:.3f} -> "

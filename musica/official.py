@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from common.checkpoints import load_weights, read_state_dict
 from common.data.base import decode_image
-from common.errors import LabError
+from common.errors import LabError, command
 from common.geometry import apply_affine
 from musica.cascade import run_cascade
 from musica.convert import TASK_PREFIX
@@ -102,6 +102,7 @@ def load_official(path: Path, patches: str | Sequence[int], sampling: str = "off
     return net.eval()
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; print the landmarks as JSON and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m musica.official", description="Released weights on a photograph.")
@@ -111,18 +112,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--patches", default="every_second", help="patch set that the weights were trained with")
     parser.add_argument("--policy", type=Path, default=None, help="file of `python -m musica.exit_policy`")
     options = parser.parse_args(arguments)
-    try:
-        net = load_official(options.weights, options.patches)
-        if not options.image.is_file():
-            raise LabError(f"{options.image}: no such file")
-        image = decode_image(options.image.read_bytes(), str(options.image))
-        policy = None
-        if options.policy is not None:
-            policy = read_policy(options.policy, len(net.level_of), SCHEME_OF.get(net.num_points, ""))
-        found = predict_official(net, [image], [np.array(options.box)], policy.exit_below if policy else None)
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    net = load_official(options.weights, options.patches)
+    if not options.image.is_file():
+        raise LabError(f"{options.image}: no such file")
+    image = decode_image(options.image.read_bytes(), str(options.image))
+    policy = None
+    if options.policy is not None:
+        policy = read_policy(options.policy, len(net.level_of), SCHEME_OF.get(net.num_points, ""))
+    found = predict_official(net, [image], [np.array(options.box)], policy.exit_below if policy else None)
     answer = {"points": found.points[0].tolist(), "predicted_error": float(found.error[0]),
               "iterations": int(found.iterations[0])}  # fmt: skip
     if policy is not None:

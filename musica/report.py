@@ -20,7 +20,7 @@ from scipy import stats as scipy_stats
 from common.data.crops import Collate, CropConfig, CroppedFaces
 from common.data.synthetic import SyntheticFaces
 from common.documents import fill
-from common.errors import LabError
+from common.errors import LabError, command
 from common.metrics.functional import failure_rate
 from common.metrics.stats import bootstrap_interval
 from common.plotting import write_image
@@ -177,6 +177,7 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m musica.report", description=str(__doc__).splitlines()[0])
@@ -196,15 +197,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        content = build(options)
-        options.out.write_text(json.dumps(content, indent=1) + "\n")
-        text = render(content)
-        if options.write:
-            fill(README, BEGIN, END, text)
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    content = build(options)
+    options.out.write_text(json.dumps(content, indent=1) + "\n")
+    text = render(content)
+    if options.write:
+        fill(README, BEGIN, END, text)
     print(text)
     return 0
 

@@ -19,7 +19,7 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from common.errors import LabError
+from common.errors import LabError, command
 from common.task import load_task
 from common.types import FaceBatch
 from musica.evaluation import batches, load_data
@@ -116,6 +116,7 @@ def write_checkpoint(task: MusicaTask, path: Path) -> None:
     }, path)  # fmt: skip
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m musica.shrink", description="Make the hidden layers low-rank.")
@@ -125,15 +126,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, help="recipe that names the data")
     parser.add_argument("--root", default=None, help="folder of the data")
     options = parser.parse_args(arguments)
-    try:
-        task = load_task(MusicaTask, options.source)
-        data = load_data(options.config, options.root, task)
-        net = task.evaluated()
-        small = shrink(task, hidden_answers(net, batches(data, "train", EVAL_BATCH)), options.rank)
-        write_checkpoint(small, options.target)
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    task = load_task(MusicaTask, options.source)
+    data = load_data(options.config, options.root, task)
+    net = task.evaluated()
+    small = shrink(task, hidden_answers(net, batches(data, "train", EVAL_BATCH)), options.rank)
+    write_checkpoint(small, options.target)
     count = len(net.level_of)
     print(f"{options.target}: {parameters(net):,} -> {parameters(small.net):,} weights, "
           f"{net.macs(count) / 1e6:.2f} -> {small.net.macs(count) / 1e6:.2f} M multiply-adds")  # fmt: skip

@@ -16,7 +16,7 @@ from pathlib import Path
 from common.checkpoints import read_checkpoint
 from common.data.crops import CropConfig
 from common.data.prepared import PreparedCrops
-from common.errors import LabError
+from common.errors import command
 from common.metrics.stats import bootstrap_interval
 from common.task import load_task
 from sdu3d.cli import main as train
@@ -78,6 +78,7 @@ def score(data: Path, out: Path, epochs: int) -> dict[str, dict[str, float]]:
     return report
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; print a table and write report.json; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m sdu3d.ablation", description="Compare the transformers.")
@@ -86,13 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--only", choices=tuple(CHOICES), help="train this choice alone")
     options, more = parser.parse_known_args(arguments)
-    try:
-        for name in (options.only,) if options.only else CHOICES:
-            train_choice(name, options.data, options.out, options.epochs, more)
-        report = score(options.data, options.out, options.epochs)
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    for name in (options.only,) if options.only else CHOICES:
+        train_choice(name, options.data, options.out, options.epochs, more)
+    report = score(options.data, options.out, options.epochs)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     print("| transformers | NME, % of the outer eye corners' distance | 95 % interval |\n|---|---|---|")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from common.checkpoints import save_safetensors
-from common.errors import LabError
+from common.errors import LabError, command
 from sdu3d.mxnet_params import read_params
 from sdu3d.network import SduNet
 
@@ -189,6 +189,7 @@ def convert_file(source: Path, target: Path, overwrite: bool = False) -> Size:
     return size
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m sdu3d.convert", description="Convert released weights.")
@@ -196,11 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("target", type=Path, help="file to write; .safetensors")
     parser.add_argument("--overwrite", action="store_true", help="replace the target if it exists")
     options = parser.parse_args(arguments)
-    try:
-        size = convert_file(options.source, options.target, options.overwrite)
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    size = convert_file(options.source, options.target, options.overwrite)
     print(f"{options.target}: " + ", ".join(f"{field.name} {getattr(size, field.name)}" for field in fields(size)))
     return 0
 

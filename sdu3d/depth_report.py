@@ -19,7 +19,7 @@ from common.data.crops import Collate, CropConfig, CroppedFaces
 from common.data.datamodule import TEST_OFFSET
 from common.data.depth import WithDepth, centre_depth
 from common.data.synthetic import SyntheticFaces
-from common.errors import LabError
+from common.errors import LabError, command
 from common.plotting import PREDICTED, TRUE, draw_landmarks, grid, write_image
 from common.schemes import IBUG68
 from common.task import load_task
@@ -101,6 +101,7 @@ def cell(pred: np.ndarray, true: np.ndarray) -> np.ndarray:
     return np.concatenate(views, axis=1)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; print a JSON report and write the picture; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m sdu3d.depth_report", description="Score 3D landmarks.")
@@ -109,16 +110,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--box_scale", type=float, default=1.35, help="of the crops, as in training")
     parser.add_argument("--picture", type=Path, default=None, help="picture of some faces from two sides; .png")
     options = parser.parse_args(arguments)
-    try:
-        task = load_task(SduTask, options.checkpoint)
-        if task.dims != 3:
-            raise LabError(
-                f"{options.checkpoint}: was trained without a depth head; train with --model.depth_head true"
-            )
-        pred, true, yaw = predict(task, options.count, options.box_scale)
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    task = load_task(SduTask, options.checkpoint)
+    if task.dims != 3:
+        raise LabError(f"{options.checkpoint}: was trained without a depth head; train with --model.depth_head true")
+    pred, true, yaw = predict(task, options.count, options.box_scale)
     print(json.dumps(summary(pred, true, yaw, mean_depth()), indent=1))
     if options.picture is not None:
         order = np.argsort(yaw)[np.linspace(0, len(yaw) - 1, min(8, len(yaw))).astype(int)]

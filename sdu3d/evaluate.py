@@ -24,7 +24,7 @@ from common.checkpoints import load_weights, read_state_dict
 from common.data.base import FaceDataset
 from common.data.crops import Collate, CropConfig, CroppedFaces
 from common.data.prepared import PreparedCrops
-from common.errors import LabError
+from common.errors import LabError, command
 from common.geometry import apply_affine, compose_affine, invert_affine
 from common.metrics.functional import nme, normaliser, point_errors
 from common.schemes import IBUG68
@@ -149,6 +149,7 @@ def load_net(path: Path) -> SduNet:
     return net.eval()
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; print a JSON report; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m sdu3d.evaluate", description="Score weights.")
@@ -158,20 +159,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", default="val", help="of the prepared crops")
     parser.add_argument("--box_scale", type=float, default=1.35, help="of the prepared crops, as in training")
     options = parser.parse_args(arguments)
-    try:
-        report: dict[str, Any]
-        if options.records is not None:
-            faces = RecordFaces(str(options.records))
-            report = score_records(load_net(options.weights), faces, faces.name)
-        elif options.data is not None:
-            task = load_task(SduTask, options.weights)
-            config = CropConfig(size=task.input_size, box_scale=options.box_scale)
-            report = score_crops(task, PreparedCrops(str(options.data), options.split), config)
-        else:
-            raise LabError("give --records FILE or --data FOLDER")
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    report: dict[str, Any]
+    if options.records is not None:
+        faces = RecordFaces(str(options.records))
+        report = score_records(load_net(options.weights), faces, faces.name)
+    elif options.data is not None:
+        task = load_task(SduTask, options.weights)
+        config = CropConfig(size=task.input_size, box_scale=options.box_scale)
+        report = score_crops(task, PreparedCrops(str(options.data), options.split), config)
+    else:
+        raise LabError("give --records FILE or --data FOLDER")
     print(json.dumps(report, indent=1))
     return 0
 

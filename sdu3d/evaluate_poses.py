@@ -21,7 +21,7 @@ from common.data.aflw2000 import AFLW2000, YAW_BINS, yaw_subset
 from common.data.base import FaceDataset
 from common.data.crops import Collate, CropConfig, CroppedFaces
 from common.data.w300lp import balanced_mean
-from common.errors import LabError
+from common.errors import LabError, command
 from common.metrics.functional import nme, normaliser, point_errors
 from common.schemes import IBUG68
 from common.task import load_task
@@ -75,6 +75,7 @@ def score(pred: np.ndarray, true: np.ndarray, yaw: np.ndarray) -> dict[str, dict
     return report
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; print a JSON report; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m sdu3d.evaluate_poses", description="Score on AFLW2000-3D.")
@@ -83,15 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--box_scale", type=float, default=1.35, help="of the crops, as in training")
     options = parser.parse_args(arguments)
     report: dict[str, Any]
-    try:
-        task = load_task(SduTask, options.checkpoint)
-        faces = AFLW2000(str(options.aflw2000), task.dims)
-        config = CropConfig(size=task.input_size, box_scale=options.box_scale)
-        pred, true, yaw = predict_faces(task, faces, config)
-        report = {"faces": len(faces), **score(pred, true, yaw)}
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    task = load_task(SduTask, options.checkpoint)
+    faces = AFLW2000(str(options.aflw2000), task.dims)
+    config = CropConfig(size=task.input_size, box_scale=options.box_scale)
+    pred, true, yaw = predict_faces(task, faces, config)
+    report = {"faces": len(faces), **score(pred, true, yaw)}
     print(json.dumps(report, indent=1))
     return 0
 

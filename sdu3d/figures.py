@@ -20,7 +20,7 @@ import torch
 import yaml
 
 from common.documents import fill
-from common.errors import LabError
+from common.errors import command
 from sdu3d.convert import MOVING, Size, build, released_names
 from sdu3d.mxnet_params import params_bytes
 from sdu3d.speed import FORMS, recipe_size
@@ -153,17 +153,14 @@ def render(runs: Path) -> str:
     return "\n" + "\n\n".join(f"### {title}\n\n{make(runs)}" for title, make in SECTIONS.items()) + "\n"
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; rewrite the README; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m sdu3d.figures", description="Write the README's figures.")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--readme", type=Path, default=README)
     options = parser.parse_args(arguments)
-    try:
-        fill(options.readme, START, END, render(options.runs))
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    fill(options.readme, START, END, render(options.runs))
     return 0
 
 

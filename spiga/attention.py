@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from common.data.base import read_image
-from common.errors import LabError
+from common.errors import LabError, command
 from common.inference import Predictor
 from common.plotting import write_image
 from common.predict import find_boxes
@@ -72,6 +72,7 @@ def picture(
     return image
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; write the picture."""
     parser = argparse.ArgumentParser(prog="python -m spiga.attention", description="Attention between landmarks.")
@@ -84,14 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--layer", type=int, default=1, help="of the step, from 1")
     parser.add_argument("--out", type=Path, default=Path("attention.png"))
     options = parser.parse_args(arguments)
-    try:
-        predictor = Predictor.load(options.weights, options.config)
-        image = read_image(options.picture)
-        boxes = find_boxes(options.picture, image, options.box, None)
-        drawn = picture(predictor, image, boxes, options.point, options.step - 1, options.layer - 1)
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    predictor = Predictor.load(options.weights, options.config)
+    image = read_image(options.picture)
+    boxes = find_boxes(options.picture, image, options.box, None)
+    drawn = picture(predictor, image, boxes, options.point, options.step - 1, options.layer - 1)
     write_image(options.out, drawn)
     print(f"wrote {options.out}")
     return 0

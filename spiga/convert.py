@@ -23,7 +23,7 @@ from torch import Tensor
 
 from common.checkpoints import read_state_dict, save_safetensors
 from common.data.crops import CropConfig
-from common.errors import LabError
+from common.errors import LabError, command
 from common.schemes import IBUG68, WFLW98, LandmarkScheme
 from spiga.meanface import read_mean_face
 from spiga.network import HEADS, SAMPLES, STRIDE, WINDOW, SpigaNet
@@ -198,6 +198,7 @@ def convert_file(source: Path, target: Path, mean_face: Path | None = None, over
     return dropped
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m spiga.convert", description="Convert released weights.")
@@ -206,11 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mean_face", type=Path, help="released mean face (.txt or .npy), written into the weights")
     parser.add_argument("--overwrite", action="store_true", help="replace the target if it exists")
     options = parser.parse_args(arguments)
-    try:
-        dropped = convert_file(options.source, options.target, options.mean_face, options.overwrite)
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    dropped = convert_file(options.source, options.target, options.mean_face, options.overwrite)
     for key in dropped:
         print(f"dropped, never used: {key}")
     face = "with" if options.mean_face else "without"

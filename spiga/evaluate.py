@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.errors import LabError
+from common.errors import LabError, command
 from common.metrics.pose import pose_report
 from common.metrics.protocols import PROTOCOLS, dataset_key, evaluate
 from common.pose import Camera, posit
@@ -106,6 +106,7 @@ def report(arrays: dict[str, np.ndarray], dataset: str, model: torch.Tensor | No
     return result
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; print the report as JSON."""
     parser = argparse.ArgumentParser(prog="python -m spiga.evaluate", description="Score predictions as the release.")
@@ -114,13 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mean_face", type=Path, help="for poses of the truth, where the file has none")
     parser.add_argument("--out", type=Path, help="file to write the report to; .json")
     options = parser.parse_args(arguments)
-    try:
-        scheme = SCHEMES.get(dataset_key(options.dataset), IBUG68)
-        model = None if options.mean_face is None else read_mean_face(options.mean_face, scheme)
-        text = json.dumps(report(read_predictions(options.predictions), options.dataset, model), indent=1)
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    scheme = SCHEMES.get(dataset_key(options.dataset), IBUG68)
+    model = None if options.mean_face is None else read_mean_face(options.mean_face, scheme)
+    text = json.dumps(report(read_predictions(options.predictions), options.dataset, model), indent=1)
     print(text)
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)

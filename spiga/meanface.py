@@ -23,7 +23,7 @@ from torch import Tensor
 from common.data.synthetic_head import draw_head
 from common.data.synthetic_marks import View, chart_points
 from common.data.synthetic_surface import build, sample
-from common.errors import LabError
+from common.errors import LabError, command
 from common.schemes import IBUG68, WFLW98, LandmarkScheme, get_scheme
 from spiga.schemes import NOSE_TIP, check_scheme, identifiers
 
@@ -131,6 +131,7 @@ def write_mean_face(path: Path, scheme: LandmarkScheme, overwrite: bool = False)
     path.write_text("".join(f"{name}|{-y!r}|{-z!r}|{x!r}\n" for name, (x, y, z) in rows), encoding="ascii")
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; write the mean face."""
     parser = argparse.ArgumentParser(prog="python -m spiga.meanface", description="Write our own 3D mean face.")
@@ -138,11 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scheme", default=WFLW98.name)
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     options = parser.parse_args(arguments)
-    try:
-        write_mean_face(options.out, check_scheme(get_scheme(options.scheme)), options.overwrite)
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    write_mean_face(options.out, check_scheme(get_scheme(options.scheme)), options.overwrite)
     print(f"wrote {options.out}")
     return 0
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from common.data.datamodule import FaceDataModule
 from common.documents import fill
-from common.errors import LabError
+from common.errors import LabError, command
 from common.inference import Predictor
 from common.metrics.functional import failure_rate
 from common.metrics.stats import bootstrap_interval
@@ -106,6 +106,7 @@ def caption(dataset: str, split: str, count: int, weights: Path) -> str:
             f"{weights.name}. By `python -m spiga.steps`.")  # fmt: skip
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; print the table and write the record."""
     parser = argparse.ArgumentParser(prog="python -m spiga.steps", description="What each step of the cascade adds.")
@@ -117,25 +118,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RECORD, help="record to write; .json")
     parser.add_argument("--document", type=Path, help=f"Markdown file to fill between {BEGIN} and {END}")
     options = parser.parse_args(arguments)
-    try:
-        predictor = Predictor.load(options.weights)
-        if not isinstance(predictor.task, SpigaTask):
-            raise LabError(f"{options.weights}: are weights of another method")
-        data = FaceDataModule(options.dataset, options.root, predictor.scheme.name, predictor.crop, num_workers=0,
-                              val_count=options.count, test_count=options.count)  # fmt: skip
-        figures = summarise(step_errors(predictor.task, data, options.split))
-        shown = table(figures)
-        if options.document is not None:
-            count = next(iter(figures.values()))["n"]
-            fill(
-                options.document,
-                BEGIN,
-                END,
-                f"{shown}\n\n{caption(options.dataset, options.split, count, options.weights)}",
-            )
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    predictor = Predictor.load(options.weights)
+    if not isinstance(predictor.task, SpigaTask):
+        raise LabError(f"{options.weights}: are weights of another method")
+    data = FaceDataModule(options.dataset, options.root, predictor.scheme.name, predictor.crop, num_workers=0,
+                          val_count=options.count, test_count=options.count)  # fmt: skip
+    figures = summarise(step_errors(predictor.task, data, options.split))
+    shown = table(figures)
+    if options.document is not None:
+        count = next(iter(figures.values()))["n"]
+        fill(
+            options.document,
+            BEGIN,
+            END,
+            f"{shown}\n\n{caption(options.dataset, options.split, count, options.weights)}",
+        )
     options.out.parent.mkdir(parents=True, exist_ok=True)
     record = {"weights": str(options.weights), "dataset": options.dataset, "split": options.split, "rows": figures}
     options.out.write_text(json.dumps(record, indent=1), encoding="utf-8")

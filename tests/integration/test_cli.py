@@ -69,6 +69,11 @@ def test_validate_test_and_predict_on_the_checkpoint(trained: Path, tmp_path: Pa
     np.testing.assert_allclose(predicted["points"], record["points"], atol=1e-4)
 
 
+def test_the_trainers_folder_is_the_runs_when_no_run_is_named(tmp_path: Path) -> None:
+    main(["fit", *TINY, "--trainer.default_root_dir", str(tmp_path / "mine"), "--trainer.max_epochs", "1"])
+    assert (tmp_path / "mine/checkpoints/last.ckpt").is_file() and (tmp_path / "mine/config.yaml").is_file()
+
+
 def test_warm_start_takes_the_weights(trained: Path, tmp_path: Path) -> None:
     """With learning rate 0 the weights after one epoch are those of the file."""
     ckpt = trained / "checkpoints/last.ckpt"

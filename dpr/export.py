@@ -87,13 +87,19 @@ def _named(path: Path | str) -> str:
     return path.name if path.is_absolute() else path.as_posix()
 
 
+def _start(path: str) -> str:
+    """Return the name of a file to start from, with the epoch after which it was written, where it is kept."""
+    epoch = read_checkpoint(path).get("epoch") if Path(path).is_file() else None
+    return _named(path) + ("" if epoch is None else f" (after epoch {int(epoch) + 1})")
+
+
 def _recipe_lines(content: Mapping[str, Any]) -> list[str]:
     """Return the settings of a run's configuration that say how it was trained."""
     trainer, model, data = content.get("trainer", {}), content.get("model", {}), content["data"]
     rows = {
         "data": f"{data['dataset']}, scheme {data.get('scheme')}, batches of {data.get('batch_size')}, "
         f"crop {json.dumps({k: v for k, v in (data.get('crop') or {}).items() if v})}",
-        "started from": ", what it lacks from ".join(map(_named, start_files(content.get("init_from"))))
+        "started from": ", what it lacks from ".join(map(_start, start_files(content.get("init_from"))))
         or "random weights",
         "seed": content.get("seed_everything"),
         "epochs": trainer.get("max_epochs"),

@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+import yaml
 
 from benchmarks.plan import Cell
 from benchmarks.registry import METHODS
@@ -176,6 +177,18 @@ def training_state(path: Path, epochs: int | None) -> str:
     return "last epoch" if epochs is None or epochs < 0 or done >= epochs else f"epoch {done} of {epochs}"
 
 
+def planned_epochs(run: Path, recipe: int | None) -> int | None:
+    """Return how many epochs a run was to have: by its own configuration, where it kept one, or by the recipe.
+
+    An adopted run may have had another length than the recipe.
+    """
+    own = run / "config.yaml"
+    if not own.is_file():
+        return recipe
+    epochs = (yaml.safe_load(own.read_text(encoding="utf-8")).get("trainer") or {}).get("max_epochs")
+    return recipe if epochs is None else int(epochs)
+
+
 def card(tested: LandmarkCLI, cell: Cell, count: int, state: str) -> dict[str, Any]:
     """Return the protocol card of the figures: all that decides them besides the points."""
     faces, scheme = tested.datamodule.cropped("test"), tested.model.scheme
@@ -218,7 +231,7 @@ def evaluate(folder: Path, cell: Cell, seconds: float, timing: bool = True) -> d
     run = stage_folder(folder, cell, len(cell.stages) - 1)
     pictures = folder / "faces" / cell.name
     draw_faces(pictures, tested)
-    state = training_state(last_checkpoint(folder, cell), tested.trainer.max_epochs)
+    state = training_state(last_checkpoint(folder, cell), planned_epochs(run, tested.trainer.max_epochs))
     speed: dict[str, Any] = {}
     if timing:
         print(f"[{cell.name}] timing", flush=True)

@@ -11,7 +11,7 @@ import yaml
 from benchmarks import runner
 from benchmarks.__main__ import main
 from benchmarks.adopt import LAST, adopt, choose
-from benchmarks.cells import last_checkpoint, training_state
+from benchmarks.cells import last_checkpoint, planned_epochs, training_state
 from benchmarks.plan import Plan, read_plan
 from common.errors import LabError
 
@@ -74,3 +74,10 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
 def test_a_stopped_training_is_said(tmp_path: Path, epoch: int, epochs: int | None, text: str) -> None:
     torch.save({"epoch": epoch, "state_dict": {}}, tmp_path / "last.ckpt")
     assert training_state(tmp_path / "last.ckpt", epochs) == text
+
+
+def test_an_adopted_run_is_measured_by_its_own_length(tmp_path: Path) -> None:
+    assert planned_epochs(tmp_path, 120) == 120
+    for trainer, epochs in (("{max_epochs: 40}", 40), ("{max_epochs: null}", 120), ("null", 120)):
+        (tmp_path / "config.yaml").write_text(f"trainer: {trainer}\n")
+        assert planned_epochs(tmp_path, 120) == epochs

@@ -65,7 +65,7 @@ def write_ced(path: Path, errors: Mapping[str, np.ndarray], threshold: float) ->
         axes.step(np.r_[0, steps], np.r_[0, share], where="post", label=f"{name} ({values.mean():.2f} %)")
     axes.set(xlim=(0, threshold), ylim=(0, 1), xlabel="NME, percent", ylabel="share of faces")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", fontsize=8)
-    figure.tight_layout()
+    # Beside the axes: many rows would cover the curves.
+    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    figure.savefig(path, bbox_inches="tight")

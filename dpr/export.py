@@ -120,19 +120,19 @@ def ancestors(config: Path) -> list[dict[str, Any]]:
     return [read_config(path) for path in seen[1:]]
 
 
-def card(files: Sequence[Mapping[str, Any]], contents: Sequence[Mapping[str, Any]], epoch: int, command: str) -> str:
+def card(files: Sequence[Mapping[str, Any]], contents: Sequence[Mapping[str, Any]], epoch: int, typed: str) -> str:
     """Return the model card.
 
     Args:
         files: for each stage the file's name and bytes, the stage's name, parameters and scores by split.
         contents: configuration of the run, then those of `ancestors`.
         epoch: of the checkpoint, counted from 1.
-        command: that wrote the card.
+        typed: the command that wrote the card.
     """
     content, *earlier = contents
     lines = [
         "# Embedded weights of DPR", "",
-        f"Written by `{command}`; not to be edited. Landmarks: {content['data'].get('scheme')}. Input: an RGB "
+        f"Written by `{typed}`; not to be edited. Landmarks: {content['data'].get('scheme')}. Input: an RGB "
         "photograph and a rough face box.", "",
         f"`{files[0]['name']}`, {files[0]['bytes'] / 1e6:.1f} MB, is the default of `python -m common.predict`.", "",
         "| stage | parameters | split | faces | NME, percent | 95 % interval | faces over 8 %, percent |",
@@ -184,8 +184,8 @@ def export(options: argparse.Namespace) -> str:
          "parameters": sum(p.numel() for p in tasks[name].net.parameters())}
         for name in tasks if name == best or best == "glsr"
     ]  # fmt: skip
-    command = f"python -m dpr.export {_named(options.checkpoint)}" + (" --test" if options.test else "")
-    text = card(files, contents, epoch, command)
+    typed = f"python -m dpr.export {_named(options.checkpoint)}" + (" --test" if options.test else "")
+    text = card(files, contents, epoch, typed)
     (options.out / "README.md").write_text(text, encoding="utf-8")
     return text
 

@@ -19,6 +19,8 @@ except ImportError:
     def compiled(function: Function) -> Function:
         """Return the function as it is."""
         return function
+
+    compiled_sums = compiled
 else:
     available = True
 
@@ -28,4 +30,10 @@ else:
         Other threads run meanwhile, and a division by zero gives infinity as in NumPy.
         """
         made = njit(cache=True, nogil=True, error_model="numpy")(function)
+        return cast(Function, made)
+
+    def compiled_sums(function: Function) -> Function:
+        """As `compiled`, for sums whose order does not matter: several of their terms are added at once."""
+        loose = {"reassoc", "contract", "nsz"}
+        made = njit(cache=True, nogil=True, error_model="numpy", fastmath=loose)(function)
         return cast(Function, made)

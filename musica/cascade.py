@@ -80,7 +80,7 @@ def run_cascade(
     for t, (level, stage) in enumerate(zip(net.level_of, net.stage_list, strict=True)):
         centres = (origin / 2**level + moved)[:, net.indices]
         where = (tower.levels[level], centres, net.patch, net.sampling, faces, tower.scale)
-        if not keep_traces and compiled.usable(tower.levels[level], len(centres)):
+        if not keep_traces and compiled.usable(tower.levels[level].image, len(centres)):
             output = stage.answer(compiled.describe(*where, stage.conv1, stage.conv2), state)
         else:
             patches = cut_patches(*where)
@@ -102,6 +102,8 @@ def run_cascade(
                 if len(kept) == 0:
                     break
                 origin, moved, state = origin[kept], moved[kept], state[kept]
+        if net.detach:
+            moved, state = moved.detach(), state.detach()
         moved = moved * 2 ** (level - net.level_of[t + 1])
     return run
 

@@ -18,26 +18,26 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from common.compiled import available, compiled
+from common.compiled import available, compiled, compiled_sums
 from musica.patches import Level
 
 MOST_FACES = 2  # more at once are as fast as tensors, which use every core
 
 
-def usable(level: Level, faces: int) -> bool:
-    """Return whether so many faces of a level are best described here.
+def usable(like: Tensor, faces: int) -> bool:
+    """Return whether so many faces are best worked on here, given a tensor of what they are made of.
 
     Not while operators are watched, as by a counter of multiply-adds, which would not see these.
     """
-    image = level.image
     return (
         available
         and faces <= MOST_FACES
-        and image.device.type == "cpu"
-        and image.dtype == torch.float32
+        and like.device.type == "cpu"
+        and like.dtype == torch.float32
         and not torch.is_grad_enabled()
         and not is_in_torch_dispatch_mode()
         and not torch.compiler.is_compiling()
@@ -243,3 +243,43 @@ def describe(
     )  # fmt: skip
     _side_by_side(work, count, torch.get_num_threads())
     return features
+
+
+@compiled_sums
+def _integer_products(
+    weight: np.ndarray, scale: np.ndarray, bias: np.ndarray, x: np.ndarray, out: np.ndarray, begin: int, end: int
+) -> None:
+    """Fill out[4 begin : 4 end] (U,) with weight (U, I) times x (I,), times scale, plus bias; four rows at a time."""
+    for u in range(4 * begin, 4 * end, 4):
+        one, two, three, four = weight[u], weight[u + 1], weight[u + 2], weight[u + 3]
+        a, b, c, d = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+        for k in range(len(x)):
+            value = x[k]
+            a += value * np.float32(one[k])
+            b += value * np.float32(two[k])
+            c += value * np.float32(three[k])
+            d += value * np.float32(four[k])
+        out[u] = a * scale[u] + bias[u]
+        out[u + 1] = b * scale[u + 1] + bias[u + 1]
+        out[u + 2] = c * scale[u + 2] + bias[u + 2]
+        out[u + 3] = d * scale[u + 3] + bias[u + 3]
+
+
+def integer_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """Return (A, U) for x (A, I), what `musica.integer.IntegerLinear` answers.
+
+    Args:
+        x: float32.
+        weight: (U, I) integers.
+        scale: (U,) float32.
+        bias: (U,) float32.
+    """
+    units = len(weight)
+    out = torch.empty(len(x), units)
+    fours = units // 4
+    for row, answer in zip(x.contiguous().numpy(), out.numpy(), strict=True):
+        work = partial(_integer_products, weight.numpy(), scale.numpy(), bias.numpy(), row, answer)
+        _side_by_side(work, fours, torch.get_num_threads())
+    if rest := units - 4 * fours:  # the few units that make no four
+        out[:, -rest:] = F.linear(x, weight[-rest:].float() * scale[-rest:, None], bias[-rest:])
+    return out

@@ -29,9 +29,14 @@ class MusicaTask(LandmarkTask):
         input_size: side of the crops in pixels (paper: a box of 142 px with margins of 0.3, which is about 228).
         patches: landmarks that get a patch: all, every_second (released), a named set, or the indices.
         iterations: 2, 3 (released) or 4.
+        levels: level of the pyramid of each iteration; None for the paper's (3 iterations: 2, 1, 0).
         units: hidden units (released: 512).
         rank: factor the hidden layer's matrix through so many numbers, which makes it smaller; 0 does not.
+        hidden_bits: keep the hidden layer of a trained network as integers of 8 or 16 bits (`musica.shrink` makes such
+            checkpoints); it can't be trained. 0 keeps floating point.
         sampling: bilinear (the gradient reaches the coordinates) or official (truncation, for released weights).
+        init: first weights, released or fan_in (learns faster, see `musica.network.Stage`).
+        detach: no gradient runs between iterations (released: it does), so that early ones become better.
         loss: l1 (released) or rmse, see `musica.losses`.
         error_share: weight of the error term against the landmark term (released: 0.05).
         ema_decay: of the moving average of the weights, which evaluation uses (released: 0.9999); 0 for none.
@@ -50,9 +55,13 @@ class MusicaTask(LandmarkTask):
         input_size: int = 228,
         patches: str | list[int] = "every_second",
         iterations: int = 3,
+        levels: list[int] | None = None,
         units: int = 512,
         rank: int = 0,
+        hidden_bits: int = 0,
         sampling: str = "bilinear",
+        init: str = "released",
+        detach: bool = False,
         loss: str = "l1",
         error_share: float = 0.05,
         ema_decay: float = 0.9999,
@@ -82,7 +91,9 @@ class MusicaTask(LandmarkTask):
             raise LabError(f"ema_decay must be in [0, 1), got {ema_decay}")
         self.origin, self.start_faces = check_choice("origin", origin, ORIGINS), start_faces
         indices = patch_indices(patches, self.scheme.num_points)
-        self.net = CascadeNet(self.scheme.num_points, indices, iterations, units, rank, sampling)
+        self.net = CascadeNet(
+            self.scheme.num_points, indices, iterations, units, rank, sampling, levels, init, detach, hidden_bits
+        )
         self.net.start.copy_(default_shape(self.scheme, input_size))
         self.ema = AveragedNet(self.net, ema_decay) if ema_decay else None
         self.objective = CascadeLoss(self.scheme.corners, loss, error_share)
@@ -124,6 +135,11 @@ class MusicaTask(LandmarkTask):
         """Run the trained weights, all iterations, without the exit."""
         run: CascadeRun = self.net(batch.image, self._origin(batch))
         return run
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        if self.hparams["hidden_bits"]:
+            raise LabError("integers can't be trained: train with hidden_bits 0, then call musica.shrink")
 
     def training_loss(self, batch: FaceBatch) -> dict[str, Tensor]:
         if self.paper_augment is not None and self.training:

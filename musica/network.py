@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from common.errors import LabError
 from musica.cascade import CascadeRun, run_cascade
+from musica.integer import IntegerLinear, check_bits
 from musica.patches import SAMPLINGS
 from musica.pyramid import Pyramid, pyramid
 
@@ -22,7 +23,9 @@ PATCH = 14  # side of a patch in pixels of its level
 CHANNELS = 32  # of both convolutions
 FEATURES = 256  # numbers that describe a patch: 2 x 2 places, 2 * CHANNELS each
 LEVELS = {2: (1, 0), 3: (2, 1, 0), 4: (2, 2, 1, 0)}  # iterations -> level of each; level l has 1 / 2^l of the scale
-INIT_STD = 0.01
+DEEPEST_LEVEL = 3  # at 228 px a patch of it is half the crop
+INIT_STD = 0.01  # of the released program; "fan_in" keeps it for the answer, so that at first nothing moves
+INITS = ("released", "fan_in")
 
 
 class StageOutput(NamedTuple):
@@ -60,9 +63,20 @@ class Stage(nn.Module):
         num_patches: M.
         units: U (released: 512).
         rank: factor the hidden layer's matrix through so many numbers; 0 keeps it whole (released).
+        init: released draws all weights with one deviation; fan_in [ours] with 1 / sqrt(inputs), so that features
+            reach the hidden layer at full size from the first step on.
+        hidden_bits: keep the hidden layer's matrix as integers of 8 or 16 bits, see `musica.integer`; 0 does not.
     """
 
-    def __init__(self, num_points: int, num_patches: int, units: int = 512, rank: int = 0) -> None:
+    def __init__(
+        self,
+        num_points: int,
+        num_patches: int,
+        units: int = 512,
+        rank: int = 0,
+        init: str = "released",
+        hidden_bits: int = 0,
+    ) -> None:
         super().__init__()
         self.num_points, self.units = num_points, units
         self.conv1 = nn.Conv2d(3, CHANNELS, 3)
@@ -70,11 +84,16 @@ class Stage(nn.Module):
         self.attention = nn.Linear(FEATURES, FEATURES)
         inputs = FEATURES * num_patches + units
         self.squeeze = nn.Linear(inputs, rank, bias=False) if rank else nn.Identity()
-        self.hidden = nn.Linear(rank or inputs, units)
+        self.hidden: nn.Linear | IntegerLinear
+        if hidden_bits:
+            self.hidden = IntegerLinear(rank or inputs, units, hidden_bits)
+        else:
+            self.hidden = nn.Linear(rank or inputs, units)
         self.output = nn.Linear(units, 2 * num_points + 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
-                truncated_normal_(module.weight, INIT_STD)
+                by_inputs = init == "fan_in" and module is not self.output
+                truncated_normal_(module.weight, module.weight[0].numel() ** -0.5 if by_inputs else INIT_STD)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
@@ -114,6 +133,11 @@ class CascadeNet(nn.Module):
         units: U.
         rank: as in `Stage`.
         sampling: bilinear or official, see `musica.patches`.
+        levels: T levels of the pyramid, one an iteration, instead of `LEVELS` [ours]; level l has 1 / 2^l of the scale.
+        init: as in `Stage`.
+        detach: let no gradient run from an iteration into the ones before it [ours]; every iteration is then as good
+            as it can be by itself, which is what an early exit needs.
+        hidden_bits: as in `Stage`.
 
     Attributes:
         start: (N, 2) first shape, row and column, pixels of level 0 from the origin that a run is given.
@@ -134,18 +158,28 @@ class CascadeNet(nn.Module):
         units: int = 512,
         rank: int = 0,
         sampling: str = "bilinear",
+        levels: Sequence[int] | None = None,
+        init: str = "released",
+        detach: bool = False,
+        hidden_bits: int = 0,
     ) -> None:
         super().__init__()
         if iterations not in LEVELS:
             raise LabError(f"iterations must be one of {', '.join(map(str, LEVELS))}, got {iterations}")
         if sampling not in SAMPLINGS:
             raise LabError(f"sampling must be one of {', '.join(SAMPLINGS)}, got {sampling}")
+        if init not in INITS:
+            raise LabError(f"init must be one of {', '.join(INITS)}, got {init}")
         if units < 1 or rank < 0:
             raise LabError(f"units must be positive and rank not negative, got {units} and {rank}")
-        self.num_points, self.sampling = num_points, sampling
-        self.level_of, self.patch = LEVELS[iterations], PATCH
+        if levels is not None and (len(levels) != iterations or not 0 <= min(levels) <= max(levels) <= DEEPEST_LEVEL):
+            raise LabError(f"levels must be {iterations} numbers from 0 to {DEEPEST_LEVEL}, got {list(levels)}")
+        check_bits(hidden_bits)
+        self.num_points, self.sampling, self.detach = num_points, sampling, detach
+        self.level_of, self.patch = LEVELS[iterations] if levels is None else tuple(levels), PATCH
         self.exit_below: tuple[float, ...] | None = None
-        self.stages = nn.ModuleList(Stage(num_points, len(patch_indices), units, rank) for _ in self.level_of)
+        patches = len(patch_indices)
+        self.stages = nn.ModuleList(Stage(num_points, patches, units, rank, init, hidden_bits) for _ in self.level_of)
         self.register_buffer("start", torch.zeros(num_points, 2))
         self.register_buffer("indices", torch.tensor(list(patch_indices)), persistent=False)
 
@@ -175,5 +209,6 @@ class CascadeNet(nn.Module):
         side = PATCH - 2
         inner = side // 2 - 2
         patch = side**2 * CHANNELS * 27 + inner**2 * CHANNELS**2 * 9 + FEATURES**2
-        dense = sum(m.weight.numel() for m in (first.squeeze, first.hidden, first.output) if isinstance(m, nn.Linear))
+        layers = (first.squeeze, first.hidden, first.output)
+        dense = sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear | IntegerLinear))
         return iterations * (patches * patch + dense)

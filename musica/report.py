@@ -33,10 +33,9 @@ from musica.exit_policy import BATCHES, EVAL_BATCH, measure
 from musica.exit_sweep import best_saving, exit_iteration
 from musica.module import MusicaTask
 from musica.network import CascadeNet
-from musica.patch_sets import patch_indices
 from musica.policy import ExitPolicy, read_policy
 from musica.report_text import BEGIN, END, render, write_risk_curve
-from musica.shrink import hidden_answers, parameters, shrink
+from musica.shrink import hidden_answers, parameters, shrink, store_as_integers, weight_bytes
 
 README = Path(__file__).with_name("README.md")
 FIGURES = Path(__file__).with_name("figures")
@@ -115,25 +114,38 @@ def sampling_part(checkpoints: dict[str, Path], config: Path, root: str | None, 
 
 
 def small_part(
-    task: MusicaTask, config: Path, root: str | None, split: str, ranks: Sequence[int]
+    task: MusicaTask, config: Path, root: str | None, split: str, ranks: Sequence[int], bits: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Return size and NME with low-rank hidden layers, made from the answers on training faces; 0 is the whole one."""
+    """Return size and NME with whole hidden layers, low-rank ones (made from training faces), and integers."""
     data = load_data(config, root, task)
     faces = list(batches(data, split, EVAL_BATCH))
     answers = hidden_answers(task.evaluated(), batches(data, "train", EVAL_BATCH)) if ranks else []
-    rows = []
-    for rank in (0, *ranks):
-        used = shrink(task, answers, rank) if rank else task
+    variants = [
+        {"rank": 0, "bits": 0},
+        *({"rank": r, "bits": 0} for r in ranks),
+        *({"rank": 0, "bits": b} for b in bits),
+    ]
+    rows: list[dict[str, Any]] = []
+    for variant in variants:
+        used = task
+        if variant["rank"]:
+            used = shrink(task, answers, variant["rank"])
+        elif variant["bits"]:
+            used = store_as_integers(task, variant["bits"])
         net, found = used.evaluated(), collect(used, faces).nme[:, -1]
-        rows.append({"rank": rank, "nme": float(found.mean()), "parameters": parameters(net),
-                     "macs": net.macs(len(net.level_of))})  # fmt: skip
+        rows.append({**variant, "nme": float(found.mean()), "parameters": parameters(net),
+                     "mbytes": weight_bytes(net) / 1e6, "macs": net.macs(len(net.level_of))})  # fmt: skip
     return rows
 
 
-def speed_part(ranks: Sequence[int], repeats: int) -> list[dict[str, float]]:
-    """Return size and milliseconds of the released network, whole and with low-rank hidden layers; random weights."""
-    indices = patch_indices("every_second", 98)
-    return [{"rank": rank, **speed.measure(CascadeNet(98, indices, rank=rank), repeats)} for rank in (0, *ranks)]
+def speed_part(ranks: Sequence[int], bits: Sequence[int], repeats: int) -> list[dict[str, float]]:
+    """Return size and milliseconds of the released network, whole and with smaller hidden layers; random weights."""
+    whole = speed.build(98, "every_second")
+    rows = [{"rank": 0, "bits": 0, **speed.measure(whole, whole, repeats)}]
+    for rank, kept in (*((r, 0) for r in ranks), *((0, b) for b in bits)):
+        net = speed.build(98, "every_second", rank=rank, bits=kept)
+        rows.append({"rank": rank, "bits": kept, **speed.measure(net, whole, repeats)})
+    return rows
 
 
 def attention_part(
@@ -171,8 +183,10 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
         "chosen_on": policy.chosen_on, "confidence": confidence_part(records),
         "sampling": sampling_part(checkpoints, options.config, options.root, options.sampling_split),
         "sampling_split": options.sampling_split,
-        "small": small_part(task, options.config, options.root, options.sampling_split, options.ranks),
-        "speed": speed_part(options.ranks, SPEED_REPEATS * options.repeats), "threads": torch.get_num_threads(),
+        "small": small_part(task, options.config, options.root, options.sampling_split, options.ranks,
+                            options.bits),
+        "speed": speed_part(options.ranks, options.bits, SPEED_REPEATS * options.repeats),
+        "threads": torch.get_num_threads(),
         "attention": attention_part(net, task, faces, figures, options.out.parent),
     }  # fmt: skip
 
@@ -191,6 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sampling_split", default="val", help="split of the comparison of samplings")
     parser.add_argument("--repeats", type=int, default=3, help="passes of the timing")
     parser.add_argument("--ranks", type=int, nargs="*", default=[], help="low-rank hidden layers to compare")
+    parser.add_argument("--bits", type=int, nargs="*", default=[], help="integers of so many bits to compare")
     parser.add_argument("--threads", type=int, default=2, help="of all measurements")
     parser.add_argument("--out", type=Path, default=Path("runs/musica/report.json"))
     parser.add_argument("--write", action="store_true", help="fill the README's section")

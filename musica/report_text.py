@@ -86,23 +86,25 @@ def _regions(content: dict[str, Any]) -> str:
 
 
 def _size(row: dict[str, Any]) -> list[str]:
-    rank = str(row["rank"]) if row["rank"] else "whole"
-    return [rank, f"{row['parameters']:,.0f}", f"{row['macs'] / 1e6:.2f} M"]
+    kind = f"rank {row['rank']}" if row["rank"] else f"{row['bits']} bits" if row["bits"] else "whole"
+    return [kind, f"{row['parameters']:,.0f}", f"{row['mbytes']:.1f}", f"{row['macs'] / 1e6:.2f} M"]
+
+
+SIZE_HEAD = ["hidden layer", "parameters", "MB", "multiply-adds"]
 
 
 def _small(content: dict[str, Any]) -> str:
     rows = [[*_size(row), f"{row['nme']:.3f}"] for row in content["small"]]
-    return table(["hidden layer's rank", "parameters", "multiply-adds", "NME"], rows)
+    return table([*SIZE_HEAD, "NME"], rows)
 
 
 def _speed(content: dict[str, Any]) -> str:
-    whole = content["speed"][0]["reading_ms"]
     rows = [
         [*_size(row), f"{row['reading_ms']:.2f}", f"{row['pyramid_ms']:.2f}", f"{row['cascade_ms']:.2f}",
-         f"{row['cascade_ms'] / whole:.2f}"]
+         f"{row['ratio']:.2f}", f"{row['ratio_whole']:.2f}"]
         for row in content["speed"]
     ]  # fmt: skip
-    head = ["hidden layer's rank", "parameters", "multiply-adds", "ms: reading its weights", "pyramid", "cascade",
+    head = [*SIZE_HEAD, "ms: reading its weights", "pyramid", "cascade", "cascade / reading its weights",
             "cascade / reading the whole layers' weights"]  # fmt: skip
     return table(head, rows)
 

@@ -14,10 +14,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
+from common.errors import command
 from musica.cascade import run_cascade
+from musica.integer import IntegerLinear
 from musica.network import CascadeNet
 from musica.patch_sets import patch_indices
+from musica.shrink import parameters, weight_bytes
 
 SIZE = 228
 
@@ -33,27 +37,57 @@ def fastest_ms(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, f
     return best
 
 
-def measure(net: CascadeNet, repeats: int) -> dict[str, float]:
-    """Return parameters, multiply-adds and milliseconds of one face: reading, pyramid, cascade, and the ratio."""
-    net.eval()
+def build(points: int, patches: str, iterations: int = 3, units: int = 512, rank: int = 0, bits: int = 0) -> CascadeNet:
+    """Return a network with random weights; with `bits`, its hidden layers are those of a whole one, as integers."""
+    indices = patch_indices(patches, points)
+    net = CascadeNet(points, indices, iterations, units, rank, hidden_bits=bits)
+    if bits:
+        whole = CascadeNet(points, indices, iterations, units, rank)
+        for ours, theirs in zip(net.stage_list, whole.stage_list, strict=True):
+            assert isinstance(ours.hidden, IntegerLinear) and isinstance(theirs.hidden, nn.Linear)
+            ours.hidden.take(theirs.hidden.weight, theirs.hidden.bias)
+    return net.eval()
+
+
+def _reading(net: CascadeNet) -> Callable[[], Any]:
+    """Return a call that reads every weight once: 8 bytes at a time, where they are integers of fewer."""
+    weights = [weight.detach() for weight in net.parameters()]
+    for stage in net.stage_list:
+        if isinstance(stage.hidden, IntegerLinear):
+            flat = stage.hidden.weight.flatten().view(torch.uint8)
+            weights.append(flat[: len(flat) // 8 * 8].view(torch.int64))
+    return lambda: [weight.sum() for weight in weights]
+
+
+def measure(net: CascadeNet, whole: CascadeNet, repeats: int) -> dict[str, float]:
+    """Return size and milliseconds of one face: reading the weights, pyramid, cascade, and the cascade's ratios.
+
+    Args:
+        net: what is measured.
+        whole: the network with whole hidden layers of single precision, whose weights' reading is the yardstick.
+        repeats: passes; the calls take turns.
+    """
     image = torch.randint(0, 256, (1, SIZE, SIZE, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
-    weights = list(net.parameters())
     with torch.inference_mode():
         net.start.uniform_(0, SIZE)
         tower, start = net.pyramid(image), net.start[None]
         times = fastest_ms(
             {
-                "reading": lambda: [weight.sum() for weight in weights],
+                "whole_reading": _reading(whole),
+                "reading": _reading(net),
                 "pyramid": lambda: net.pyramid(image),
                 "cascade": lambda: run_cascade(net, tower, start),
             },
             repeats,
         )
-    result = {"parameters": float(sum(w.numel() for w in weights)), "macs": float(net.macs(len(net.level_of)))}
+    result = {"parameters": float(parameters(net)), "mbytes": weight_bytes(net) / 1e6,
+              "macs": float(net.macs(len(net.level_of)))}  # fmt: skip
     result |= {f"{name}_ms": value for name, value in times.items()}
-    return result | {"ratio": times["cascade"] / times["reading"]}
+    return result | {"ratio": times["cascade"] / times["reading"],
+                     "ratio_whole": times["cascade"] / times["whole_reading"]}  # fmt: skip
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; print the measurement as JSON."""
     parser = argparse.ArgumentParser(prog="python -m musica.speed", description="Cascade against reading its weights.")
@@ -62,13 +96,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--iterations", type=int, default=3)
     parser.add_argument("--units", type=int, default=512)
     parser.add_argument("--rank", type=int, default=0)
+    parser.add_argument("--bits", type=int, default=0, help="8 or 16: hidden layers kept as integers")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=50)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    indices = patch_indices(options.patches, options.points)
-    net = CascadeNet(options.points, indices, options.iterations, options.units, options.rank)
-    print(json.dumps({"threads": options.threads, **measure(net, options.repeats)}, indent=1))
+    size = (options.points, options.patches, options.iterations, options.units)
+    whole = build(*size)
+    net = build(*size, options.rank, options.bits) if options.rank or options.bits else whole
+    print(json.dumps({"threads": options.threads, **measure(net, whole, options.repeats)}, indent=1))
     return 0
 
 

@@ -135,9 +135,10 @@ def test_an_error_that_is_no_number_does_not_leave(net: CascadeNet, images: Tens
 
 def test_levels_and_factors_of_two_and_four_iterations() -> None:
     """Displacements count in pixels of the iteration's level and are carried from level to level."""
-    factors = {2: (2, 1), 3: (4, 2, 1), 4: (4, 4, 2, 1)}
-    for iterations, factor in factors.items():
-        net = CascadeNet(68, (0, 1), iterations, units=4).eval()
+    cases = [(2, None, (2, 1)), (3, None, (4, 2, 1)), (4, None, (4, 4, 2, 1)), (4, [2, 1, 0, 0], (4, 2, 1, 1)),
+             (3, [0, 2, 1], (1, 4, 2))]  # fmt: skip
+    for iterations, levels, factor in cases:
+        net = CascadeNet(68, (0, 1), iterations, units=4, levels=levels).eval()
         for stage in net.stage_list:
             torch.nn.init.zeros_(stage.output.weight)
             torch.nn.init.ones_(stage.output.bias)
@@ -145,3 +146,16 @@ def test_levels_and_factors_of_two_and_four_iterations() -> None:
             run = run_cascade(net, net.pyramid(torch.zeros(1, 3, 64, 64)), torch.zeros(1, 68, 2))
         moved = [float(points[0, 0, 0]) for points in run.points]
         assert moved == [sum(factor[: t + 1]) for t in range(iterations)]
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_detached_iterations_get_no_gradient_from_later_ones(net: CascadeNet, images: Tensor, detach: bool) -> None:
+    made = CascadeNet(68, (30, 36, 45, 48), 3, units=16, sampling=net.sampling, detach=detach)
+    made.load_state_dict(net.state_dict())
+    answer = made(images)
+    (answer.points[-1].sum() + answer.errors[-1].sum()).backward()
+    first, last = (made.stage_list[t].output.weight.grad for t in (0, -1))
+    assert last is not None and last.any()
+    assert (first is None) == detach
+    # What the network answers is the same either way.
+    torch.testing.assert_close(answer.points[-1].detach(), run(net, images, None).points[-1], rtol=0, atol=1e-3)

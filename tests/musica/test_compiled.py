@@ -75,11 +75,11 @@ def test_the_cascade_takes_the_compiled_way_and_ends_at_the_same_place(
 
 
 def test_gradients_many_faces_and_double_precision_take_the_tensors(net: CascadeNet) -> None:
-    level = net.pyramid(_faces(1)).levels[0]
+    level = net.pyramid(_faces(1)).levels[0].image
     assert not compiled.usable(level, 1)  # with gradients
     with torch.no_grad():
         assert compiled.usable(level, 1) and not compiled.usable(level, compiled.MOST_FACES + 1)
-        wide = net.pyramid(_faces(1).double()).levels[0]
+        wide = net.pyramid(_faces(1).double()).levels[0].image
         assert not compiled.usable(wide, 1)
         with FlopCounterMode(display=False):  # which would not see what compiled loops do
             assert not compiled.usable(level, 1)

@@ -16,7 +16,7 @@ from common.schemes import IBUG68, WFLW98
 from musica import compiled
 from musica.cascade import CascadeRun, run_cascade
 from musica.losses import CascadeLoss, landmark_error
-from musica.network import CascadeNet, Stage
+from musica.network import INITS, CascadeNet, Stage
 from musica.patch_sets import NAMED, patch_indices
 from musica.patches import cut_patches, make_level
 from tests.conftest import needs_shared
@@ -72,7 +72,7 @@ def test_compiled_loops_reach_the_golden_shapes(name: str, shared_dir: Path, mon
     golden, net = golden_arrays(shared_dir, name), make_net(shared_dir, name)
     tower = golden_pyramid(shared_dir, name)
     with torch.no_grad():
-        assert compiled.usable(tower.levels[0], len(golden["init_shape_0"]))
+        assert compiled.usable(tower.levels[0].image, len(golden["init_shape_0"]))
         done = run_cascade(net, tower, torch.from_numpy(golden["init_shape_0"]))
     for t in range(len(net.level_of)):
         close(done.points[t], golden[f"shape_{t}"], 1e-4)
@@ -200,7 +200,25 @@ def test_low_rank_hidden_layer_is_smaller() -> None:
     assert answer.displacement.shape == (2, 68, 2) and answer.error.shape == (2,)
 
 
-@pytest.mark.parametrize("wrong", [{"iterations": 5}, {"sampling": "nearest"}, {"units": 0}, {"rank": -1}])
+def test_first_weights() -> None:
+    """The answer starts near zero with both; fan_in keeps features of the size of the pixels all the way through."""
+    torch.manual_seed(0)
+    patches, sizes = torch.randn(20 * 19, 3, 14, 14), {}
+    for init in INITS:
+        stage = Stage(68, 19, init=init)
+        assert abs(stage.output.weight.std() - 0.01 * 0.88) < 5e-4  # 0.88: what cutting at two deviations leaves
+        answer = stage(patches, torch.zeros(20, 512))
+        sizes[init] = float(answer.features.detach().std())
+    assert sizes["released"] < 0.02 and 0.1 < sizes["fan_in"] < 2
+
+
+WRONG: list[dict[str, object]] = [
+    {"iterations": 5}, {"sampling": "nearest"}, {"units": 0}, {"rank": -1}, {"init": "zeros"}, {"levels": [1, 0]},
+    {"iterations": 3, "levels": [4, 1, 0]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_wrong_options_are_told(wrong: dict[str, object]) -> None:
-    with pytest.raises(LabError, match=next(iter(wrong))):
+    with pytest.raises(LabError, match=list(wrong)[-1]):
         CascadeNet(68, (0, 1), **wrong)  # type: ignore[arg-type]

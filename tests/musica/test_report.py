@@ -93,15 +93,21 @@ def test_report_from_a_checkpoint(
     (tmp_path / "README.md").write_text(f"before\n{BEGIN}\nstale words\n{END}\nafter\n")
     out = tmp_path / "run" / "report.json"
     arguments = [str(checkpoint), "--config", str(recipe), "--policy", str(policy), "--out", str(out), "--repeats",
-                 "1", "--official", str(checkpoint), "--ranks", "5", "--threads", "1", "--write"]  # fmt: skip
+                 "1", "--official", str(checkpoint), "--ranks", "5", "--bits", "16", "--threads", "1",
+                 "--write"]  # fmt: skip
     assert report.main(arguments) == 0
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "stale words" not in text
     assert text.count("| bilinear |") >= 2 and "Early exit" in text
     content = json.loads(out.read_text())
-    assert [row["rank"] for row in content["small"]] == [0, 5] == [row["rank"] for row in content["speed"]]
+    kinds = [[(row["rank"], row["bits"]) for row in content[part]] for part in ("small", "speed")]
+    assert kinds == [[(0, 0), (5, 0), (0, 16)]] * 2 and "| 16 bits |" in text and "| rank 5 |" in text
     assert content["speed"][0]["parameters"] == 20_586_543 and "| 69.96 M |" in text
-    assert content["small"][1]["parameters"] < content["small"][0]["parameters"]
+    whole, thin, integers = content["small"]
+    assert thin["parameters"] < whole["parameters"] == integers["parameters"] and integers["macs"] == whole["macs"]
+    assert content["speed"][2]["mbytes"] < 0.52 * content["speed"][0]["mbytes"] and integers["nme"] == pytest.approx(
+        whole["nme"], abs=1e-3
+    )
     assert content["faces"] == 6 and content["exit"]["macs_saved"] == pytest.approx(2 / 3)
     assert sum(content["exit"]["share_leaving"]) == pytest.approx(1)
     assert content["exit"]["macs_saved"] <= content["exit"]["best_saving"] + 1e-9 and "no rule can" in text
@@ -113,9 +119,10 @@ def test_report_from_a_checkpoint(
     assert "curve is missing" in capsys.readouterr().err
 
 
-def test_speed_prints_size_and_ratio(capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        speed.main(["--patches", "w300_19", "--points", "68", "--units", "32", "--threads", "1", "--repeats", "1"]) == 0
-    )
+@pytest.mark.parametrize("small", [[], ["--rank", "4"], ["--bits", "8"]])
+def test_speed_prints_size_and_ratio(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    size = ["--patches", "w300_19", "--points", "68", "--units", "32", "--threads", "1", "--repeats", "1"]
+    assert speed.main([*size, *small]) == 0
     found = json.loads(capsys.readouterr().out)
+    assert found["ratio_whole"] == pytest.approx(found["cascade_ms"] / found["whole_reading_ms"])
     assert found["ratio"] == pytest.approx(found["cascade_ms"] / found["reading_ms"]) and found["macs"] > 0

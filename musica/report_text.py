@@ -45,7 +45,7 @@ def _exit(content: dict[str, Any]) -> str:
         f"[{low:+.3f}, {high:+.3f}] (paired). On the {chosen['faces']} faces of {chosen['split']} that chose the "
         f"thresholds: multiply-adds {-100 * chosen['macs_saved']:+.1f} %, NME {100 * chosen['nme_loss']:+.2f} %. "
         f"A rule that knew each face's true errors would save {100 * found['best_saving']:.1f} % of the multiply-adds "
-        f"at {100 * found['max_loss']:.0f} % loss; no rule can save more. "
+        f"at {100 * found['max_loss']:g} % loss; no rule can save more. "
         f"Of {failures['bad']} faces with an NME above 8 %, the failure flag finds {failures['both']}; it is raised "
         f"for {failures['flagged']} of {content['faces']} faces."
     )

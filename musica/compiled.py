@@ -1,11 +1,12 @@
-"""Cutting and describing patches on the CPU as compiled loops and matrix products, for one or a few faces.
+"""One or a few faces on the CPU as compiled loops: cutting and describing patches, and hidden layers of integers.
 
 Fifty patches of 14 x 14 pixels are so little work that starting the tensors' operations takes longer than doing it.
 Here patches are cut straight into the rows that the first convolution multiplies, its maxima into those of the second.
 The arithmetic is that of `musica.patches` and `Stage.describe`, without gradients; sums run in another order.
 
 Needs the optional package numba, see `common.compiled`.
-Letters: B faces, A faces still in the cascade, M patches, p side of a patch, C channels of a convolution.
+Letters: B faces, A faces still in the cascade, M patches, p side of a patch, C channels of a convolution, I inputs and
+U units of a hidden layer.
 """
 
 from __future__ import annotations

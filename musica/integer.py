@@ -1,7 +1,8 @@
 """A trained hidden layer whose weights are kept as integers of 8 or 16 bits, each unit's row with a scale of its own.
 
 At one face the layer takes as long as reading its weights from memory takes, so fewer bytes are less time. The sums are
-of single precision all the same.
+of single precision all the same. Ours: neither the paper nor the released program has it.
+Letters: A faces, I inputs, U units.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class IntegerLinear(nn.Module):
         self.bias.copy_(bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (A, U) for (A, I)."""
+        """Return the units' answers (A, U) to inputs (A, I)."""
         if compiled.usable(x, len(x)):
             return compiled.integer_linear(x, self.weight, self.scale, self.bias)
         return F.linear(x, self.weight.to(x.dtype) * self.scale[:, None], self.bias)

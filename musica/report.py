@@ -113,6 +113,11 @@ def sampling_part(checkpoints: dict[str, Path], config: Path, root: str | None, 
     return rows
 
 
+def _smaller(ranks: Sequence[int], bits: Sequence[int]) -> list[tuple[int, int]]:
+    """Return (rank, bits) of each smaller hidden layer; 0 stands for what is left as it is."""
+    return [*((rank, 0) for rank in ranks), *((0, kept) for kept in bits)]
+
+
 def small_part(
     task: MusicaTask, config: Path, root: str | None, split: str, ranks: Sequence[int], bits: Sequence[int]
 ) -> list[dict[str, Any]]:
@@ -120,20 +125,11 @@ def small_part(
     data = load_data(config, root, task)
     faces = list(batches(data, split, EVAL_BATCH))
     answers = hidden_answers(task.evaluated(), batches(data, "train", EVAL_BATCH)) if ranks else []
-    variants = [
-        {"rank": 0, "bits": 0},
-        *({"rank": r, "bits": 0} for r in ranks),
-        *({"rank": 0, "bits": b} for b in bits),
-    ]
     rows: list[dict[str, Any]] = []
-    for variant in variants:
-        used = task
-        if variant["rank"]:
-            used = shrink(task, answers, variant["rank"])
-        elif variant["bits"]:
-            used = store_as_integers(task, variant["bits"])
+    for rank, kept in ((0, 0), *_smaller(ranks, bits)):
+        used = shrink(task, answers, rank) if rank else store_as_integers(task, kept) if kept else task
         net, found = used.evaluated(), collect(used, faces).nme[:, -1]
-        rows.append({**variant, "nme": float(found.mean()), "parameters": parameters(net),
+        rows.append({"rank": rank, "bits": kept, "nme": float(found.mean()), "parameters": parameters(net),
                      "mbytes": weight_bytes(net) / 1e6, "macs": net.macs(len(net.level_of))})  # fmt: skip
     return rows
 
@@ -142,7 +138,7 @@ def speed_part(ranks: Sequence[int], bits: Sequence[int], repeats: int) -> list[
     """Return size and milliseconds of the released network, whole and with smaller hidden layers; random weights."""
     whole = speed.build(98, "every_second")
     rows = [{"rank": 0, "bits": 0, **speed.measure(whole, whole, repeats)}]
-    for rank, kept in (*((r, 0) for r in ranks), *((0, b) for b in bits)):
+    for rank, kept in _smaller(ranks, bits):
         net = speed.build(98, "every_second", rank=rank, bits=kept)
         rows.append({"rank": rank, "bits": kept, **speed.measure(net, whole, repeats)})
     return rows

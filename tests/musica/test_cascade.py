@@ -157,5 +157,5 @@ def test_detached_iterations_get_no_gradient_from_later_ones(net: CascadeNet, im
     first, last = (made.stage_list[t].output.weight.grad for t in (0, -1))
     assert last is not None and last.any()
     assert (first is None) == detach
-    # What the network answers is the same either way.
-    torch.testing.assert_close(answer.points[-1].detach(), run(net, images, None).points[-1], rtol=0, atol=1e-3)
+    # What the network answers is the same either way; the limit is the golden one of shapes, pixels.
+    torch.testing.assert_close(answer.points[-1].detach(), run(net, images, None).points[-1], rtol=0, atol=1e-4)

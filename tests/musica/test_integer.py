@@ -51,7 +51,7 @@ def test_both_ways_multiply_alike(bits: int, faces: int, monkeypatch: pytest.Mon
         found = layer(x)
         monkeypatch.setattr(compiled, "available", False)
         plain = layer(x)
-    for answer in (found, plain):
+    for answer in (found, plain):  # limits: single precision's sums of 300 products of up to some tens
         np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-4)
 
 
@@ -81,7 +81,7 @@ def test_a_cascade_of_integers_answers_as_the_whole_one(trained: tuple[Path, Pat
     faces = list(batches(load_data(recipe, None, task), "val", 12))
     whole = collect(task, faces)
     worst = {bits: abs(collect(store_as_integers(task, bits), faces).nme - whole.nme).max() for bits in (8, 16)}
-    assert worst[16] < 0.01 < 0.02 and worst[16] < worst[8] < 1
+    assert worst[16] < 0.01 and worst[16] < worst[8] < 1  # percent of the eyes' distance
     small = store_as_integers(task, 16)
     assert small.evaluated().macs(3) == task.evaluated().macs(3)
     with pytest.raises(LabError, match="16 bits already"):

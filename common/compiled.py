@@ -6,15 +6,30 @@ other devices and for installations without the package, and asks `available` wh
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
+
+import numpy as np
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 try:
-    from numba import njit
+    from numba import njit, types
+    from numba.extending import intrinsic
 except ImportError:
     available = False
+
+    def atomic_add(array: np.ndarray, index: int, value: int) -> int:
+        """Add a value to an element of an array (n,); return what it was. For one thread only."""
+        before = int(array[index])
+        array[index] += value
+        return before
+
+    def let_others_run() -> int:
+        """Let other threads have the core."""
+        time.sleep(0)
+        return 0
 
     def compiled(function: Function) -> Function:
         """Return the function as it is."""
@@ -23,6 +38,23 @@ except ImportError:
     compiled_sums = compiled
 else:
     available = True
+
+    @intrinsic
+    def atomic_add(context: Any, array: Any, index: Any, value: Any) -> Any:
+        """Add a value to an element of an int64 array (n,), seen by all threads at once; return what it was.
+
+        All that a thread wrote before is seen by a thread that sees the sum.
+        """
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            view = context.make_array(signature.args[0])(context, builder, arguments[0])
+            address = builder.gep(view.data, [arguments[1]])
+            return builder.atomic_rmw("add", address, arguments[2], "seq_cst")
+
+        return types.int64(array, types.intp, types.int64), generate
+
+    # The C library's; as an external name, so that compiled code that calls it can be kept in files.
+    let_others_run = cast(Any, types.ExternalFunction("sched_yield", types.int32()))
 
     def compiled(function: Function) -> Function:
         """Compile at the first call; the machine code is kept beside the file for the next process.

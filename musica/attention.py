@@ -52,25 +52,22 @@ def traced(net: CascadeNet, image: Tensor) -> list[Trace]:
 
 def region_table(
     net: CascadeNet, scheme: LandmarkScheme, faces: Iterable[FaceBatch]
-) -> dict[str, list[tuple[float, float]]]:
+) -> dict[str, list[tuple[float, float] | None]]:
     """Return region -> per iteration (attention, signal), each over the mean of all patches of the iteration.
 
-    1 means as much as the average patch.
+    1 means as much as the average patch; None stands where the region has no patch.
     """
-    gates: list[list[Tensor]] = []
-    signals: list[list[Tensor]] = []
-    for batch in faces:
-        traces = traced(net, batch.image)
-        gates.append([patch_attention(trace).mean(0) * len(batch) for trace in traces])
-        signals.append([patch_signal(trace).mean(0) * len(batch) for trace in traces])
-    gate, signal = (torch.stack([torch.stack(column).sum(0) for column in zip(*rows, strict=True)])
-                    for rows in (gates, signals))  # fmt: skip
-    gate, signal = gate / gate.mean(1, keepdim=True), signal / signal.mean(1, keepdim=True)
-    table = {}
-    for region, positions in regions(scheme, net.indices.tolist()).items():
-        table[region] = [(float(g[positions].mean()), float(s[positions].mean()))
-                         for g, s in zip(gate, signal, strict=True)]  # fmt: skip
-    return table
+    measures = (patch_attention, patch_signal)
+    seen = [[[measure(trace) for measure in measures] for trace in traced(net, batch.image)] for batch in faces]
+    table: dict[str, list[tuple[float, float] | None]] = {region: [] for region in REGIONS}
+    for t, indices in enumerate(net.index_sets):
+        gate, signal = (torch.cat([values[t][kind] for values in seen]).mean(0) for kind in range(len(measures)))
+        found = regions(scheme, indices.tolist())
+        for region, values in table.items():
+            rows = found.get(region)
+            values.append((float(gate[rows].mean() / gate.mean()), float(signal[rows].mean() / signal.mean()))
+                          if rows else None)  # fmt: skip
+    return {region: values for region, values in table.items() if any(values)}
 
 
 def draw_iteration(image: np.ndarray, trace: Trace, row: int, level: int, patch: int) -> np.ndarray:

@@ -72,15 +72,18 @@ def run_cascade(
         exit_below: for each iteration but the last, the predicted error under which a face leaves; None for no exit.
         keep_traces: keep what each iteration saw.
     """
+    loops = not keep_traces and compiled.usable(start) and start.dtype == tower.levels[0].image.dtype == torch.float32
+    if loops and len(start) <= compiled.MOST_FACES and (weights := compiled.prepared(net)):
+        return compiled.run(weights, net, tower, start, exit_below)
     faces: Tensor | None = None  # None: all of them, so that no index is spent on a whole batch
     moved = torch.zeros_like(start)
     state = start.new_zeros(start.shape[0], net.stage_list[0].units)
     run = CascadeRun([], [], torch.full((start.shape[0],), len(net.level_of), device=start.device))
     origin = start
-    for t, (level, stage) in enumerate(zip(net.level_of, net.stage_list, strict=True)):
-        centres = (origin / 2**level + moved)[:, net.indices]
+    for t, (level, stage, indices) in enumerate(zip(net.level_of, net.stage_list, net.index_sets, strict=True)):
+        centres = (origin / 2**level + moved)[:, indices]
         where = (tower.levels[level], centres, net.patch, net.sampling, faces, tower.scale)
-        if not keep_traces and compiled.usable(tower.levels[level].image, len(centres)):
+        if loops:
             output = stage.answer(compiled.describe(*where, stage.conv1, stage.conv2), state)
         else:
             patches = cut_patches(*where)

@@ -1,8 +1,6 @@
-"""One or a few faces on the CPU as compiled loops: cutting and describing patches, and hidden layers of integers.
+"""One or a few faces on the CPU as compiled loops: where the tensors' world meets that of the loops.
 
-Fifty patches of 14 x 14 pixels are so little work that starting the tensors' operations takes longer than doing it.
-Here patches are cut straight into the rows that the first convolution multiplies, its maxima into those of the second.
-The arithmetic is that of `musica.patches` and `Stage.describe`, without gradients; sums run in another order.
+The loops are in `musica.compiled_patches` and `musica.compiled_stage`; here their work is shared among threads.
 
 Needs the optional package numba, see `common.compiled`.
 Letters: B faces, A faces still in the cascade, M patches, p side of a patch, C channels of a convolution, I inputs and
@@ -11,11 +9,10 @@ U units of a hidden layer.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -23,197 +20,42 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from common.compiled import available, compiled, compiled_sums
-from musica.patches import Level
+from common.compiled import available, compiled_sums
+from musica.compiled_cascade import APART, cascade_share
+from musica.compiled_patches import CHANNELS, FEATURES, PATCH, describe_patches
+from musica.compiled_pyramid import centre_bytes, halve_level, taps_of
+from musica.layout import inputs_first
+from musica.patches import Level, empty_level
+from musica.threads import side_by_side, together
 
-MOST_FACES = 2  # more at once are as fast as tensors, which use every core
+if TYPE_CHECKING:
+    from musica.cascade import CascadeRun
+    from musica.network import CascadeNet
+    from musica.pyramid import Pyramid
+
+MOST_FACES = 8  # for the whole cascade in loops; for more, tensors' products with the hidden layer are faster
 
 
-def usable(like: Tensor, faces: int) -> bool:
-    """Return whether so many faces are best worked on here, given a tensor of what they are made of.
+def usable(like: Tensor) -> bool:
+    """Return whether the loops may work here, given a tensor of what they work on.
 
     Not while operators are watched, as by a counter of multiply-adds, which would not see these.
     """
     return (
         available
-        and faces <= MOST_FACES
         and like.device.type == "cpu"
-        and like.dtype == torch.float32
+        and like.dtype in (torch.float32, torch.uint8)
         and not torch.is_grad_enabled()
         and not is_in_torch_dispatch_mode()
         and not torch.compiler.is_compiling()
     )
 
 
-@compiled
-def _cut(image: np.ndarray, row: int, column: int, first: int, window: np.ndarray) -> None:
-    """Copy a window (n, 3 n) of image (H, 3 W), colours side by side; zero before `first` and behind the end."""
-    height, width, side = image.shape[0], image.shape[1] // 3, window.shape[0]
-    top, bottom = max(first - row, 0), min(height - row, side)
-    left, right = max(first - column, 0), min(width - column, side)
-    if top > 0 or bottom < side or left > 0 or right < side:
-        window[:] = 0
-        if top >= bottom or left >= right:
-            return
-    for i in range(top, bottom):
-        window[i, 3 * left : 3 * right] = image[row + i, 3 * (column + left) : 3 * (column + right)]
-
-
-@compiled
-def _cut_patch(window: np.ndarray, y: Any, x: Any, scale: Any, official: bool, cut: np.ndarray) -> None:
-    """Fill cut (p, 3 p) from window (p or p + 1, ...): copied, or interpolated at the shares y, x; times scale.
-
-    The three numbers are of single precision: others would widen every product.
-    """
-    patch, width = len(cut), cut.shape[1]
-    if official:
-        for i in range(patch):
-            for k in range(width):
-                cut[i, k] = window[i, k] * scale
-        return
-    blend = np.empty(window.shape[1], np.float32)
-    for i in range(patch):
-        upper, lower, target, beside = window[i], window[i + 1], cut[i], blend[3:]
-        for k in range(len(blend)):
-            blend[k] = upper[k] + y * (lower[k] - upper[k])
-        for k in range(width):
-            target[k] = (blend[k] + x * (beside[k] - blend[k])) * scale
-
-
-@compiled
-def _colour_neighbourhoods(image: np.ndarray, out: np.ndarray) -> None:
-    """Fill out ((n - 2)^2, 27) with the 3 x 3 neighbourhoods of image (n, 3 n)."""
-    inner, line = len(image) - 2, 0
-    for i in range(inner):
-        for j in range(inner):
-            for d in range(3):
-                for k in range(9):  # a number that the compiler knows: nine moves, no loop
-                    out[line, 9 * d + k] = image[i + d, 3 * j + k]
-            line += 1
-
-
-@compiled
-def _neighbourhoods(image: np.ndarray, channels: int, out: np.ndarray) -> None:
-    """Fill out ((n - 2)^2, 9 C) with the 3 x 3 neighbourhoods of image (n, n C)."""
-    inner, part, line = len(image) - 2, 3 * channels, 0
-    for i in range(inner):
-        for j in range(inner):
-            for d in range(3):  # three neighbours lie side by side in both
-                source, target = image[i + d, j * channels :], out[line, d * part : (d + 1) * part]
-                for k in range(len(target)):
-                    target[k] = source[k]
-            line += 1
-
-
-@compiled
-def _pool(maps: np.ndarray, side: int, bias: np.ndarray, out: np.ndarray) -> None:
-    """Fill out (n / 2, n / 2 C) with the 2 x 2 maxima of maps (n n, C), plus bias, rectified."""
-    channels = len(bias)
-    for i in range(side // 2):
-        for j in range(side // 2):
-            corner = 2 * i * side + 2 * j
-            one, two, three, four = maps[corner], maps[corner + 1], maps[corner + side], maps[corner + side + 1]
-            target = out[i, j * channels : (j + 1) * channels]
-            for c in range(channels):
-                upper, lower = one[c] if one[c] > two[c] else two[c], three[c] if three[c] > four[c] else four[c]
-                most = (upper if upper > lower else lower) + bias[c]
-                target[c] = most if most > 0 else np.float32(0)
-
-
-@compiled
-def _describe(
-    levels: np.ndarray,
-    faces: np.ndarray,
-    centres: np.ndarray,
-    scale: np.ndarray,
-    patch: int,
-    official: bool,
-    first: np.ndarray,
-    first_bias: np.ndarray,
-    second: np.ndarray,
-    second_bias: np.ndarray,
-    out: np.ndarray,
-    begin: int,
-    end: int,
-) -> None:
-    """Describe the patches from `begin` to before `end`, one by one, so that each one's data stay in the nearest cache.
-
-    Args:
-        levels: (B, H, 3 W).
-        faces: (A,) rows of the level.
-        centres: (A, M, 2) row, column.
-        scale: (B,) factors of the pixels.
-        patch: p.
-        official: truncate and copy, never reading row 0 and column 0; else interpolate.
-        first, second: (27, C) and (9 C, C) weights, row, column and channel.
-        first_bias, second_bias: (C,).
-        out: (A M, 8 C), filled: per place of 2 x 2, the rectified middle, then the rectified maxima.
-        begin, end: rows of out.
-    """
-    height, width, channels = levels.shape[1], levels.shape[2] // 3, len(first_bias)
-    reach, side, half = patch if official else patch + 1, patch - 2, patch // 2
-    window, cut = np.empty((reach, 3 * reach), np.float32), np.empty((patch, 3 * patch), np.float32)
-    pixels, maps = np.empty((side * side, 27), np.float32), np.empty((side * side, channels), np.float32)
-    pooled = np.empty((side // 2, side // 2 * channels), np.float32)
-    inner = side // 2 - 2
-    joined, small = np.empty((inner * inner, 9 * channels), np.float32), np.empty((inner * inner, channels), np.float32)
-    most = np.empty((2, 2 * channels), np.float32)
-    for number in range(begin, end):
-        a, m = number // centres.shape[1], number % centres.shape[1]
-        y, x = centres[a, m, 0] - half, centres[a, m, 1] - half
-        if not (-reach < y < height and -reach < x < width):  # beside the image altogether, or no number
-            y, x = np.float32(-reach), np.float32(-reach)
-        row, column = (np.trunc(y), np.trunc(x)) if official else (np.floor(y), np.floor(x))
-        _cut(levels[faces[a]], int(row), int(column), 1 if official else 0, window)
-        _cut_patch(window, np.float32(y - row), np.float32(x - column), scale[faces[a]], official, cut)
-        _colour_neighbourhoods(cut, pixels)
-        np.dot(pixels, first, maps)
-        _pool(maps, side, first_bias, pooled)
-        _neighbourhoods(pooled, channels, joined)
-        np.dot(joined, second, small)
-        _pool(small, inner, second_bias, most)
-        target = out[number]
-        for i in range(2):
-            for j in range(2):
-                place, middle = (2 * i + j) * 2 * channels, small[inner * (i + 1) + j + 1]
-                for c in range(channels):
-                    value = middle[c] + second_bias[c]
-                    target[place + c] = value if value > 0 else np.float32(0)
-                    target[place + channels + c] = most[i, j * channels + c]
-
-
-@lru_cache
-def _helpers(count: int) -> ThreadPoolExecutor:
-    """Return threads that wait for work; the compiled loops leave the interpreter's lock to others."""
-    return ThreadPoolExecutor(count, thread_name_prefix="patches")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_helpers.cache_clear)  # a forked process has the pool, but not its threads
-
-
-def _side_by_side(work: Callable[[int, int], None], count: int, threads: int) -> None:
-    """Call work(begin, end) for shares of range(count), one share in this thread and the others in helpers."""
-    threads = max(1, min(threads, count))
-    bounds = [count * share // threads for share in range(threads + 1)]
-    others = [_helpers(threads - 1).submit(work, bounds[k], bounds[k + 1]) for k in range(1, threads)]
-    try:
-        work(0, bounds[1])
-    finally:  # they write into memory that is let go after this
-        for other in others:
-            other.result()
-
-
-@compiled
-def _matrix(weight: np.ndarray) -> np.ndarray:
-    """Return weights (O, I, 3, 3) of a convolution as (row, column, input channel) x output channel (9 I, O)."""
-    outputs, inputs = weight.shape[:2]
-    matrix = np.empty((9 * inputs, outputs), np.float32)
-    for o in range(outputs):
-        for i in range(inputs):
-            for place in range(9):
-                matrix[place * inputs + i, o] = weight[o, i, place // 3, place % 3]
-    return matrix
+def _flat(convolution: nn.Conv2d) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights and bias of a convolution as the loops take them."""
+    assert convolution.bias is not None
+    weight = inputs_first(convolution.weight.detach()).contiguous()
+    return weight.view(-1).numpy(), convolution.bias.detach().numpy()
 
 
 def describe(
@@ -232,18 +74,124 @@ def describe(
         first: the stage's first convolution.
         second: its second one.
     """
-    image, count = level.image, centres.shape[0] * centres.shape[1]
+    assert (patch, first.out_channels) == (PATCH, CHANNELS)
+    count = centres.shape[1]
     rows = np.arange(len(centres)) if faces is None else faces.numpy()
-    factors = np.ones(len(image), np.float32) if scale is None else scale.view(-1).float().numpy()
-    assert first.bias is not None and second.bias is not None
-    features = torch.empty(count, 8 * first.out_channels)
-    work = partial(
-        _describe, image.flatten(2).numpy(), rows, centres.contiguous().numpy(), factors, patch,
-        sampling == "official", _matrix(first.weight.detach().numpy()), first.bias.detach().numpy(),
-        _matrix(second.weight.detach().numpy()), second.bias.detach().numpy(), features.numpy(),
+    features = torch.empty(len(centres), count, FEATURES)
+    image, out, where = level.image.flatten(2).numpy(), features.numpy(), centres.contiguous().numpy()
+    factors = _factors(scale, len(image))
+    given = (sampling == "official", *_flat(first), *_flat(second))
+
+    def work(begin: int, end: int) -> None:  # of all faces' patches
+        for a in range(begin // count, -(-end // count)):
+            own = slice(max(begin - a * count, 0), min(end - a * count, count))
+            describe_patches(image[rows[a]], where[a, own], factors[rows[a]], *given, out[a, own])
+
+    side_by_side(work, len(centres) * count, torch.get_num_threads())
+    return features.view(-1, FEATURES)
+
+
+def _factors(scale: Tensor | None, faces: int) -> np.ndarray:
+    return np.ones(faces, np.float32) if scale is None else scale.view(-1).float().numpy()
+
+
+class Prepared:
+    """A network's weights as the loops take them, all of them views: what training changes is seen here too.
+
+    Args:
+        net: whose hidden layers are whole.
+
+    Attributes:
+        weights: first and second convolution, patch attention, hidden layer and answer: weights and biases, T arrays
+            each, as `cascade_share` takes them.
+        indices: T arrays of the landmarks that get a patch.
+        factors: (T,) crop pixels in a pixel of each iteration's level.
+        usable: whether the weights lie in memory as the loops read them.
+    """
+
+    def __init__(self, net: CascadeNet) -> None:
+        self._found: list[tuple[dict[str, nn.Parameter | None], str, Tensor, int]] = []
+        parts: list[list[np.ndarray]] = []
+        self.usable = True
+        for stage in net.stage_list:
+            parts.append([])
+            for layer in (stage.conv1, stage.conv2, stage.attention, stage.hidden, stage.output):
+                for name in ("weight", "bias"):
+                    tensor = getattr(layer, name)
+                    self._found.append((layer._parameters, name, tensor, tensor.data_ptr()))
+                    view = tensor.detach()
+                    if name == "weight" and layer not in (stage.attention, stage.output):
+                        view = inputs_first(view)
+                    self.usable &= view.is_contiguous()
+                    parts[-1].append(view.reshape(-1).numpy() if view.dim() == 4 else view.numpy())
+        self.weights = tuple(zip(*parts, strict=True))
+        self.indices = tuple(indices.numpy() for indices in net.index_sets)
+        self.factors = np.array([2**level for level in net.level_of], np.float32)
+
+    def current(self) -> bool:
+        """Whether the network still has the same tensors in the same memory."""
+        return all(owner[name] is tensor and tensor.data_ptr() == at for owner, name, tensor, at in self._found)
+
+
+_kept: WeakKeyDictionary[CascadeNet, Prepared] = WeakKeyDictionary()
+
+
+def prepared(net: CascadeNet) -> Prepared | None:
+    """Return the network's weights for `run`, or None where it can't run them: small layers, another memory layout.
+
+    They are kept: the interpreter is slow right after megabytes of weights went through the caches.
+    """
+    found = _kept.get(net)
+    if found is None or not found.current():
+        if not all(stage.whole for stage in net.stage_list):
+            return None
+        found = _kept[net] = Prepared(net)
+    return found if found.usable else None
+
+
+def run(
+    prepared: Prepared, net: CascadeNet, tower: Pyramid, start: Tensor, exit_below: Sequence[float] | None
+) -> CascadeRun:
+    """Return what `run_cascade` does; the same arguments, behind the network's weights."""
+    from musica.cascade import CascadeRun
+
+    threads = torch.get_num_threads()
+    faces, iterations, units = len(start), len(prepared.factors), prepared.weights[7][0].shape[0]
+    below = np.full(iterations, -np.inf, np.float32)
+    if exit_below is not None:
+        below[:-1] = exit_below
+    levels = {level: tower.levels[level].image.flatten(2).numpy() for level in set(net.level_of)}
+    points, errors = torch.empty(iterations, *start.shape), torch.empty(iterations, faces)
+    taken = torch.empty(faces, dtype=torch.int64)
+    given = (
+        tuple(levels[level] for level in net.level_of), prepared.factors, _factors(tower.scale, faces),
+        net.sampling == "official", prepared.weights, prepared.indices, start.contiguous().numpy(), below,
+        np.zeros(2 * iterations * APART, np.int64), np.zeros((iterations, threads, faces, units), np.float32),
     )  # fmt: skip
-    _side_by_side(work, count, torch.get_num_threads())
-    return features
+    answers = (points.numpy(), errors.numpy(), taken.numpy())
+    done = together([partial(cascade_share, *given, k, *answers) for k in range(threads)])
+    return CascadeRun(list(points[:done]), list(errors[:done]), taken)
+
+
+def levels(image: Tensor, depth: int) -> tuple[list[Level], Tensor]:
+    """Return the levels of faces (B, H, W, 3) uint8 and the factors (B, 1, 1, 1), as `musica.pyramid.pyramid` does."""
+    made, shape = [], tuple(image.shape)
+    for _ in range(depth):
+        made.append(empty_level(shape, image, torch.float32))
+        shape = (shape[0], -(-shape[1] // 2), -(-shape[2] // 2), shape[3])
+    pixels = image.flatten(2).numpy()
+    arrays = [level.image.flatten(2).numpy() for level in made]
+    deviation = np.empty(len(image), np.float32)
+    taps = [(*taps_of(level.image.shape[1]), *taps_of(level.image.shape[2])) for level in made[:-1]]
+
+    def work(begin: int, end: int) -> None:
+        for face in range(begin, end):
+            deviation[face] = centre_bytes(pixels[face], arrays[0][face])
+            for fine, coarse, given in zip(arrays, arrays[1:], taps, strict=False):
+                halve_level(fine[face], *given, coarse[face])
+
+    side_by_side(work, len(image), torch.get_num_threads())
+    return made, torch.from_numpy(deviation)[:, None, None, None]
 
 
 @compiled_sums
@@ -280,7 +228,7 @@ def integer_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor) -> Te
     fours = units // 4
     for row, answer in zip(x.contiguous().numpy(), out.numpy(), strict=True):
         work = partial(_integer_products, weight.numpy(), scale.numpy(), bias.numpy(), row, answer)
-        _side_by_side(work, fours, torch.get_num_threads())
+        side_by_side(work, fours, torch.get_num_threads())
     if rest := units - 4 * fours:  # the few units that make no four
         out[:, -rest:] = F.linear(x, weight[-rest:].float() * scale[-rest:, None], bias[-rest:])
     return out

@@ -30,7 +30,7 @@ TIMED_FACES = 64
 def timed_points(found: Sweep, front: np.ndarray, chosen: int, count: int) -> list[int]:
     """Return rows of the front spread evenly over the cost, with the chosen one among them, cheapest first."""
     picked = {int(front[i]) for i in np.linspace(0, len(front) - 1, count).round().astype(int)}
-    return sorted(picked | {chosen}, key=lambda row: (found.iterations[row], -found.nme[row]))
+    return sorted(picked | {chosen}, key=lambda row: (found.cost[row], -found.nme[row]))
 
 
 def measure(task: MusicaTask, images: torch.Tensor, rules: list[Any], repeats: int) -> dict[int, list[float]]:
@@ -74,21 +74,20 @@ def build(options: argparse.Namespace) -> ExitPolicy:
     data = load_data(options.config, options.root, task)
     faces = list(batches(data, options.split, EVAL_BATCH))
     records = collect(task, faces)
-    found = sweep(records.nme, records.predicted, options.levels)
+    costs = [net.macs(t + 1) for t in range(len(net.level_of))]
+    found = sweep(records.nme, records.predicted, options.levels, costs)
     full_nme = float(records.nme[:, -1].mean())
     row = choose(found, full_nme, options.max_loss)
     rows = timed_points(found, found.front(), row, options.timed)
     rules = [None, *(tuple(found.exit_below[r]) for r in rows)]
     times = measure(task, torch.cat([batch.image for batch in faces[: -(-TIMED_FACES // EVAL_BATCH)]]), rules,
                     options.repeats)  # fmt: skip
-    one = net.macs(1)
 
-    def point(nme: float, iterations: float, index: int) -> dict[str, float]:
-        timing = {f"ms_b{batch}": times[batch][index] for batch in BATCHES}
-        return {"nme": nme, "iterations": iterations, "macs": iterations * one, **timing}
+    def point(nme: float, macs: float, index: int) -> dict[str, float]:
+        return {"nme": nme, "macs": macs, **{f"ms_b{batch}": times[batch][index] for batch in BATCHES}}
 
-    full = point(full_nme, float(len(net.level_of)), 0)
-    curve = [point(float(found.nme[r]), float(found.iterations[r]), i + 1) for i, r in enumerate(rows)]
+    full = point(full_nme, float(costs[-1]), 0)
+    curve = [point(float(found.nme[r]), float(found.cost[r]), i + 1) for i, r in enumerate(rows)]
     chosen = curve[rows.index(row)]
     out = exit_iteration(records.predicted, found.exit_below[row])
     index = np.arange(len(out))
@@ -103,7 +102,7 @@ def build(options: argparse.Namespace) -> ExitPolicy:
     policy.write(options.out)
     front = found.front()
     content = {"full": full, "chosen": chosen, "timed": curve, "front": [
-        {"nme": float(found.nme[r]), "macs": float(found.iterations[r] * one)} for r in front]}  # fmt: skip
+        {"nme": float(found.nme[r]), "macs": float(found.cost[r])} for r in front]}  # fmt: skip
     options.out.with_suffix(".curve.json").write_text(json.dumps(content, indent=1) + "\n")
     draw(options.out.with_suffix(".png"), curve, full, chosen)
     return policy

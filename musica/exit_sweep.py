@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 
@@ -18,16 +19,16 @@ class Sweep:
     Attributes:
         exit_below: (K, T - 1).
         nme: (K,) mean over faces, percent.
-        iterations: (K,) mean over faces; multiply-adds are proportional, as all iterations cost the same.
+        cost: (K,) mean over faces, multiply-adds.
     """
 
     exit_below: np.ndarray
     nme: np.ndarray
-    iterations: np.ndarray
+    cost: np.ndarray
 
     def front(self) -> np.ndarray:
         """Return the rows that no other one beats in both cost and NME, cheapest first."""
-        order = np.lexsort((self.nme, self.iterations))
+        order = np.lexsort((self.nme, self.cost))
         best, rows = np.inf, []
         for row in order:
             if self.nme[row] < best - 1e-12:
@@ -42,13 +43,14 @@ def exit_iteration(predicted: np.ndarray, exit_below: np.ndarray) -> np.ndarray:
     return leaves.argmax(1)
 
 
-def sweep(nme: np.ndarray, predicted: np.ndarray, levels: int) -> Sweep:
+def sweep(nme: np.ndarray, predicted: np.ndarray, levels: int, costs: Sequence[float]) -> Sweep:
     """Score all combinations of `levels` thresholds an iteration, from nobody leaves to everybody leaves.
 
     Args:
         nme: (n, T) percent.
         predicted: (n, T).
         levels: thresholds an iteration; they are quantiles of the predicted error.
+        costs: (T,) multiply-adds of a face that leaves after each iteration.
     """
     faces, iterations = nme.shape
     if faces == 0:
@@ -66,11 +68,11 @@ def sweep(nme: np.ndarray, predicted: np.ndarray, levels: int) -> Sweep:
     for t, grid in enumerate(grids):
         leaves = (predicted[:, t, None] < grid).astype(float)
         stays = 1 - leaves
-        gain, steps = leaves * nme[:, t, None], leaves * (t + 1)
+        gain, spent = leaves * nme[:, t, None], leaves * costs[t]
         if t == iterations - 2:
-            gain, steps = gain + stays * nme[:, -1:], steps + stays * iterations
+            gain, spent = gain + stays * nme[:, -1:], spent + stays * costs[-1]
         total = (total[:, None] + there.T @ gain).reshape(-1)
-        taken = (taken[:, None] + there.T @ steps).reshape(-1)
+        taken = (taken[:, None] + there.T @ spent).reshape(-1)
         if t < iterations - 2:
             there = (there[:, :, None] * stays[:, None]).reshape(faces, -1)
     return Sweep(np.array(list(product(*grids))), total / faces, taken / faces)
@@ -81,27 +83,28 @@ def choose(found: Sweep, full_nme: float, max_loss: float) -> int:
     allowed = np.flatnonzero(found.nme <= full_nme * (1 + max_loss))
     if len(allowed) == 0:
         raise LabError(f"no thresholds keep the loss of NME under {max_loss:.1%}; allow more with --max_loss")
-    return int(allowed[np.lexsort((found.nme[allowed], found.iterations[allowed]))[0]])
+    return int(allowed[np.lexsort((found.nme[allowed], found.cost[allowed]))[0]])
 
 
-def best_saving(nme: np.ndarray, max_loss: float) -> float:
-    """Return the share of iterations that a rule which knew every face's true errors could save: no rule saves more.
+def best_saving(nme: np.ndarray, max_loss: float, costs: Sequence[float]) -> float:
+    """Return the share of multiply-adds that a rule which knew every face's true errors could save: no rule saves more.
 
-    Each face quits where its NME plus a price per iteration is least. A higher price saves more and costs more NME;
+    Each face quits where its NME plus a price of its cost is least. A higher price saves more and costs more NME;
     what lies between the two prices round the limit is at most on the line between them.
 
     Args:
         nme: (n, T) percent.
         max_loss: the mean NME may be (1 + max_loss) times the full cascade's.
+        costs: (T,) multiply-adds of a face that leaves after each iteration.
     """
-    faces, iterations = np.arange(len(nme)), np.arange(1, nme.shape[1] + 1)
+    faces, shares = np.arange(len(nme)), np.array(costs) / costs[-1]
     # The prices at which a face's choice changes: two of its iterations are worth the same.
-    pairs = [(nme[:, a] - nme[:, b]) / (b - a) for a in range(nme.shape[1]) for b in range(a + 1, nme.shape[1])]
+    pairs = [(nme[:, a] - nme[:, b]) / (shares[b] - shares[a]) for a, b in combinations(range(nme.shape[1]), 2)]
     prices = np.unique(np.concatenate([[0.0], *(pair[pair > 0] for pair in pairs)])) + 1e-9
 
     def at(price: float) -> tuple[float, float]:
-        out = (nme + price * iterations).argmin(1)
-        return float(nme[faces, out].mean()), 1 - float(iterations[out].mean()) / nme.shape[1]
+        out = (nme + price * shares).argmin(1)
+        return float(nme[faces, out].mean()), 1 - float(shares[out].mean())
 
     limit = (1 + max_loss) * float(nme[:, -1].mean())
     above = bisect_right(prices, limit, key=lambda price: at(price)[0])  # the first one that costs too much

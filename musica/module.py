@@ -14,7 +14,7 @@ from musica.cascade import CascadeRun
 from musica.ema import AveragedNet
 from musica.losses import CascadeLoss
 from musica.network import CascadeNet
-from musica.patch_sets import patch_indices
+from musica.patch_sets import patch_sets
 from musica.policy import ExitPolicy, read_policy
 from musica.start import default_shape, mean_shape
 
@@ -27,7 +27,8 @@ class MusicaTask(LandmarkTask):
     Args:
         scheme: landmark scheme.
         input_size: side of the crops in pixels (paper: a box of 142 px with margins of 0.3, which is about 228).
-        patches: landmarks that get a patch: all, every_second (released), a named set, or the indices.
+        patches: landmarks that get a patch: all, every_second (released), a named set, or the indices; or a list of
+            these, one for each iteration.
         iterations: 2, 3 (released) or 4.
         levels: level of the pyramid of each iteration; None for the paper's (3 iterations: 2, 1, 0).
         units: hidden units (released: 512).
@@ -37,6 +38,7 @@ class MusicaTask(LandmarkTask):
         sampling: bilinear (the gradient reaches the coordinates) or official (truncation, for released weights).
         init: first weights, released or fan_in (learns faster, see `musica.network.Stage`).
         detach: no gradient runs between iterations (released: it does), so that early ones become better.
+        dropout: chance that a patch's feature does not reach the hidden layer in training (released: 0).
         loss: l1 (released) or rmse, see `musica.losses`.
         error_share: weight of the error term against the landmark term (released: 0.05).
         ema_decay: of the moving average of the weights, which evaluation uses (released: 0.9999); 0 for none.
@@ -53,7 +55,7 @@ class MusicaTask(LandmarkTask):
         self,
         scheme: str = "wflw98",
         input_size: int = 228,
-        patches: str | list[int] = "every_second",
+        patches: str | list[int] | list[str | list[int]] = "every_second",
         iterations: int = 3,
         levels: list[int] | None = None,
         units: int = 512,
@@ -62,6 +64,7 @@ class MusicaTask(LandmarkTask):
         sampling: str = "bilinear",
         init: str = "released",
         detach: bool = False,
+        dropout: float = 0.0,
         loss: str = "l1",
         error_share: float = 0.05,
         ema_decay: float = 0.9999,
@@ -90,10 +93,11 @@ class MusicaTask(LandmarkTask):
         if not 0 <= ema_decay < 1:
             raise LabError(f"ema_decay must be in [0, 1), got {ema_decay}")
         self.origin, self.start_faces = check_choice("origin", origin, ORIGINS), start_faces
-        indices = patch_indices(patches, self.scheme.num_points)
+        indices = patch_sets(patches, self.scheme.num_points)
         self.net = CascadeNet(
-            self.scheme.num_points, indices, iterations, units, rank, sampling, levels, init, detach, hidden_bits
-        )
+            self.scheme.num_points, indices, iterations, units, rank, sampling, levels, init, detach, hidden_bits,
+            dropout,
+        )  # fmt: skip
         self.net.start.copy_(default_shape(self.scheme, input_size))
         self.ema = AveragedNet(self.net, ema_decay) if ema_decay else None
         self.objective = CascadeLoss(self.scheme.corners, loss, error_share)

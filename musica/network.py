@@ -14,8 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import LabError
+from musica import compiled
 from musica.cascade import CascadeRun, run_cascade
 from musica.integer import IntegerLinear, check_bits
+from musica.layout import lay_inputs_first
+from musica.patch_sets import one_set_each
 from musica.patches import SAMPLINGS
 from musica.pyramid import Pyramid, pyramid
 
@@ -66,6 +69,7 @@ class Stage(nn.Module):
         init: released draws all weights with one deviation; fan_in [ours] with 1 / sqrt(inputs), so that features
             reach the hidden layer at full size from the first step on.
         hidden_bits: keep the hidden layer's matrix as integers of 8 or 16 bits, see `musica.integer`; 0 does not.
+        dropout: chance that a patch's feature does not reach the hidden layer in training [ours].
     """
 
     def __init__(
@@ -76,9 +80,10 @@ class Stage(nn.Module):
         rank: int = 0,
         init: str = "released",
         hidden_bits: int = 0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.num_points, self.units = num_points, units
+        self.num_points, self.num_patches, self.units, self.dropout = num_points, num_patches, units, dropout
         self.conv1 = nn.Conv2d(3, CHANNELS, 3)
         self.conv2 = nn.Conv2d(CHANNELS, CHANNELS, 3)
         self.attention = nn.Linear(FEATURES, FEATURES)
@@ -96,6 +101,9 @@ class Stage(nn.Module):
                 truncated_normal_(module.weight, module.weight[0].numel() ** -0.5 if by_inputs else INIT_STD)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        for layer in (self.conv1, self.conv2, self.hidden):
+            if compiled.available and isinstance(layer, nn.Conv2d | nn.Linear):
+                lay_inputs_first(layer)
 
     def describe(self, patches: Tensor) -> Tensor:
         """Return features (A * M, FEATURES) of patches (A * M, 3, 14, 14).
@@ -116,11 +124,27 @@ class Stage(nn.Module):
     def answer(self, features: Tensor, state: Tensor) -> StageOutput:
         """Answer for described patches (A * M, FEATURES) and the former hidden state (A, U)."""
         attention = torch.sigmoid(self.attention(features))
-        joined = torch.cat([(attention * features).view(state.shape[0], -1), state], dim=1)
+        seen = F.dropout(attention * features, self.dropout, self.training)
+        joined = torch.cat([seen.view(state.shape[0], -1), state], dim=1)
         state = torch.tanh(self.hidden(self.squeeze(joined)))
         answer = self.output(state)
         displacement = answer[:, :-1].unflatten(1, (self.num_points, 2))
         return StageOutput(displacement, answer[:, -1], state, features, attention)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the hidden layer is one matrix of floating point."""
+        return isinstance(self.hidden, nn.Linear) and isinstance(self.squeeze, nn.Identity)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of one face: convolutions and matrix products."""
+        side = PATCH - 2
+        inner = side // 2 - 2
+        patch = side**2 * CHANNELS * 27 + inner**2 * CHANNELS**2 * 9 + FEATURES**2
+        layers = (self.squeeze, self.hidden, self.output)
+        dense = sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear | IntegerLinear))
+        return self.num_patches * patch + dense
 
 
 class CascadeNet(nn.Module):
@@ -128,7 +152,7 @@ class CascadeNet(nn.Module):
 
     Args:
         num_points: N.
-        patch_indices: landmarks that get a patch, in the order of the weights.
+        patch_indices: landmarks that get a patch, in the order of the weights; or T such sets, one an iteration [ours].
         iterations: T, 2 to 4.
         units: U.
         rank: as in `Stage`.
@@ -138,6 +162,7 @@ class CascadeNet(nn.Module):
         detach: let no gradient run from an iteration into the ones before it [ours]; every iteration is then as good
             as it can be by itself, which is what an early exit needs.
         hidden_bits: as in `Stage`.
+        dropout: as in `Stage`.
 
     Attributes:
         start: (N, 2) first shape, row and column, pixels of level 0 from the origin that a run is given.
@@ -153,7 +178,7 @@ class CascadeNet(nn.Module):
     def __init__(
         self,
         num_points: int,
-        patch_indices: Sequence[int],
+        patch_indices: Sequence[int] | Sequence[Sequence[int]],
         iterations: int = 3,
         units: int = 512,
         rank: int = 0,
@@ -162,6 +187,7 @@ class CascadeNet(nn.Module):
         init: str = "released",
         detach: bool = False,
         hidden_bits: int = 0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if iterations not in LEVELS:
@@ -174,14 +200,23 @@ class CascadeNet(nn.Module):
             raise LabError(f"units must be positive and rank not negative, got {units} and {rank}")
         if levels is not None and (len(levels) != iterations or not 0 <= min(levels) <= max(levels) <= DEEPEST_LEVEL):
             raise LabError(f"levels must be {iterations} numbers from 0 to {DEEPEST_LEVEL}, got {list(levels)}")
+        if not 0 <= dropout < 1:
+            raise LabError(f"dropout must be in [0, 1), got {dropout}")
         check_bits(hidden_bits)
         self.num_points, self.sampling, self.detach = num_points, sampling, detach
         self.level_of, self.patch = LEVELS[iterations] if levels is None else tuple(levels), PATCH
         self.exit_below: tuple[float, ...] | None = None
-        patches = len(patch_indices)
-        self.stages = nn.ModuleList(Stage(num_points, patches, units, rank, init, hidden_bits) for _ in self.level_of)
+        sets = one_set_each(patch_indices, iterations)
+        self.stages = nn.ModuleList(
+            Stage(num_points, len(indices), units, rank, init, hidden_bits, dropout) for indices in sets
+        )
         self.register_buffer("start", torch.zeros(num_points, 2))
-        self.register_buffer("indices", torch.tensor(list(patch_indices)), persistent=False)
+        self.register_buffer("indices", torch.tensor([index for one in sets for index in one]), persistent=False)
+
+    @property
+    def index_sets(self) -> tuple[Tensor, ...]:
+        """The landmarks (M,) that get a patch, iteration by iteration."""
+        return self.indices.split([stage.num_patches for stage in self.stage_list])
 
     @property
     def stage_list(self) -> list[Stage]:
@@ -205,10 +240,4 @@ class CascadeNet(nn.Module):
 
     def macs(self, iterations: int) -> int:
         """Return the multiply-adds of one face in so many iterations: convolutions and matrix products."""
-        patches, first = len(self.indices), self.stage_list[0]
-        side = PATCH - 2
-        inner = side // 2 - 2
-        patch = side**2 * CHANNELS * 27 + inner**2 * CHANNELS**2 * 9 + FEATURES**2
-        layers = (first.squeeze, first.hidden, first.output)
-        dense = sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear | IntegerLinear))
-        return iterations * (patches * patch + dense)
+        return sum(stage.macs for stage in self.stage_list[:iterations])

@@ -6,6 +6,7 @@ The order of the indices is part of the weights, since patches are laid side by 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from common.errors import LabError
 
@@ -47,3 +48,32 @@ def patch_indices(patches: str | Sequence[int], num_points: int) -> tuple[int, .
     if not chosen or len(set(chosen)) < len(chosen) or min(chosen) < 0 or max(chosen) >= num_points:
         raise LabError(f"patches must be different landmarks from 0 to {num_points - 1}, got {list(chosen)}")
     return chosen
+
+
+def patch_sets(patches: str | Sequence[int] | Sequence[str | Sequence[int]], num_points: int) -> Sequence[Any]:
+    """Return the landmarks that get a patch: one set (M,) for all iterations, or several, one for each.
+
+    Args:
+        patches: what `patch_indices` takes, or several of that.
+        num_points: landmarks of the scheme.
+
+    Raises:
+        LabError: as `patch_indices`.
+    """
+    if isinstance(patches, str) or all(isinstance(item, int) for item in patches):
+        return patch_indices(patches, num_points)  # type: ignore[arg-type]
+    return tuple(patch_indices(item, num_points) for item in patches)  # type: ignore[arg-type]
+
+
+def one_set_each(indices: Sequence[int] | Sequence[Sequence[int]], iterations: int) -> list[list[int]]:
+    """Return one set of landmarks for each iteration, given that or one for all.
+
+    Raises:
+        LabError: the number of sets is another.
+    """
+    several = [list(item) for item in indices if not isinstance(item, int)]
+    if not several:
+        return [[item for item in indices if isinstance(item, int)]] * iterations
+    if len(several) != iterations:
+        raise LabError(f"patches: {len(several)} sets for {iterations} iterations; give one for all or one for each")
+    return several

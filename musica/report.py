@@ -67,14 +67,16 @@ def exit_part(
     low, high = bootstrap_interval(given - full)
     flagged, bad = ~(records.predicted[rows, out] <= policy.fail_above), given > THRESHOLD
     counts = np.bincount(out, minlength=records.nme.shape[1])
+    net = task.evaluated()
+    costs = [net.macs(t + 1) for t in range(len(counts))]
     return {
         "nme": float(given.mean()), "full_nme": float(full.mean()), "loss": float(given.mean() / full.mean() - 1),
-        "difference_interval": [low, high], "mean_iterations": float(out.mean() + 1),
-        "share_leaving": (counts / len(out)).tolist(), "macs_saved": 1 - float(out.mean() + 1) / records.nme.shape[1],
+        "difference_interval": [low, high], "share_leaving": (counts / len(out)).tolist(),
+        "macs_saved": 1 - float(np.array(costs)[out].mean()) / costs[-1],
         "ms": {str(b): {"full": times[b][0], "policy": times[b][1], "saved": 1 - times[b][1] / times[b][0]}
                for b in BATCHES},
         "max_loss": policy.chosen_on["max_loss"],
-        "best_saving": best_saving(records.nme, policy.chosen_on["max_loss"]),
+        "best_saving": best_saving(records.nme, policy.chosen_on["max_loss"], costs),
         "failures": {"bad": int(bad.sum()), "flagged": int(flagged.sum()), "both": int((bad & flagged).sum())},
     }  # fmt: skip
 
@@ -173,8 +175,9 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
     shutil.copyfile(options.policy.with_suffix(".png"), figures / "exit.png")
     write_risk_curve(figures / "risk.png", records.nme[:, -1], records.predicted[:, -1])
     return {
-        "faces": len(records.ids), "split": options.split, "patches": len(net.indices), "points": net.num_points,
-        "parameters": parameters(net), "macs": net.macs(len(net.level_of)),
+        "faces": len(records.ids), "split": options.split, "points": net.num_points,
+        "patches": [stage.num_patches for stage in net.stage_list], "parameters": parameters(net),
+        "macs": net.macs(len(net.level_of)), "costs": [net.macs(t + 1) for t in range(len(net.level_of))],
         "iterations": iterations_part(records), "exit": exit_part(task, records, policy, faces, options.repeats),
         "chosen_on": policy.chosen_on, "confidence": confidence_part(records),
         "sampling": sampling_part(checkpoints, options.config, options.root, options.sampling_split),

@@ -17,13 +17,13 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _iterations(content: dict[str, Any]) -> str:
-    each = content["macs"] / len(content["iterations"]) / 1e6
     rows = [
-        [str(t), f"{each * t:.1f} M", f"{row['nme']:.2f}", f"[{row['interval'][0]:.2f}, {row['interval'][1]:.2f}]",
-         f"{row['fr8']:.1f}"]
-        for t, row in enumerate(content["iterations"], 1)
+        [str(t), str(patches), f"{macs / 1e6:.1f} M", f"{row['nme']:.2f}",
+         f"[{row['interval'][0]:.2f}, {row['interval'][1]:.2f}]", f"{row['fr8']:.1f}"]
+        for t, (row, patches, macs) in enumerate(
+            zip(content["iterations"], content["patches"], content["costs"], strict=True), 1)
     ]  # fmt: skip
-    return table(["iterations", "multiply-adds", "NME", "95 % interval", "FR8"], rows)
+    return table(["iterations", "patches of the last", "multiply-adds", "NME", "95 % interval", "FR8"], rows)
 
 
 def _exit(content: dict[str, Any]) -> str:
@@ -78,7 +78,14 @@ def _regions(content: dict[str, Any]) -> str:
     regions = content["attention"]["regions"]
     count = len(content["iterations"])
     rows = [
-        [region, *(f"{gate:.2f}" for gate, _ in values), *(f"{signal:.2f}" for _, signal in values)]
+        [
+            region,
+            *(
+                f"{value:.2f}" if value is not None else "-"
+                for kind in (0, 1)
+                for value in (pair[kind] if pair else None for pair in values)
+            ),
+        ]  # fmt: skip
         for region, values in regions.items()
     ]
     head = ["region", *(f"attention {t + 1}" for t in range(count)), *(f"signal {t + 1}" for t in range(count))]
@@ -112,7 +119,7 @@ def _speed(content: dict[str, Any]) -> str:
 def render(content: dict[str, Any]) -> str:
     """Return the README's section of figures."""
     size = (
-        f"{content['faces']} faces of {content['split']}, {content['points']} points, {content['patches']} patches; "
+        f"{content['faces']} faces of {content['split']}, {content['points']} points; "
         f"{content['parameters']:,} parameters, {content['macs'] / 1e6:.2f} M multiply-adds; NME in percent of the "
         "outer eye corners' distance."
     )

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from common.errors import LabError, command
 from common.task import load_task
 from common.types import FaceBatch
+from musica.attention import traced
 from musica.evaluation import batches, load_data
 from musica.integer import TYPES, IntegerLinear
 from musica.module import MusicaTask
@@ -52,12 +53,10 @@ def hidden_answers(net: CascadeNet, faces: Iterable[FaceBatch]) -> list[Answers]
         stage.hidden.register_forward_hook(lambda _, __, answer, rows=rows: rows.append(answer.double()))
         for stage, rows in zip(net.stage_list, seen, strict=True)
     ]
-    kept, net.exit_below = net.exit_below, None
     try:
         for batch in faces:
-            net(batch.image)
+            traced(net, batch.image)
     finally:
-        net.exit_below = kept
         for handle in handles:
             handle.remove()
     result = []

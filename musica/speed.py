@@ -1,18 +1,21 @@
 """How far the cascade is from the time of reading its weights once: python -m musica.speed [--threads 2]
 
 At one face the hidden layer's weights are each used once, so no program can be faster than memory gives them. Both are
-measured in one run, taking turns; the fastest pass of each counts, as other work on the machine only adds time.
+measured in one run, taking turns, from empty caches; medians. A face's pyramid and cascade follow each other, as in
+use.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -24,17 +27,26 @@ from musica.patch_sets import patch_indices
 from musica.shrink import parameters, weight_bytes
 
 SIZE = 228
+WARM_UP = 2  # turns that do not count
+EVICTED = 128 * 2**20  # bytes, several times the largest cache
 
 
-def fastest_ms(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Return the fastest time of each call in milliseconds; the calls take turns."""
-    best = dict.fromkeys(calls, float("inf"))
-    for _ in range(repeats):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            best[name] = min(best[name], 1000 * (time.perf_counter() - start))
-    return best
+def median_ms(groups: Sequence[dict[str, Callable[[], Any]]], repeats: int) -> dict[str, float]:
+    """Return each call's median time in milliseconds.
+
+    The groups take turns; the calls of a group follow each other at once. Before each group so much memory is written
+    that no weight is left in a cache; this takes long enough, too, for the tensors' threads to stop spinning.
+    """
+    times: dict[str, list[float]] = {name: [] for group in groups for name in group}
+    other = np.zeros(EVICTED // 8)
+    for _ in range(WARM_UP + repeats):
+        for group in groups:
+            other += 1
+            for name, call in group.items():
+                start = time.perf_counter()
+                call()
+                times[name].append(1000 * (time.perf_counter() - start))
+    return {name: statistics.median(values[WARM_UP:]) for name, values in times.items()}
 
 
 def build(points: int, patches: str, iterations: int = 3, units: int = 512, rank: int = 0, bits: int = 0) -> CascadeNet:
@@ -71,13 +83,12 @@ def measure(net: CascadeNet, whole: CascadeNet, repeats: int) -> dict[str, float
     with torch.inference_mode():
         net.start.uniform_(0, SIZE)
         tower, start = net.pyramid(image), net.start[None]
-        times = fastest_ms(
-            {
-                "whole_reading": _reading(whole),
-                "reading": _reading(net),
-                "pyramid": lambda: net.pyramid(image),
-                "cascade": lambda: run_cascade(net, tower, start),
-            },
+        times = median_ms(
+            [
+                {"whole_reading": _reading(whole)},
+                {"reading": _reading(net)},
+                {"pyramid": lambda: net.pyramid(image), "cascade": lambda: run_cascade(net, tower, start)},
+            ],
             repeats,
         )
     result = {"parameters": float(parameters(net)), "mbytes": weight_bytes(net) / 1e6,

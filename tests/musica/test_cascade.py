@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from musica import compiled
 from musica.cascade import CascadeRun, run_cascade
 from musica.network import CascadeNet, Stage
 
@@ -22,6 +25,16 @@ def net(request: pytest.FixtureRequest) -> CascadeNet:
         torch.nn.init.normal_(parameter, std=0.2)
     made.start.copy_(torch.rand(68, 2) * SIZE)
     return made
+
+
+@pytest.fixture(autouse=True, params=["tensors", "loops"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Take each of the two ways through the cascade; six faces are few enough for the loops."""
+    if request.param == "tensors":
+        monkeypatch.setattr(compiled, "available", False)
+    elif not compiled.available:
+        pytest.skip("the extra `fast` is not installed (numba)")
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +92,22 @@ def test_a_face_that_left_costs_nothing_more(net: CascadeNet, images: Tensor) ->
 
 
 def test_no_later_stage_is_called_once_all_have_left(
-    net: CascadeNet, images: Tensor, monkeypatch: pytest.MonkeyPatch
+    net: CascadeNet, images: Tensor, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
+    if way == "loops":  # which return how many iterations they ran; see the tests of infinite thresholds
+        seen: list[int] = []
+        original = compiled.together
+
+        def together(calls: list[Any]) -> int:
+            seen.append(original(calls))
+            return seen[-1]
+
+        monkeypatch.setattr(compiled, "together", together)
+        run(net, images, (torch.inf, torch.inf))
+        run(net, images, (-torch.inf, torch.inf))
+        assert seen == [1, 2]
+        return
+
     def refuse(*_: object) -> None:
         raise AssertionError("a stage ran for nobody")
 
@@ -94,12 +121,13 @@ def test_no_later_stage_is_called_once_all_have_left(
 def test_the_batch_shrinks_to_the_faces_that_stay(
     net: CascadeNet, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(compiled, "available", False)
     sizes: list[int] = []
     original = Stage.forward
 
     def count(self: Stage, patches: Tensor, state: Tensor) -> object:
         sizes.append(len(state))
-        assert len(patches) == len(state) * len(net.indices)
+        assert len(patches) == len(state) * len(net.index_sets[0])
         return original(self, patches, state)
 
     monkeypatch.setattr(Stage, "forward", count)

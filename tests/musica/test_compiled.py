@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from musica import compiled
-from musica.cascade import run_cascade
+from musica.cascade import CascadeRun, run_cascade
 from musica.network import CascadeNet
 from musica.patches import cut_patches
 
@@ -40,7 +40,7 @@ def test_features_are_those_of_the_tensors(net: CascadeNet) -> None:
     start[2, 3], start[2, 6] = torch.nan, torch.inf
     for chosen in (None, torch.tensor([2, 0])):
         for level, stage in zip(net.level_of, net.stage_list, strict=True):
-            centres = ((start if chosen is None else start[chosen]) / 2**level)[:, net.indices]
+            centres = ((start if chosen is None else start[chosen]) / 2**level)[:, net.index_sets[0]]
             for scale in (tower.scale, None):
                 where = (tower.levels[level], centres, net.patch, net.sampling, chosen, scale)
                 expected = stage.describe(cut_patches(*where))
@@ -54,35 +54,35 @@ def test_the_cascade_takes_the_compiled_way_and_ends_at_the_same_place(
 ) -> None:
     image = _faces(2)
     calls: list[int] = []
-    original = compiled.describe
+    original = compiled.run
 
-    def describe(*given: Any) -> torch.Tensor:
+    def run(*given: Any) -> CascadeRun:
         calls.append(1)
         return original(*given)
 
-    monkeypatch.setattr(compiled, "describe", describe)
+    monkeypatch.setattr(compiled, "run", run)
     found = net(image)
-    assert len(calls) == 3
+    assert len(calls) == 1
     net.exit_below = (torch.stack(found.errors)[0].mean().item(), -1e9)  # the better face of the two leaves first
     early = net(image)
-    assert len(calls) == 6 and sorted(early.iterations.tolist()) == [1, 3]
+    assert len(calls) == 2 and sorted(early.iterations.tolist()) == [1, 3]
     net.exit_below = None
     monkeypatch.setattr(compiled, "available", False)
     expected = net(image)
-    assert len(calls) == 6
+    assert len(calls) == 2
     for ours, theirs in zip(found.points, expected.points, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)  # the golden limit of shapes, pixels
 
 
 def test_gradients_many_faces_and_double_precision_take_the_tensors(net: CascadeNet) -> None:
     level = net.pyramid(_faces(1)).levels[0].image
-    assert not compiled.usable(level, 1)  # with gradients
+    assert not compiled.usable(level)  # with gradients
     with torch.no_grad():
-        assert compiled.usable(level, 1) and not compiled.usable(level, compiled.MOST_FACES + 1)
+        assert compiled.usable(level)
         wide = net.pyramid(_faces(1).double()).levels[0].image
-        assert not compiled.usable(wide, 1)
+        assert not compiled.usable(wide)
         with FlopCounterMode(display=False):  # which would not see what compiled loops do
-            assert not compiled.usable(level, 1)
+            assert not compiled.usable(level)
 
 
 def test_traces_keep_the_patches(net: CascadeNet) -> None:

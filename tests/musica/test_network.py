@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -63,17 +63,33 @@ def close(ours: Tensor | np.ndarray, golden: np.ndarray, absolute: float = 0.0, 
 
 
 @needs_shared
+@pytest.mark.parametrize("whole", [True, False], ids=["all loops", "patches only"])
 @pytest.mark.parametrize("name", list(CONFIGS))
-def test_compiled_loops_reach_the_golden_shapes(name: str, shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_loops_reach_the_golden_shapes(
+    name: str, whole: bool, shared_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without traces and gradients the cascade takes the compiled way; the limits are those of `test_forward`."""
     if not compiled.available:
         pytest.skip("the extra `fast` is not installed (numba)")
-    monkeypatch.setattr(compiled, "MOST_FACES", 99)
+    calls: list[str] = []
+
+    def watch(way: str) -> None:
+        original = getattr(compiled, way)
+
+        def watched(*given: Any) -> Any:
+            calls.append(way)
+            return original(*given)
+
+        monkeypatch.setattr(compiled, way, watched)
+
+    watch("run")
+    watch("describe")
+    monkeypatch.setattr(compiled, "MOST_FACES", 99 if whole else 0)
     golden, net = golden_arrays(shared_dir, name), make_net(shared_dir, name)
     tower = golden_pyramid(shared_dir, name)
     with torch.no_grad():
-        assert compiled.usable(tower.levels[0].image, len(golden["init_shape_0"]))
         done = run_cascade(net, tower, torch.from_numpy(golden["init_shape_0"]))
+    assert calls == (["run"] if whole else ["describe"] * len(net.level_of))
     for t in range(len(net.level_of)):
         close(done.points[t], golden[f"shape_{t}"], 1e-4)
         close(done.errors[t], golden[f"error_{t}"], 2e-5)

@@ -1,6 +1,6 @@
 """One or a few faces on the CPU as compiled loops: where the tensors' world meets that of the loops.
 
-The loops are in `musica.compiled_patches` and `musica.compiled_stage`; here their work is shared among threads.
+The loops are in `musica.compiled_patches` and `musica.compiled_cascade`; here their work is shared among threads.
 
 Needs the optional package numba, see `common.compiled`.
 Letters: B faces, A faces still in the cascade, M patches, p side of a patch, C channels of a convolution, I inputs and
@@ -22,9 +22,8 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from common.compiled import available, compiled_sums
 from musica.compiled_cascade import APART, cascade_share
-from musica.compiled_patches import CHANNELS, FEATURES, PATCH, describe_patches
+from musica.compiled_patches import CHANNELS, FEATURES, PATCH, describe_patches, flat_weights
 from musica.compiled_pyramid import centre_bytes, halve_level, taps_of
-from musica.layout import inputs_first
 from musica.patches import Level, empty_level
 from musica.threads import side_by_side, together
 
@@ -51,11 +50,9 @@ def usable(like: Tensor) -> bool:
     )
 
 
-def _flat(convolution: nn.Conv2d) -> tuple[np.ndarray, np.ndarray]:
-    """Return weights and bias of a convolution as the loops take them."""
-    assert convolution.bias is not None
-    weight = inputs_first(convolution.weight.detach()).contiguous()
-    return weight.view(-1).numpy(), convolution.bias.detach().numpy()
+def _weights(*layers: nn.Module) -> list[np.ndarray]:
+    """Return weights and bias of each layer as views."""
+    return [getattr(layer, name).detach().numpy() for layer in layers for name in ("weight", "bias")]
 
 
 def describe(
@@ -80,7 +77,8 @@ def describe(
     features = torch.empty(len(centres), count, FEATURES)
     image, out, where = level.image.flatten(2).numpy(), features.numpy(), centres.contiguous().numpy()
     factors = _factors(scale, len(image))
-    given = (sampling == "official", *_flat(first), *_flat(second))
+    one, one_bias, two, two_bias = _weights(first, second)
+    given = (sampling == "official", flat_weights(one), one_bias, flat_weights(two), two_bias)
 
     def work(begin: int, end: int) -> None:  # of all faces' patches
         for a in range(begin // count, -(-end // count)):
@@ -106,27 +104,23 @@ class Prepared:
             each, as `cascade_share` takes them.
         indices: T arrays of the landmarks that get a patch.
         factors: (T,) crop pixels in a pixel of each iteration's level.
-        usable: whether the weights lie in memory as the loops read them.
+        usable: whether every tensor lies in memory in the order of its axes.
     """
 
     def __init__(self, net: CascadeNet) -> None:
         self._found: list[tuple[dict[str, nn.Parameter | None], str, Tensor, int]] = []
         parts: list[list[np.ndarray]] = []
-        self.usable = True
         for stage in net.stage_list:
             parts.append([])
             for layer in (stage.conv1, stage.conv2, stage.attention, stage.hidden, stage.output):
-                for name in ("weight", "bias"):
+                for name in ("kernel" if layer is stage.hidden else "weight", "bias"):
                     tensor = getattr(layer, name)
                     self._found.append((layer._parameters, name, tensor, tensor.data_ptr()))
-                    view = tensor.detach()
-                    if name == "weight" and layer not in (stage.attention, stage.output):
-                        view = inputs_first(view)
-                    self.usable &= view.is_contiguous()
-                    parts[-1].append(view.reshape(-1).numpy() if view.dim() == 4 else view.numpy())
+                    parts[-1].append(tensor.detach().numpy())
         self.weights = tuple(zip(*parts, strict=True))
         self.indices = tuple(indices.numpy() for indices in net.index_sets)
         self.factors = np.array([2**level for level in net.level_of], np.float32)
+        self.usable = all(array.flags.c_contiguous for group in self.weights for array in group)
 
     def current(self) -> bool:
         """Whether the network still has the same tensors in the same memory."""

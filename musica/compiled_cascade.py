@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from common.compiled import atomic_add, compiled, compiled_sums, let_others_run
-from musica.compiled_patches import FEATURES, describe_patches
+from musica.compiled_patches import FEATURES, describe_patches, flat_weights
 
 GROUP = 4  # patches that are described before their piece of the hidden layer is read
 APART = 8  # counters that share no line of the cache
@@ -35,7 +35,8 @@ BIAS, MANTISSA = 127, 23  # of single precision's exponent
 def _exp(x: np.ndarray, bits: np.ndarray, powers: np.ndarray) -> None:
     """Replace x (n,) by its exponentials; `bits` (n,) int32 is room, and `powers` the same memory as float32."""
     for i in range(len(x)):
-        value = min(max(x[i], -LARGEST), LARGEST)
+        value = x[i]
+        value = LARGEST if value > LARGEST else -LARGEST if value < -LARGEST else value  # what is no number stays so
         scaled = value * LOG2_E
         whole = np.int32(scaled + (HALF if scaled > ZERO else -HALF))
         n = np.float32(whole)
@@ -168,7 +169,7 @@ def cascade_share(
         scale: (A,) factors of the levels' values.
         official: as in `describe_patches`.
         weights: of first and second convolution, patch attention, hidden layer and answer, their weights and biases;
-            T arrays each. The hidden layer's are (M F + U, U), input by input; the convolutions' are flat.
+            T arrays each. The hidden layer's are (M F + U, U), input by input.
         indices: T arrays (M,) of the landmarks that get a patch.
         start: (A, N, 2) row, column, crop pixels.
         exit_below: (T,) predicted error under which a face leaves.
@@ -191,6 +192,7 @@ def cascade_share(
         gated = np.empty((len(alive), GROUP * FEATURES), np.float32)
         centres = np.empty((GROUP, 2), np.float32)
         part = sums[t, thread]
+        one, two = flat_weights(first[t]), flat_weights(second[t])
         while True:
             group = _next_group(counters, t)
             if group > groups:
@@ -207,15 +209,7 @@ def cascade_share(
                     landmark = indices[t][begin + m]
                     centres[m] = start[a, landmark] / factors[t] + moved[a, landmark]
                 describe_patches(
-                    levels[t][a],
-                    centres[:n],
-                    scale[a],
-                    official,
-                    first[t],
-                    first_bias[t],
-                    second[t],
-                    second_bias[t],
-                    features,
+                    levels[t][a], centres[:n], scale[a], official, one, first_bias[t], two, second_bias[t], features
                 )
                 _gates(features[:n], gate[t], gate_bias[t], bits[:FEATURES], gates)
                 seen, weight = features.reshape(-1), gates.reshape(-1)

@@ -151,6 +151,18 @@ def _second_features(seen: np.ndarray, weight: np.ndarray, bias: np.ndarray, map
 
 
 @compiled
+def flat_weights(weight: np.ndarray) -> np.ndarray:
+    """Return weights (C, I, 3, 3) of a convolution as (9 I C,): row, column, input channel, channel."""
+    outputs, inputs = weight.shape[:2]
+    flat = np.empty(9 * inputs * outputs, np.float32)
+    for o in range(outputs):
+        for i in range(inputs):
+            for place in range(9):
+                flat[(place * inputs + i) * outputs + o] = weight[o, i, place // 3, place % 3]
+    return flat
+
+
+@compiled
 def describe_patches(
     image: np.ndarray,
     centres: np.ndarray,
@@ -169,7 +181,7 @@ def describe_patches(
         centres: (M, 2) row, column, single precision.
         scale: factor of the pixels, single precision.
         official: truncate and copy, never reading row 0 and column 0; else interpolate.
-        first, second: (27 C,) and (9 C C,) weights, row, column, input channel, channel.
+        first, second: (27 C,) and (9 C C,) from `flat_weights`.
         first_bias, second_bias: (C,).
         out: (M or more, 8 C), filled: per place of 2 x 2, the rectified middle, then the rectified maxima.
     """

@@ -27,8 +27,8 @@ class MusicaTask(LandmarkTask):
     Args:
         scheme: landmark scheme.
         input_size: side of the crops in pixels (paper: a box of 142 px with margins of 0.3, which is about 228).
-        patches: landmarks that get a patch: all, every_second (released), a named set, or the indices; or a list of
-            these, one for each iteration.
+        patches: landmarks that get a patch: all, every_second (released), two_of_three, a named set, or the
+            indices; or a list of these, one for each iteration.
         iterations: 2, 3 (released) or 4.
         levels: level of the pyramid of each iteration; None for the paper's (3 iterations: 2, 1, 0).
         units: hidden units (released: 512).

@@ -14,10 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import LabError
-from musica import compiled
 from musica.cascade import CascadeRun, run_cascade
+from musica.hidden import HiddenLinear
 from musica.integer import IntegerLinear, check_bits
-from musica.layout import lay_inputs_first
 from musica.patch_sets import one_set_each
 from musica.patches import SAMPLINGS
 from musica.pyramid import Pyramid, pyramid
@@ -52,10 +51,10 @@ class StageOutput(NamedTuple):
 @torch.no_grad()
 def truncated_normal_(weight: Tensor, std: float) -> None:
     """Fill with normal numbers; those beyond two deviations are drawn again (six times as fast as PyTorch's own)."""
-    flat = weight.view(-1).normal_()
+    flat = torch.empty(weight.numel(), device=weight.device, dtype=weight.dtype).normal_()
     while len(far := (flat.abs() > 2).nonzero()[:, 0]):
         flat[far] = torch.randn(len(far), device=flat.device, dtype=flat.dtype)
-    flat.mul_(std)
+    weight.copy_(flat.mul_(std).view_as(weight))
 
 
 class Stage(nn.Module):
@@ -89,21 +88,18 @@ class Stage(nn.Module):
         self.attention = nn.Linear(FEATURES, FEATURES)
         inputs = FEATURES * num_patches + units
         self.squeeze = nn.Linear(inputs, rank, bias=False) if rank else nn.Identity()
-        self.hidden: nn.Linear | IntegerLinear
+        self.hidden: HiddenLinear | IntegerLinear | nn.Linear
         if hidden_bits:
             self.hidden = IntegerLinear(rank or inputs, units, hidden_bits)
         else:
-            self.hidden = nn.Linear(rank or inputs, units)
+            self.hidden = nn.Linear(rank, units) if rank else HiddenLinear(inputs, units)
         self.output = nn.Linear(units, 2 * num_points + 1)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
+            if isinstance(module, nn.Conv2d | nn.Linear | HiddenLinear):
                 by_inputs = init == "fan_in" and module is not self.output
                 truncated_normal_(module.weight, module.weight[0].numel() ** -0.5 if by_inputs else INIT_STD)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for layer in (self.conv1, self.conv2, self.hidden):
-            if compiled.available and isinstance(layer, nn.Conv2d | nn.Linear):
-                lay_inputs_first(layer)
 
     def describe(self, patches: Tensor) -> Tensor:
         """Return features (A * M, FEATURES) of patches (A * M, 3, 14, 14).
@@ -134,7 +130,7 @@ class Stage(nn.Module):
     @property
     def whole(self) -> bool:
         """Whether the hidden layer is one matrix of floating point."""
-        return isinstance(self.hidden, nn.Linear) and isinstance(self.squeeze, nn.Identity)
+        return isinstance(self.hidden, HiddenLinear)
 
     @property
     def macs(self) -> int:
@@ -143,7 +139,7 @@ class Stage(nn.Module):
         inner = side // 2 - 2
         patch = side**2 * CHANNELS * 27 + inner**2 * CHANNELS**2 * 9 + FEATURES**2
         layers = (self.squeeze, self.hidden, self.output)
-        dense = sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear | IntegerLinear))
+        dense = sum(layer.weight.numel() for layer in layers if not isinstance(layer, nn.Identity))
         return self.num_patches * patch + dense
 
 

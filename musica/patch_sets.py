@@ -22,24 +22,26 @@ NAMED: dict[str, tuple[int, tuple[int, ...]]] = {
         165, (0, 3, 6, 9, 12, 15, 18, 58, 64, 67, 73, 99, 45, 51, 41, 21, 26, 30, 35, 81, 83, 155, 152),
     ),
 }  # fmt: skip
-STRIDES = {"all": 1, "every_second": 2}
+# Name -> a rule for schemes of any size: these of each so many neighbouring landmarks.
+RULES = {"all": ((0,), 1), "every_second": ((0,), 2), "two_of_three": ((0, 1), 3)}
 
 
 def patch_indices(patches: str | Sequence[int], num_points: int) -> tuple[int, ...]:
     """Return the landmarks that get a patch.
 
     Args:
-        patches: all, every_second, a name of NAMED, or the indices themselves.
+        patches: a name of RULES or NAMED, or the indices themselves.
         num_points: landmarks of the scheme.
 
     Raises:
         LabError: the name is unknown or made for another number of landmarks, or an index is repeated or too large.
     """
     if isinstance(patches, str):
-        if patches in STRIDES:
-            return tuple(range(0, num_points, STRIDES[patches]))
+        if patches in RULES:
+            taken, of = RULES[patches]
+            return tuple(index for index in range(num_points) if index % of in taken)
         if patches not in NAMED:
-            raise LabError(f"patches must be {', '.join((*STRIDES, *NAMED))} or a list of landmarks, got {patches}")
+            raise LabError(f"patches must be {', '.join((*RULES, *NAMED))} or a list of landmarks, got {patches}")
         made_for, indices = NAMED[patches]
         if made_for != num_points:
             raise LabError(f"patches {patches} is a set for {made_for} landmarks, but the scheme has {num_points}")

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from common.errors import command
 from musica.cascade import run_cascade
+from musica.hidden import HiddenLinear
 from musica.integer import IntegerLinear
 from musica.network import CascadeNet
 from musica.patch_sets import patch_indices
@@ -56,7 +56,7 @@ def build(points: int, patches: str, iterations: int = 3, units: int = 512, rank
     if bits:
         whole = CascadeNet(points, indices, iterations, units, rank)
         for ours, theirs in zip(net.stage_list, whole.stage_list, strict=True):
-            assert isinstance(ours.hidden, IntegerLinear) and isinstance(theirs.hidden, nn.Linear)
+            assert isinstance(ours.hidden, IntegerLinear) and isinstance(theirs.hidden, HiddenLinear)
             ours.hidden.take(theirs.hidden.weight, theirs.hidden.bias)
     return net.eval()
 

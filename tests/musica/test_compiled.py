@@ -74,6 +74,69 @@ def test_the_cascade_takes_the_compiled_way_and_ends_at_the_same_place(
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)  # the golden limit of shapes, pixels
 
 
+@torch.inference_mode()
+def test_levels_are_those_of_the_tensors(net: CascadeNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits: brightness is in 0..255, single precision."""
+    image = _faces(3)
+    image[2] = 77  # of one colour
+    found = net.pyramid(image)
+    monkeypatch.setattr(compiled, "available", False)
+    expected = net.pyramid(image)
+    assert found.scale is not None and expected.scale is not None
+    for ours, theirs in zip(found.levels, expected.levels, strict=True):
+        torch.testing.assert_close(ours.image, theirs.image, rtol=0, atol=1e-3)
+        assert not ours.memory[:48].any() and not ours.memory[-48:].any()
+    torch.testing.assert_close(found.scale[:2], expected.scale[:2], rtol=1e-5, atol=0)
+
+
+@torch.inference_mode()
+def test_features_and_answers_follow_the_weights(net: CascadeNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of a network are views of its weights, whichever way these are changed."""
+    image = _faces(1)
+    net(image)
+
+    def check() -> None:
+        found = net(image)
+        with monkeypatch.context() as patch:
+            patch.setattr(compiled, "available", False)
+            expected = net(image)
+        torch.testing.assert_close(found.points[-1], expected.points[-1], rtol=0, atol=1e-4)
+        torch.testing.assert_close(found.errors[-1], expected.errors[-1], rtol=0, atol=2e-5)
+
+    for name in ("conv1", "conv2", "attention", "output"):
+        getattr(net.stage_list[0], name).weight.data.mul_(0.7)  # behind autograd's back
+        check()
+    net.stage_list[1].hidden.weight.mul_(0.5)
+    check()
+    with torch.inference_mode(False):
+        net.load_state_dict({name: value * 0.9 for name, value in net.state_dict().items()})
+        net.stage_list[2].conv1.weight = torch.nn.Parameter(net.stage_list[2].conv1.weight.detach() * 0.5)
+    check()
+    net.stage_list[2].conv2.weight.data = net.stage_list[2].conv2.weight * 0.5
+    check()
+
+
+@torch.inference_mode()
+def test_what_is_no_number_stays_so(net: CascadeNet) -> None:
+    kept = net.stage_list[1].conv1.weight[0, 0, 0, 0].clone()
+    net.stage_list[1].hidden.bias[0] = torch.nan
+    run = net(_faces(1))
+    net.stage_list[1].hidden.bias[0] = kept
+    assert run.errors[0].isfinite().all() and run.errors[1].isnan().all() and run.errors[2].isnan().all()
+    assert run.points[1].isnan().all() and run.iterations.tolist() == [3]
+
+
+def test_a_late_helper_finds_the_work_done(net: CascadeNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads one after another give what threads at the same time give: nobody waits for anybody to begin."""
+    image = _faces(3)
+    with torch.inference_mode():
+        expected = net(image)
+        monkeypatch.setattr(compiled, "together", lambda calls: [call() for call in calls][0])
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+        found = net(image)
+    torch.testing.assert_close(found.points[-1], expected.points[-1], rtol=0, atol=1e-4)
+
+
 def test_gradients_many_faces_and_double_precision_take_the_tensors(net: CascadeNet) -> None:
     level = net.pyramid(_faces(1)).levels[0].image
     assert not compiled.usable(level)  # with gradients

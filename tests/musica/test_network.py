@@ -17,7 +17,7 @@ from musica import compiled
 from musica.cascade import CascadeRun, run_cascade
 from musica.losses import CascadeLoss, landmark_error
 from musica.network import INITS, CascadeNet, Stage
-from musica.patch_sets import NAMED, patch_indices
+from musica.patch_sets import NAMED, patch_indices, patch_sets
 from musica.patches import cut_patches, make_level
 from tests.conftest import needs_shared
 from tests.musica.golden import (
@@ -143,7 +143,8 @@ def test_gradients(run: Run, shared_dir: Path) -> None:
     from musica.convert import name_table
 
     table = name_table(CONFIGS[run.name].iterations)
-    parameters = dict(run.net.named_parameters())
+    # The hidden layer's weights are kept the other way round; norm and sum do not see it.
+    parameters = {name.replace(".kernel", ".weight"): p for name, p in run.net.named_parameters()}
     gradients = [parameters[table[key]].grad for key in keys(shared_dir, run.name)]
     assert all(g is not None for g in gradients)
     norms = np.array([g.double().norm().item() for g in gradients])
@@ -204,9 +205,41 @@ def test_patch_sets() -> None:
     for name, (points, indices) in NAMED.items():
         assert patch_indices(name, points) == indices and len(indices) == int(name.rsplit("_", 1)[1])
         assert len(set(indices)) == len(indices) and max(indices) < points
+    assert patch_indices("two_of_three", 8) == (0, 1, 3, 4, 6, 7)
     for wrong in ("nothing", "inhouse165_23", [0, 0], [68], []):
         with pytest.raises(LabError, match="patches"):
             patch_indices(wrong, 68)  # type: ignore[arg-type]
+    assert patch_sets("w300_19", 68) == patch_indices("w300_19", 68)
+    mixed: list[str | list[int]] = ["w300_19", [3, 1]]
+    assert patch_sets(mixed, 68) == (patch_indices("w300_19", 68), (3, 1))
+    with pytest.raises(LabError, match="patches"):
+        patch_sets(["all", "nothing"], 68)
+
+
+def test_every_iteration_may_have_its_own_patches() -> None:
+    sets = [(30, 36, 45), (8, 30), range(0, 68, 3)]
+    net = CascadeNet(68, sets, 3, units=16).eval()
+    assert [indices.tolist() for indices in net.index_sets] == [list(indices) for indices in sets]
+    assert [stage.num_patches for stage in net.stage_list] == [3, 2, 23]
+    image = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
+    assert net.macs(3) == sum(stage.macs for stage in net.stage_list) == count_macs(net, image[:1])
+    with torch.inference_mode():
+        traces = run_cascade(net, net.pyramid(image), torch.rand(2, 68, 2) * 96, keep_traces=True).traces
+    assert [trace.centres.shape[1] for trace in traces] == [3, 2, 23]
+    with pytest.raises(LabError, match="2 sets for 3 iterations"):
+        CascadeNet(68, sets[:2], 3)
+
+
+def test_dropout_is_of_training_only() -> None:
+    torch.manual_seed(0)
+    stage, patches = Stage(68, 19, init="fan_in", dropout=0.5), torch.randn(19, 3, 14, 14)
+    state = torch.zeros(1, 512)
+    one, two = (stage(patches, state).state for _ in range(2))
+    assert not torch.equal(one, two)
+    stage.eval()
+    assert torch.equal(stage(patches, state).state, stage(patches, state).state)
+    with pytest.raises(LabError, match="dropout"):
+        CascadeNet(68, (0, 1), dropout=1.0)
 
 
 def test_low_rank_hidden_layer_is_smaller() -> None:

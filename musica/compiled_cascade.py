@@ -12,6 +12,8 @@ Letters: A faces, M patches, F features of a patch (256), N landmarks, U hidden 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from common.compiled import atomic_add, compiled, compiled_sums, let_others_run
@@ -80,6 +82,35 @@ def _gates(seen: np.ndarray, weight: np.ndarray, bias: np.ndarray, bits: np.ndar
         _exp(gate, bits, powers)
         for i in range(FEATURES):
             gate[i] = ONE / (ONE + gate[i])
+
+
+@compiled
+def _gated_features(
+    image: np.ndarray,
+    centres: np.ndarray,
+    scale: Any,
+    official: bool,
+    first: np.ndarray,
+    first_bias: np.ndarray,
+    second: np.ndarray,
+    second_bias: np.ndarray,
+    gate: np.ndarray,
+    gate_bias: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """Fill out (n F or more,) with what a face's patches (n) bring to the hidden layer.
+
+    Args:
+        image, centres, scale, official, first, first_bias, second, second_bias: as in `describe_patches`.
+        gate, gate_bias: (F, F) and (F,) of the patch attention.
+        out: filled.
+    """
+    features, gates = np.empty((len(centres), FEATURES), np.float32), np.empty((len(centres), FEATURES), np.float32)
+    describe_patches(image, centres, scale, official, first, first_bias, second, second_bias, features)
+    _gates(features, gate, gate_bias, np.empty(FEATURES, np.int32), gates)
+    seen, weight = features.reshape(-1), gates.reshape(-1)
+    for i in range(len(seen)):
+        out[i] = seen[i] * weight[i]
 
 
 @compiled_sums
@@ -182,9 +213,8 @@ def cascade_share(
     """
     first, first_bias, second, second_bias, gate, gate_bias, hidden, hidden_bias, output, output_bias = weights
     faces, units, count = len(start), sums.shape[3], start.shape[1]
-    state, bits = np.zeros((faces, units), np.float32), np.empty(max(units, FEATURES), np.int32)
+    state, bits = np.zeros((faces, units), np.float32), np.empty(units, np.int32)
     moved, answer = np.zeros_like(start), np.empty(2 * count + 1, np.float32)
-    features, gates = np.empty((GROUP, FEATURES), np.float32), np.empty((GROUP, FEATURES), np.float32)
     alive = np.arange(faces)
     for t in range(len(factors)):
         patches = len(indices[t])
@@ -208,13 +238,10 @@ def cascade_share(
                 for m in range(n):
                     landmark = indices[t][begin + m]
                     centres[m] = start[a, landmark] / factors[t] + moved[a, landmark]
-                describe_patches(
-                    levels[t][a], centres[:n], scale[a], official, one, first_bias[t], two, second_bias[t], features
-                )
-                _gates(features[:n], gate[t], gate_bias[t], bits[:FEATURES], gates)
-                seen, weight = features.reshape(-1), gates.reshape(-1)
-                for i in range(n * FEATURES):
-                    gated[line, i] = seen[i] * weight[i]
+                _gated_features(
+                    levels[t][a], centres[:n], scale[a], official, one, first_bias[t], two, second_bias[t], gate[t],
+                    gate_bias[t], gated[line],
+                )  # fmt: skip
             _add_products(gated, hidden[t][begin * FEATURES : end * FEATURES], alive, part)
             _finished(counters, t)
         if t + 1 == len(factors) and thread:
@@ -222,7 +249,7 @@ def cascade_share(
         _wait(counters, t, groups + 1)
         stay = np.ones(faces, np.bool_)
         for a in alive:
-            _new_state(sums[t, :, a], hidden_bias[t], bits[:units], state[a])
+            _new_state(sums[t, :, a], hidden_bias[t], bits, state[a])
             _products(output[t], state[a], output_bias[t], answer)
             moved[a] += answer[:-1].reshape(count, 2)
             stay[a] = not answer[-1] < exit_below[t]  # an error that is no number stays

@@ -131,7 +131,7 @@ def render(content: dict[str, Any]) -> str:
         f"### Smaller hidden layer\n\nFaces of {content['sampling_split']}; by `musica/shrink.py`, not trained.\n\n"
         f"{_small(content)}\n\n"
         f"### Speed of the released size\n\n98 points, 49 patches, 3 iterations, one face, threads: "
-        f"{content['threads']}; the fastest of many passes.\n\n{_speed(content)}\n\n"
+        f"{content['threads']}; medians, caches emptied before each measurement.\n\n{_speed(content)}\n\n"
         "### Where it looks\n\nMean gate of a region's patches, and mean gated feature (what reaches the hidden "
         f"layer), both over the mean of all patches of the iteration.\n\n{_regions(content)}\n\n"
         "![Patches of each iteration on drawn faces, red: most attention](figures/attention.png)"

@@ -43,6 +43,8 @@ class MusicaTask(LandmarkTask):
         error_share: weight of the error term against the landmark term (released: 0.05).
         ema_decay: of the moving average of the weights, which evaluation uses (released: 0.9999); 0 for none.
         origin: where the start shape counts from: the crop's first pixel, or the box's corner (released weights).
+        start_from: for each iteration, the one (from 1) of `init_from`'s cascade whose averaged weights it starts from;
+            None for the same cascade again.
         start_faces: most faces of the training set that the mean shape is made from.
         paper_augment: colour, occlusion and grey changes of the paper, beside the geometry of the crop.
         policy: file of `python -m musica.exit_policy`; with it, faces leave the cascade early at prediction. It is
@@ -69,6 +71,7 @@ class MusicaTask(LandmarkTask):
         error_share: float = 0.05,
         ema_decay: float = 0.9999,
         origin: str = "crop",
+        start_from: list[int] | None = None,
         start_faces: int = 1000,
         paper_augment: bool = False,
         policy: str | None = None,
@@ -92,6 +95,8 @@ class MusicaTask(LandmarkTask):
         self.save_hyperparameters(ignore=["policy"])
         if not 0 <= ema_decay < 1:
             raise LabError(f"ema_decay must be in [0, 1), got {ema_decay}")
+        if start_from is not None and len(start_from) != iterations:
+            raise LabError(f"start_from must name {iterations} iterations, got {start_from}")
         self.origin, self.start_faces = check_choice("origin", origin, ORIGINS), start_faces
         indices = patch_sets(patches, self.scheme.num_points)
         self.net = CascadeNet(
@@ -121,6 +126,20 @@ class MusicaTask(LandmarkTask):
         # Converted weights are averages already and bring no second copy; without a file of the start shape, the
         # default one stays.
         return ("ema.", "net.start")
+
+    def start_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        chosen = self.hparams["start_from"]
+        if chosen is None:
+            return state
+        source = "ema.net." if any(key.startswith("ema.net.") for key in state) else "net."
+        found = {"net.start": state[f"{source}start"]}
+        for place, number in enumerate(chosen):
+            head = f"{source}stages.{number - 1}."
+            part = {key.removeprefix(head): value for key, value in state.items() if key.startswith(head)}
+            if not part:
+                raise LabError(f"start_from: the cascade to start from has no iteration {number}")
+            found |= {f"net.stages.{place}.{key}": value for key, value in part.items()}
+        return found
 
     def setup(self, stage: str) -> None:
         data = getattr(self.trainer, "datamodule", None)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from common.checkpoints import load_weights
 from common.data.crops import Collate, CropConfig, CroppedFaces
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
@@ -99,6 +100,26 @@ def test_average_follows_the_released_warm_up_and_predicts() -> None:
     assert "ema.steps" in task.state_dict() and "ema.net.start" in task.state_dict()
 
 
+def test_a_cascade_starts_from_chosen_iterations_of_another() -> None:
+    task = MusicaTask(**SMALL)
+    task.net.start.fill_(7)
+    task.on_train_batch_end(None, None, 0)
+    for parameter in task.net.parameters():
+        torch.nn.init.zeros_(parameter)  # the averaged weights are what is taken
+    given = task.state_dict()
+    other = MusicaTask(**SMALL, start_from=[1, 3, 3])
+    load_weights(other, other.start_state(given), "file", other.new_parts())
+    assert task.ema is not None and float(other.net.start.mean()) == 7
+    average = task.ema.net.state_dict()
+    for place, number in enumerate((1, 3, 3)):
+        for key, value in other.net.stage_list[place].state_dict().items():
+            assert torch.equal(value, average[f"stages.{number - 1}.{key}"])
+    assert other.ema is not None and not other.ema.started
+    assert MusicaTask(**SMALL).start_state(given) is given
+    with pytest.raises(LabError, match="no iteration 4"):
+        MusicaTask(**SMALL, start_from=[1, 2, 4]).start_state(given)
+
+
 def test_bilinear_training_passes_a_gradient_through_the_patches() -> None:
     """Iteration 0's answer decides where iteration 1 looks; only bilinear sampling tells it how to look better."""
     batch = make_batch()
@@ -173,7 +194,9 @@ def test_policy_marks_failures_and_is_no_hyper_parameter(tmp_path: Path) -> None
     assert row["failed"].tolist() == [True] * 3 and row["iterations"].tolist() == [3] * 3
 
 
-@pytest.mark.parametrize("wrong", [{"ema_decay": 1.0}, {"origin": "eye"}, {"patches": "some"}, {"loss": "l3"}])
+@pytest.mark.parametrize(
+    "wrong", [{"ema_decay": 1.0}, {"origin": "eye"}, {"patches": "some"}, {"loss": "l3"}, {"start_from": [1, 2]}]
+)
 def test_wrong_options_are_told(wrong: dict[str, Any]) -> None:
     with pytest.raises(LabError, match=next(iter(wrong))):
         MusicaTask(**(SMALL | wrong))

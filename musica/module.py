@@ -45,7 +45,6 @@ class MusicaTask(LandmarkTask):
         origin: where the start shape counts from: the crop's first pixel, or the box's corner (released weights).
         start_from: for each iteration, the one (from 1) of `init_from`'s cascade whose averaged weights it starts from;
             None for the same cascade again.
-        frozen: iterations (from 1) that are not trained, as when one of them alone is to become better.
         start_faces: most faces of the training set that the mean shape is made from.
         paper_augment: colour, occlusion and grey changes of the paper, beside the geometry of the crop.
         policy: file of `python -m musica.exit_policy`; with it, faces leave the cascade early at prediction. It is
@@ -73,7 +72,6 @@ class MusicaTask(LandmarkTask):
         ema_decay: float = 0.9999,
         origin: str = "crop",
         start_from: list[int] | None = None,
-        frozen: tuple[int, ...] = (),
         start_faces: int = 1000,
         paper_augment: bool = False,
         policy: str | None = None,
@@ -106,10 +104,6 @@ class MusicaTask(LandmarkTask):
             dropout,
         )  # fmt: skip
         self.net.start.copy_(default_shape(self.scheme, input_size))
-        if not all(1 <= number <= iterations for number in frozen):
-            raise LabError(f"frozen must name iterations from 1 to {iterations}, got {list(frozen)}")
-        for number in frozen:
-            self.net.stages[number - 1].requires_grad_(False)
         self.ema = AveragedNet(self.net, ema_decay) if ema_decay else None
         self.objective = CascadeLoss(self.scheme.corners, loss, error_share)
         self.paper_augment = PaperAugment() if paper_augment else None

@@ -120,18 +120,6 @@ def test_a_cascade_starts_from_chosen_iterations_of_another() -> None:
         MusicaTask(**SMALL, start_from=[1, 2, 4]).start_state(given)
 
 
-def test_frozen_iterations_stay_and_the_others_learn() -> None:
-    task, batch = MusicaTask(**SMALL, frozen=(1, 3), detach=True), make_batch()
-    before = {name: value.clone() for name, value in task.net.named_parameters()}
-    optimizer = torch.optim.AdamW(task.net.parameters(), lr=0.01, weight_decay=0.1)
-    task.training_loss(batch)["loss"].backward()
-    optimizer.step()
-    changed = {
-        name.split(".")[1] for name, value in task.net.named_parameters() if not torch.equal(value, before[name])
-    }
-    assert changed == {"1"}
-
-
 def test_bilinear_training_passes_a_gradient_through_the_patches() -> None:
     """Iteration 0's answer decides where iteration 1 looks; only bilinear sampling tells it how to look better."""
     batch = make_batch()
@@ -214,7 +202,6 @@ def test_policy_marks_failures_and_is_no_hyper_parameter(tmp_path: Path) -> None
         {"patches": "some"},
         {"loss": "l3"},
         {"start_from": [1, 2]},
-        {"frozen": (4,)},
     ],
 )
 def test_wrong_options_are_told(wrong: dict[str, Any]) -> None:

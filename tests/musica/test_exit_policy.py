@@ -47,6 +47,17 @@ def test_sweep_scores_every_combination_by_hand() -> None:
     assert found.nme[found.cost.argmax()] == pytest.approx(nme[:, 2].mean())
 
 
+def test_cost_is_that_of_the_iterations_that_were_run() -> None:
+    """Iterations need not cost alike: what counts is the sum up to the one after which a face leaves."""
+    nme, predicted = records(8)
+    costs = (9.0, 20.0, 100.0)
+    found = sweep(nme, predicted, 4, costs)
+    for thresholds, cost in zip(found.exit_below, found.cost, strict=True):
+        assert cost == pytest.approx(np.array(costs)[exit_iteration(predicted, thresholds)].mean())
+    two = np.array([[3.0, 2.0, 1.0], [1.0, 1.0, 1.0]])  # without loss only the second face may leave, and at once
+    assert best_saving(two, 0.0, costs) == pytest.approx((1 - 0.09) / 2)
+
+
 def test_easy_faces_are_found() -> None:
     nme, predicted = records()
     found = sweep(nme, predicted, 21, EVEN)

@@ -52,7 +52,7 @@ def patch_indices(patches: str | Sequence[int], num_points: int) -> tuple[int, .
     return chosen
 
 
-def patch_sets(patches: str | Sequence[int] | Sequence[str | Sequence[int]], num_points: int) -> Sequence[Any]:
+def patch_sets(patches: str | Sequence[Any], num_points: int) -> Sequence[Any]:
     """Return the landmarks that get a patch: one set (M,) for all iterations, or several, one for each.
 
     Args:
@@ -63,8 +63,8 @@ def patch_sets(patches: str | Sequence[int] | Sequence[str | Sequence[int]], num
         LabError: as `patch_indices`.
     """
     if isinstance(patches, str) or all(isinstance(item, int) for item in patches):
-        return patch_indices(patches, num_points)  # type: ignore[arg-type]
-    return tuple(patch_indices(item, num_points) for item in patches)  # type: ignore[arg-type]
+        return patch_indices(patches, num_points)
+    return tuple(patch_indices(item, num_points) for item in patches)
 
 
 def one_set_each(indices: Sequence[int] | Sequence[Sequence[int]], iterations: int) -> list[list[int]]:

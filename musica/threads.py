@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 
@@ -64,7 +64,7 @@ def side_by_side(work: Callable[[int, int], None], count: int, threads: int) -> 
     """Call work(begin, end) for shares of range(count), one share in this thread and the others in helpers."""
     threads = max(1, min(threads, count))
     bounds = [count * share // threads for share in range(threads + 1)]
-    together([lambda k=k: work(bounds[k], bounds[k + 1]) for k in range(threads)])  # type: ignore[misc]
+    together([partial(work, bounds[k], bounds[k + 1]) for k in range(threads)])
 
 
 def together(calls: list[Callable[[], Any]]) -> Any:

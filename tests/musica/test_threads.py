@@ -14,7 +14,11 @@ from musica.threads import side_by_side, together
 def test_every_share_is_done_once() -> None:
     for count, wanted in ((10, 3), (2, 4), (1, 1), (7, 2)):
         done: list[int] = []
-        side_by_side(lambda begin, end, done=done: done.extend(range(begin, end)), count, wanted)  # type: ignore[misc]
+
+        def work(begin: int, end: int, done: list[int] = done) -> None:
+            done.extend(range(begin, end))
+
+        side_by_side(work, count, wanted)
         assert sorted(done) == list(range(count))
 
 
@@ -40,12 +44,14 @@ def test_a_helper_s_error_reaches_the_caller() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system tells no thread where to run")
-def test_helpers_keep_off_the_caller_s_core() -> None:
-    if len(os.sched_getaffinity(0)) < 2 or threads._current_core is None:
-        return  # nowhere else to go
-    together([lambda: None, lambda: None])
+def test_helpers_keep_off_the_caller_s_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed = os.sched_getaffinity(0)
+    together([lambda: None, lambda: None])  # the helper's number is known once it has begun
     cores: list[set[int]] = []
-    own = threads._current_core()
-    together([lambda: None, lambda: cores.append(os.sched_getaffinity(0))])
-    assert cores[0] and cores[0] < os.sched_getaffinity(0)
-    assert own not in cores[0] or threads._current_core() != own
+    for core in sorted(allowed):
+        monkeypatch.setattr(threads, "_current_core", lambda core=core: core)
+        together([lambda: None, lambda: cores.append(os.sched_getaffinity(0))])
+        assert cores.pop() == (allowed - {core} or allowed)
+    monkeypatch.setattr(threads, "_current_core", None)  # a system without the call
+    together([lambda: None, lambda: cores.append(set())])
+    assert cores == [set()]

@@ -28,8 +28,7 @@ PATIENCE = 1000  # looks at a counter before others may have the core
 LOG2_E, LN_2_HIGH, LN_2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
 LARGEST = np.float32(87.0)  # of an argument; exp(-87) is close to the least normal number
 HALF, ONE, TWO, ZERO = np.float32(0.5), np.float32(1), np.float32(2), np.float32(0)
-TERMS = tuple(np.float32(1 / n) for n in (720, 120, 24, 6))
-T6, T5, T4, T3 = TERMS
+T6, T5, T4, T3 = (np.float32(1 / n) for n in (720, 120, 24, 6))
 BIAS, MANTISSA = 127, 23  # of single precision's exponent
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from common.data.crops import Collate, CropConfig
+from common.data.crops import Collate, CropConfig, CroppedFaces
 from common.data.datamodule import FaceDataModule
 from common.errors import LabError
 from common.geometry import apply_affine
@@ -65,13 +65,34 @@ def batches(data: FaceDataModule, split: str, size: int) -> Iterator[FaceBatch]:
     """Yield the faces of a split, cropped without augmentation, in order."""
     if split not in SPLITS:
         raise LabError(f"split must be one of {', '.join(SPLITS)}, got {split}")
-    cropped = data.cropped(split)
+    yield from _collated(data.cropped(split), size)
+
+
+def changed_batches(data: FaceDataModule, split: str, size: int, copies: int, share: float) -> Iterator[FaceBatch]:
+    """Yield the faces of a split `copies` times, each time under other small random changes of the crop.
+
+    Args:
+        data: the data; its training crop says which changes there are.
+        split: train, val or test.
+        size: faces a batch.
+        copies: how often.
+        share: how much of the training crop's rotation, scale, shift, shear and stretch; mirroring stays as likely.
+    """
+    crop = data.crop
+    less = {name: share * getattr(crop, name) for name in ("rotation", "scale", "shift", "shear", "stretch")}
+    changed = CroppedFaces(data.cropped(split).faces, replace(crop, **less), data.seed)
+    for copy in range(copies):
+        changed.set_epoch(copy)
+        yield from _collated(changed, size)
+
+
+def _collated(cropped: CroppedFaces, size: int) -> Iterator[FaceBatch]:
     collate = Collate(cropped.faces.subset_names)
     for first in range(0, len(cropped), size):
         yield collate(cropped.__getitems__(range(first, min(first + size, len(cropped)))))
 
 
-def collect(task: MusicaTask, faces: Sequence[FaceBatch]) -> Records:
+def collect(task: MusicaTask, faces: Iterable[FaceBatch]) -> Records:
     """Run all iterations on all faces."""
     nmes, true, predicted, ids = [], [], [], []
     task.policy = None

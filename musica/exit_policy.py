@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 
 from common.errors import LabError, command
 from common.task import load_task
-from musica.evaluation import batches, collect, load_data, milliseconds
+from musica.evaluation import batches, changed_batches, collect, load_data, milliseconds
 from musica.exit_sweep import Sweep, choose, exit_iteration, failure_threshold, sweep
 from musica.module import MusicaTask
 from musica.policy import ExitPolicy
@@ -73,7 +74,8 @@ def build(options: argparse.Namespace) -> ExitPolicy:
     net = task.evaluated()
     data = load_data(options.config, options.root, task)
     faces = list(batches(data, options.split, EVAL_BATCH))
-    records = collect(task, faces)
+    more = changed_batches(data, options.split, EVAL_BATCH, options.copies, options.copy_share)
+    records = collect(task, chain(faces, more))
     costs = [net.macs(t + 1) for t in range(len(net.level_of))]
     found = sweep(records.nme, records.predicted, options.levels, costs)
     full_nme = float(records.nme[:, -1].mean())
@@ -96,7 +98,7 @@ def build(options: argparse.Namespace) -> ExitPolicy:
     saved |= {f"ms_saved_b{b}": 1 - chosen[f"ms_b{b}"] / full[f"ms_b{b}"] for b in BATCHES}
     policy = ExitPolicy(
         tuple(float(v) for v in found.exit_below[row]), fail, len(net.level_of), task.scheme.name,
-        {"split": options.split, "faces": len(records.ids), "max_loss": options.max_loss,
+        {"split": options.split, "faces": len(set(records.ids)), "copies": options.copies, "max_loss": options.max_loss,
          "failed_above": options.failed_above, "full": full, "chosen": chosen, **saved},
     )  # fmt: skip
     policy.write(options.out)
@@ -116,6 +118,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--root", default=None, help="folder of the data")
     parser.add_argument("--split", default="val", help="split to choose on; never test")
     parser.add_argument("--max_loss", type=float, default=0.01, help="largest relative loss of NME (0.01: 1 percent)")
+    parser.add_argument("--copies", type=int, default=8,
+                        help="copies of each face with small changes of the crop, beside the face as it is; thresholds "
+                             "from few faces promise more than others will keep")  # fmt: skip
+    parser.add_argument("--copy_share", type=float, default=0.25,
+                        help="the copies' changes as a share of the training crop's")  # fmt: skip
     parser.add_argument("--levels", type=int, default=41, help="thresholds tried an iteration")
     parser.add_argument("--failed_above", type=float, default=8.0, help="NME in percent of a failed face")
     parser.add_argument("--timed", type=int, default=8, help="points of the curve that are timed")
@@ -133,10 +140,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     if options.split == "test":
         raise LabError("--split test: thresholds must not be chosen on the faces that report the result; use val")
+    if options.copies < 0 or not 0 <= options.copy_share <= 1:
+        raise LabError("--copies must not be negative and --copy_share must be in [0, 1], got "
+                       f"{options.copies} and {options.copy_share}")  # fmt: skip
     policy = build(options)
     on = policy.chosen_on
     print(f"{options.out}: leave below {', '.join(f'{v:.4f}' for v in policy.exit_below)}, flag above "
-          f"{policy.fail_above:.4f}; on {on['faces']} faces of {on['split']}: NME {on['full']['nme']:.3f} -> "
+          f"{policy.fail_above:.4f}; on {on['faces']} faces of {on['split']} with {on['copies']} "
+          f"copies each: NME {on['full']['nme']:.3f} -> "
           f"{on['chosen']['nme']:.3f} %, multiply-adds {-100 * on['macs_saved']:+.1f} %, ms "
           + ", ".join(f"{-100 * on[f'ms_saved_b{b}']:+.1f} % (batch {b})" for b in BATCHES))  # fmt: skip
     return 0

@@ -39,11 +39,13 @@ def _exit(content: dict[str, Any]) -> str:
     share = ", ".join(f"{100 * s:.0f} %" for s in found["share_leaving"])
     low, high = found["difference_interval"]
     failures = found["failures"]
+    copies = f", each with {chosen['copies']} copies under small changes of the crop" if chosen.get("copies") else ""
     return (
         table(["", "all iterations", "with the policy", "change"], rows)
         + f"\n\nFaces leave after iteration 1, 2, ...: {share}. The difference of NME has the 95 % interval "
-        f"[{low:+.3f}, {high:+.3f}] (paired). On the {chosen['faces']} faces of {chosen['split']} that chose the "
-        f"thresholds: multiply-adds {-100 * chosen['macs_saved']:+.1f} %, NME {100 * chosen['nme_loss']:+.2f} %. "
+        f"[{low:+.3f}, {high:+.3f}] (paired). On the {chosen['faces']} faces of {chosen['split']} that chose "
+        f"the thresholds{copies}: multiply-adds {-100 * chosen['macs_saved']:+.1f} %, NME "
+        f"{100 * chosen['nme_loss']:+.2f} %. "
         f"A rule that knew each face's true errors would save {100 * found['best_saving']:.1f} % of the multiply-adds "
         f"at {100 * found['max_loss']:g} % loss; no rule can save more. "
         f"Of {failures['bad']} faces with an NME above 8 %, the failure flag finds {failures['both']}; it is raised "

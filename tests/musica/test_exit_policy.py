@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import torch
 import yaml
 
 from common.errors import LabError
+from common.task import load_task
+from musica.evaluation import batches, changed_batches, load_data
 from musica.exit_policy import main
 from musica.exit_sweep import best_saving, choose, exit_iteration, failure_threshold, sweep
 from musica.module import MusicaTask
@@ -161,6 +164,7 @@ def test_command_makes_a_policy_that_predict_uses(
     assert main(arguments) == 0
     assert "multiply-adds" in capsys.readouterr().out
     policy = read_policy(out, 3, "ibug68")
+    assert policy.chosen_on["faces"] == 12 and policy.chosen_on["copies"] == 8
     assert policy.chosen_on["macs_saved"] == pytest.approx(2 / 3)  # any loss is allowed: all leave at once
     assert out.with_suffix(".png").stat().st_size > 0
     curve = json.loads(out.with_suffix(".curve.json").read_text())
@@ -176,10 +180,30 @@ def test_command_makes_a_policy_that_predict_uses(
     assert not np.allclose(full["points"], found["points"])
 
 
+def test_copies_are_the_same_faces_changed_a_little(trained: tuple[Path, Path]) -> None:
+    checkpoint, recipe = trained
+    task = load_task(MusicaTask, checkpoint)
+    data = load_data(recipe, None, task)
+    data.crop = replace(data.crop, rotation=20, shift=0.04, scale=0.12)
+    plain, copies = list(batches(data, "val", 6)), list(changed_batches(data, "val", 6, 2, 0.25))
+    assert [ids for batch in copies for ids in batch.ids] == 2 * [ids for batch in plain for ids in batch.ids]
+    turns = []
+    for one, other in zip(2 * plain, copies, strict=True):
+        assert torch.equal(one.image_points, other.image_points) and not torch.equal(one.image, other.image)
+        turns += torch.atan2(other.to_image[:, 1, 0], other.to_image[:, 0, 0]).rad2deg().tolist()
+    assert 2.5 < max(map(abs, turns)) <= 5 + 1e-3
+    assert not torch.equal(copies[0].image, copies[2].image)  # another copy, other changes
+    still = list(changed_batches(data, "val", 6, 1, 0.0))
+    assert all(torch.equal(one.image, other.image) for one, other in zip(plain, still, strict=True))
+
+
 def test_command_tells_mistakes(trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint, recipe = trained
     assert main([str(checkpoint), "--config", str(recipe), "--split", "test"]) == 2
     assert "must not be chosen" in capsys.readouterr().err
+    for wrong in (["--copies", "-1"], ["--copy_share", "1.5"]):
+        assert main([str(checkpoint), "--config", str(recipe), *wrong]) == 2
+        assert "--copies" in capsys.readouterr().err
     assert main([str(tmp_path / "none.ckpt"), "--config", str(recipe)]) == 2
     assert "missing" in capsys.readouterr().err
     assert main([str(checkpoint), "--config", str(tmp_path / "none.yaml")]) == 2

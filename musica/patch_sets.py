@@ -13,6 +13,8 @@ from common.errors import LabError
 # Name -> (number of landmarks of the scheme, indices in the released order).
 NAMED: dict[str, tuple[int, tuple[int, ...]]] = {
     "w300_19": (68, (0, 4, 8, 12, 16, 17, 21, 22, 26, 36, 39, 42, 45, 31, 34, 48, 51, 54, 57)),
+    # Ours, a part of w300_19: jaw, outer brows, eyes, nose and mouth, twice or once each.
+    "w300_14": (68, (4, 8, 12, 17, 26, 36, 39, 42, 45, 31, 34, 48, 54, 57)),
     "inhouse165_45": (
         165,
         (0, 117, 3, 114, 6, 111, 9, 108, 12, 105, 15, 102, 18, 55, 58, 61, 64, 100, 67, 70, 73, 76, 99, 42, 45, 48, 51,

@@ -43,7 +43,8 @@ class MusicaTask(LandmarkTask):
         dropout: chance that a patch's feature does not reach the hidden layer in training (released: 0).
         jitter: how far training shakes the shape before every iteration but the first, as a share of its radius
             (released: 0).
-        hidden_lr: learning rate of the hidden layers' matrices as a share of `lr` (released: 1).
+        hidden_lr: learning rate of the hidden layers' matrices as a share of `lr`: one for all or one for each
+            iteration (released: 1).
         loss: l1 (released) or rmse, see `musica.losses`.
         error_share: weight of the error term against the landmark term (released: 0.05).
         ema_decay: of the moving average of the weights, which evaluation uses (released: 0.9999); 0 for none.
@@ -74,7 +75,7 @@ class MusicaTask(LandmarkTask):
         detach: bool = False,
         dropout: float = 0.0,
         jitter: float = 0.0,
-        hidden_lr: float = 1.0,
+        hidden_lr: float | list[float] = 1.0,
         loss: str = "l1",
         error_share: float = 0.05,
         ema_decay: float = 0.9999,
@@ -104,8 +105,9 @@ class MusicaTask(LandmarkTask):
         self.save_hyperparameters(ignore=["policy"])
         if not 0 <= ema_decay < 1:
             raise LabError(f"ema_decay must be in [0, 1), got {ema_decay}")
-        if hidden_lr <= 0:
-            raise LabError(f"hidden_lr must be positive, got {hidden_lr}")
+        self.hidden_shares = hidden_lr if isinstance(hidden_lr, list) else [hidden_lr] * iterations
+        if len(self.hidden_shares) != iterations or min(self.hidden_shares) <= 0:
+            raise LabError(f"hidden_lr must be a positive number or {iterations} of them, got {hidden_lr}")
         if start_from is not None and len(start_from) != iterations:
             raise LabError(f"start_from must name {iterations} iterations, got {start_from}")
         if start_patches is not None and start_from is None:
@@ -181,20 +183,20 @@ class MusicaTask(LandmarkTask):
         return parts
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        share = self.hparams["hidden_lr"]
-        if share == 1:
+        if self.hparams["hidden_lr"] == 1:
             return super().parameter_groups()
         # Adaptive steps move every weight equally far, however many inputs add up: with thousands of them, the step
         # that suits a convolution drives the hidden units into the ends of their tanh within a few batches.
-        hidden = {id(stage.hidden.kernel) for stage in self.net.stage_list if isinstance(stage.hidden, HiddenLinear)}
+        shares = {
+            id(stage.hidden.kernel): share
+            for stage, share in zip(self.net.stage_list, self.hidden_shares, strict=True)
+            if isinstance(stage.hidden, HiddenLinear)
+        }
         groups: list[dict[str, Any]] = []
         for group in super().parameter_groups():
-            parts: list[list[nn.Parameter]] = [[], []]
-            for parameter in group["params"]:
-                parts[id(parameter) in hidden].append(parameter)
-            groups.append({**group, "params": parts[0]})
-            if parts[1]:
-                groups.append({**group, "params": parts[1], "lr": share * group.get("lr", self.lr)})
+            groups.append({**group, "params": [p for p in group["params"] if id(p) not in shares]})
+            for number, parameter in enumerate((p for p in group["params"] if id(p) in shares), 1):
+                groups.append({"name": f"hidden{number}", "params": [parameter], "lr": self.lr * shares[id(parameter)]})
         return groups
 
     def configure_optimizers(self) -> Any:

@@ -16,6 +16,7 @@ from common.errors import LabError
 from common.types import FaceBatch
 from musica.augment import PaperAugment, was_augmented
 from musica.ema import AveragedNet
+from musica.hidden import HiddenLinear
 from musica.losses import CascadeLoss, landmark_error
 from musica.module import MusicaTask
 from musica.policy import ExitPolicy
@@ -146,12 +147,15 @@ def test_a_cascade_with_fewer_patches_starts_from_one_with_more(rank: int) -> No
 
 
 def test_hidden_layers_learn_at_their_own_rate() -> None:
-    task = MusicaTask(**SMALL, hidden_lr=0.25, lr=2e-3)
-    groups = task.parameter_groups()
-    assert {id(p) for group in groups for p in group["params"]} == {id(p) for p in task.net.parameters()}
-    slow = [group for group in groups if group.get("lr") == pytest.approx(5e-4)]
-    assert [id(p) for group in slow for p in group["params"]] == [id(s.hidden.kernel) for s in task.net.stage_list]
-    assert all("lr" not in group for group in groups if group not in slow)
+    for given, expected in ((0.25, [5e-4] * 3), ([1, 0.5, 0.25], [2e-3, 1e-3, 5e-4])):
+        task = MusicaTask(**SMALL, hidden_lr=given, lr=2e-3)
+        first, *hidden = task.parameter_groups()
+        assert [group["lr"] for group in hidden] == pytest.approx(expected)
+        kernels = [stage.hidden.kernel for stage in task.net.stage_list if isinstance(stage.hidden, HiddenLinear)]
+        assert [id(p) for group in hidden for p in group["params"]] == [id(kernel) for kernel in kernels]
+        others = {id(p) for p in task.net.parameters()} - {id(kernel) for kernel in kernels}
+        assert "lr" not in first and {id(p) for p in first["params"]} == others
+    assert len(MusicaTask(**SMALL).parameter_groups()) == 1
 
 
 def test_bilinear_training_passes_a_gradient_through_the_patches() -> None:
@@ -237,6 +241,7 @@ def test_policy_marks_failures_and_is_no_hyper_parameter(tmp_path: Path) -> None
         {"loss": "l3"},
         {"start_from": [1, 2]},
         {"hidden_lr": 0.0},
+        {"hidden_lr": [1.0, 0.5]},
     ],
 )
 def test_wrong_options_are_told(wrong: dict[str, Any]) -> None:

@@ -82,7 +82,7 @@ METHODS: dict[str, Method] = {
             "smoke": "musica/smoke.yaml",
             "wflw": "musica/wflw.yaml",
             "w300": "musica/w300.yaml",
-            "helen": ("musica/helen.yaml", "musica/helen_exit.yaml"),
+            "helen": "musica/helen.yaml",
         },
         published={},  # the abstract's 300W figure names no normaliser
     ),

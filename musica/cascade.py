@@ -107,26 +107,8 @@ def run_cascade(
                 origin, moved, state = origin[kept], moved[kept], state[kept]
         if net.detach:
             moved, state = moved.detach(), state.detach()
-        if net.jitter and net.training:
-            shape = origin / 2**level + moved
-            moved = moved + shaken(shape, net.jitter) - shape
         moved = moved * 2 ** (level - net.level_of[t + 1])
     return run
-
-
-def shaken(shape: Tensor, jitter: float) -> Tensor:
-    """Return shapes (A, N, 2) shifted, turned and scaled at random round their own centres.
-
-    A shift in either direction, a turn and a change of scale each move the landmarks by `jitter` times the shape's
-    radius (root mean square; one standard deviation).
-    """
-    centre = shape.mean(1, keepdim=True)
-    arms = shape - centre
-    radius = arms.square().sum(-1).mean(1).sqrt()[:, None, None]
-    drawn = jitter * torch.randn(len(shape), 1, 4, device=shape.device, dtype=shape.dtype)
-    turn, grow, shift = drawn[..., :1], drawn[..., 1:2], drawn[..., 2:]
-    across = torch.stack([-arms[..., 1], arms[..., 0]], dim=-1)
-    return centre + radius * shift + arms * (torch.cos(turn) + grow) + across * torch.sin(turn)
 
 
 def _record(run: CascadeRun, faces: Tensor | None, points: Tensor, error: Tensor) -> None:

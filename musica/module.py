@@ -15,10 +15,9 @@ from musica.ema import AveragedNet
 from musica.hidden import HiddenLinear
 from musica.losses import CascadeLoss
 from musica.network import CascadeNet
-from musica.patch_sets import patch_indices, patch_sets
+from musica.patch_sets import patch_sets
 from musica.policy import ExitPolicy, read_policy
 from musica.start import default_shape, mean_shape
-from musica.start_weights import weights_of
 
 ORIGINS = ("crop", "box")
 
@@ -41,8 +40,6 @@ class MusicaTask(LandmarkTask):
         init: first weights, released or fan_in (learns faster, see `musica.network.Stage`).
         detach: no gradient runs between iterations (released: it does), so that early ones become better.
         dropout: chance that a patch's feature does not reach the hidden layer in training (released: 0).
-        jitter: how far training shakes the shape before every iteration but the first, as a share of its radius
-            (released: 0).
         hidden_lr: learning rate of the hidden layers' matrices as a share of `lr`: one for all or one for each
             iteration (released: 1).
         loss: l1 (released) or rmse, see `musica.losses`.
@@ -51,7 +48,6 @@ class MusicaTask(LandmarkTask):
         origin: where the start shape counts from: the crop's first pixel, or the box's corner (released weights).
         start_from: for each iteration, the one (from 1) of `init_from`'s cascade whose averaged weights it starts from;
             None for the same cascade again.
-        start_patches: with `start_from`, the patches of each iteration of that cascade, where this one has fewer.
         start_faces: most faces of the training set that the mean shape is made from.
         paper_augment: colour, occlusion and grey changes of the paper, beside the geometry of the crop.
         policy: file of `python -m musica.exit_policy`; with it, faces leave the cascade early at prediction. It is
@@ -74,14 +70,12 @@ class MusicaTask(LandmarkTask):
         init: str = "released",
         detach: bool = False,
         dropout: float = 0.0,
-        jitter: float = 0.0,
         hidden_lr: float | list[float] = 1.0,
         loss: str = "l1",
         error_share: float = 0.05,
         ema_decay: float = 0.9999,
         origin: str = "crop",
         start_from: list[int] | None = None,
-        start_patches: list[str | list[int]] | None = None,
         start_faces: int = 1000,
         paper_augment: bool = False,
         policy: str | None = None,
@@ -110,13 +104,11 @@ class MusicaTask(LandmarkTask):
             raise LabError(f"hidden_lr must be a positive number or {iterations} of them, got {hidden_lr}")
         if start_from is not None and len(start_from) != iterations:
             raise LabError(f"start_from must name {iterations} iterations, got {start_from}")
-        if start_patches is not None and start_from is None:
-            raise LabError("start_patches needs start_from: which iterations to start from")
         self.origin, self.start_faces = check_choice("origin", origin, ORIGINS), start_faces
         indices = patch_sets(patches, self.scheme.num_points)
         self.net = CascadeNet(
             self.scheme.num_points, indices, iterations, units, rank, sampling, levels, init, detach, hidden_bits,
-            dropout, jitter,
+            dropout,
         )  # fmt: skip
         self.net.start.copy_(default_shape(self.scheme, input_size))
         self.ema = AveragedNet(self.net, ema_decay) if ema_decay else None
@@ -146,10 +138,15 @@ class MusicaTask(LandmarkTask):
         chosen = self.hparams["start_from"]
         if chosen is None:
             return state
-        had = self.hparams["start_patches"]
-        if had is not None:
-            had = [patch_indices(item, self.scheme.num_points) for item in had]
-        return weights_of(state, chosen, had, [indices.tolist() for indices in self.net.index_sets])
+        source = "ema.net." if any(key.startswith("ema.net.") for key in state) else "net."
+        found = {"net.start": state[f"{source}start"]}
+        for place, number in enumerate(chosen):
+            head = f"{source}stages.{number - 1}."
+            part = {key.removeprefix(head): value for key, value in state.items() if key.startswith(head)}
+            if not part:
+                raise LabError(f"start_from: the cascade to start from has no iteration {number}")
+            found |= {f"net.stages.{place}.{key}": value for key, value in part.items()}
+        return found
 
     def setup(self, stage: str) -> None:
         data = getattr(self.trainer, "datamodule", None)

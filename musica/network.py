@@ -159,8 +159,6 @@ class CascadeNet(nn.Module):
             as it can be by itself, which is what an early exit needs.
         hidden_bits: as in `Stage`.
         dropout: as in `Stage`.
-        jitter: how far training shakes the shape before every iteration but the first, see `musica.cascade.shaken`
-            [ours]: what an iteration meets on unseen faces is farther off than on those it was trained on.
 
     Attributes:
         start: (N, 2) first shape, row and column, pixels of level 0 from the origin that a run is given.
@@ -186,7 +184,6 @@ class CascadeNet(nn.Module):
         detach: bool = False,
         hidden_bits: int = 0,
         dropout: float = 0.0,
-        jitter: float = 0.0,
     ) -> None:
         super().__init__()
         if iterations not in LEVELS:
@@ -201,10 +198,7 @@ class CascadeNet(nn.Module):
             raise LabError(f"levels must be {iterations} numbers from 0 to {DEEPEST_LEVEL}, got {list(levels)}")
         if not 0 <= dropout < 1:
             raise LabError(f"dropout must be in [0, 1), got {dropout}")
-        if not 0 <= jitter < 1:
-            raise LabError(f"jitter must be in [0, 1), got {jitter}")
         check_bits(hidden_bits)
-        self.jitter = jitter
         self.num_points, self.sampling, self.detach = num_points, sampling, detach
         self.level_of, self.patch = LEVELS[iterations] if levels is None else tuple(levels), PATCH
         self.exit_below: tuple[float, ...] | None = None

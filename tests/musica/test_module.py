@@ -121,31 +121,6 @@ def test_a_cascade_starts_from_chosen_iterations_of_another() -> None:
         MusicaTask(**SMALL, start_from=[1, 2, 4]).start_state(given)
 
 
-@pytest.mark.parametrize("rank", [0, 4])
-def test_a_cascade_with_fewer_patches_starts_from_one_with_more(rank: int) -> None:
-    """Where the patches that go saw nothing, the smaller cascade answers as the larger one."""
-    torch.manual_seed(0)
-    base = SMALL | {"patches": [30, 36, 45, 48], "rank": rank, "ema_decay": 0.0, "iterations": 2}
-    task = MusicaTask(**base)
-    few = {"patches": [[48, 30], [30, 36, 45, 48]], "start_from": [1, 2], "start_patches": 2 * [[30, 36, 45, 48]]}
-    other = MusicaTask(**(base | few))
-    for stage in task.net.stage_list:
-        torch.nn.init.normal_(stage.output.weight)
-    first = task.net.stage_list[0]
-    layer = first.squeeze if isinstance(first.squeeze, torch.nn.Linear) else first.hidden
-    with torch.no_grad():
-        layer.weight[:, 256:768] = 0  # of landmarks 36 and 45
-    load_weights(other, other.start_state(task.state_dict()), "file", other.new_parts())
-    batch = make_batch()
-    with torch.inference_mode():
-        for ours, theirs in zip(other.eval()(batch).points, task.eval()(batch).points, strict=True):
-            assert torch.allclose(ours, theirs, atol=1e-4)
-    with pytest.raises(LabError, match="no patch at landmarks 8, 54"):
-        MusicaTask(**(base | few | {"patches": [[54, 8, 30], [30]]})).start_state(task.state_dict())
-    with pytest.raises(LabError, match="start_from"):
-        MusicaTask(**(base | {"start_patches": 2 * ["all"]}))
-
-
 def test_hidden_layers_learn_at_their_own_rate() -> None:
     for given, expected in ((0.25, [5e-4] * 3), ([1, 0.5, 0.25], [2e-3, 1e-3, 5e-4])):
         task = MusicaTask(**SMALL, hidden_lr=given, lr=2e-3)

@@ -14,7 +14,7 @@ from benchmarks.speed import count_macs, count_parameters
 from common.errors import LabError
 from common.schemes import IBUG68, WFLW98
 from musica import compiled
-from musica.cascade import CascadeRun, run_cascade, shaken
+from musica.cascade import CascadeRun, run_cascade
 from musica.losses import CascadeLoss, landmark_error
 from musica.network import INITS, CascadeNet, Stage
 from musica.patch_sets import NAMED, patch_indices, patch_sets
@@ -240,42 +240,6 @@ def test_dropout_is_of_training_only() -> None:
     assert torch.equal(stage(patches, state).state, stage(patches, state).state)
     with pytest.raises(LabError, match="dropout"):
         CascadeNet(68, (0, 1), dropout=1.0)
-
-
-def test_jitter_is_a_similarity_of_the_size_that_it_says() -> None:
-    torch.manual_seed(0)
-    shape, jitter = 35 * torch.randn(1, 68, 2, dtype=torch.float64) + 100, 0.02
-    after = shaken(shape.expand(4000, -1, -1), jitter)
-    centre = shape.mean(1, keepdim=True)
-    first = torch.view_as_complex(shape - centre)
-    moved = after.mean(1, keepdim=True) - centre
-    arms = torch.view_as_complex((after - centre - moved).contiguous())
-    turned = (arms * first.conj()).sum(1) / first.abs().square().sum()
-    assert torch.allclose(arms, turned[:, None] * first)
-    radius = float(first.abs().square().mean().sqrt())
-    for drawn in (moved[..., 0] / radius, moved[..., 1] / radius, turned.real - 1, turned.imag):
-        assert drawn.mean() == pytest.approx(0, abs=0.1 * jitter)
-        assert drawn.std() == pytest.approx(jitter, rel=0.05)
-
-
-def test_jitter_is_of_training_only_and_spares_the_first_iteration() -> None:
-    torch.manual_seed(0)
-    net = CascadeNet(68, (30, 36, 45), 3, units=16, jitter=0.1)
-    image = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
-    start = torch.rand(2, 68, 2) * 96
-    one, two = (run_cascade(net, net.pyramid(image), start, keep_traces=True).traces for _ in range(2))
-    assert torch.equal(one[0].centres, two[0].centres)
-    assert not torch.allclose(one[1].centres, two[1].centres, atol=0.1)
-    # What an iteration answers is counted from where it was shaken to: its patches and its result belong together.
-    run = run_cascade(net, net.pyramid(image), start, keep_traces=True)
-    last, indices = run.traces[-1], net.index_sets[-1]
-    came_from = run.points[-1] - last.output.displacement
-    assert torch.allclose(came_from[:, indices], last.centres, atol=1e-4)
-    net.eval()
-    one, two = (run_cascade(net, net.pyramid(image), start, keep_traces=True).traces for _ in range(2))
-    assert torch.equal(one[2].centres, two[2].centres)
-    with pytest.raises(LabError, match="jitter"):
-        CascadeNet(68, (0, 1), jitter=1.0)
 
 
 def test_low_rank_hidden_layer_is_smaller() -> None:

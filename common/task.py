@@ -6,6 +6,7 @@ checks are the same for all, so that their figures can be compared.
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -262,7 +263,7 @@ def load_task(kind: type[Task], path: Path | str, **changes: Any) -> Task:
         changes: hyper-parameters that replace the checkpoint's.
 
     Raises:
-        LabError: the file is missing, damaged, another method's, or holds no hyper-parameters.
+        LabError: the file is missing, damaged, another method's, holds no hyper-parameters or some that the task lacks.
     """
     content = read_checkpoint(path)
     check_method(content, kind.METHOD, path)
@@ -270,6 +271,10 @@ def load_task(kind: type[Task], path: Path | str, **changes: Any) -> Task:
     values.pop("_instantiator", None)  # Lightning's note of who made the object
     if not values:
         raise LabError(f"{path}: holds no hyper-parameters; give a .ckpt that `fit` wrote")
+    unknown = sorted(set(values) - set(inspect.signature(kind.__init__).parameters))
+    if unknown:
+        raise LabError(f"{path}: was made with {', '.join(unknown)}, which {kind.METHOD} does not know; train it anew, "
+                       "or use the version that made it")  # fmt: skip
     task = kind(**{**values, **changes})
     load_weights(task, content["state_dict"], str(path))
     return task.eval()

@@ -13,6 +13,7 @@ from common.checkpoints import load_weights
 from common.data.crops import Collate, CropConfig, CroppedFaces
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
+from common.task import load_task
 from common.types import FaceBatch
 from musica.augment import PaperAugment, was_augmented
 from musica.ema import AveragedNet
@@ -205,6 +206,13 @@ def test_policy_marks_failures_and_is_no_hyper_parameter(tmp_path: Path) -> None
         task.net.stage_list[1].output.bias[-1] = float("nan")
         row = task.predict_step(batch, 0)
     assert row["failed"].tolist() == [True] * 3 and row["iterations"].tolist() == [3] * 3
+
+
+def test_a_checkpoint_with_unknown_options_is_told(tmp_path: Path) -> None:
+    path, values = tmp_path / "other.ckpt", SMALL | {"shake": 0.1, "spin": 2}
+    torch.save({"state_dict": {}, "hyper_parameters": values, "method": "musica"}, path)
+    with pytest.raises(LabError, match=r"other.ckpt: was made with shake, spin, which musica does not know"):
+        load_task(MusicaTask, path)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from common.types import FaceBatch, Prediction
 from musica.augment import PaperAugment
 from musica.cascade import CascadeRun
 from musica.ema import AveragedNet
-from musica.hidden import HiddenLinear
 from musica.losses import CascadeLoss
 from musica.network import CascadeNet
 from musica.patch_sets import patch_sets
@@ -40,8 +39,8 @@ class MusicaTask(LandmarkTask):
         init: first weights, released or fan_in (learns faster, see `musica.network.Stage`).
         detach: no gradient runs between iterations (released: it does), so that early ones become better.
         dropout: chance that a patch's feature does not reach the hidden layer in training (released: 0).
-        hidden_lr: learning rate of the hidden layers' matrices as a share of `lr`: one for all or one for each
-            iteration (released: 1).
+        hidden_lr: learning rate of the hidden layers' matrices (with `rank`, of the factors that meet the patches) as a
+            share of `lr`: one for all or one for each iteration (released: 1).
         loss: l1 (released) or rmse, see `musica.losses`.
         error_share: weight of the error term against the landmark term (released: 0.05).
         ema_decay: of the moving average of the weights, which evaluation uses (released: 0.9999); 0 for none.
@@ -184,17 +183,13 @@ class MusicaTask(LandmarkTask):
             return super().parameter_groups()
         # Adaptive steps move every weight equally far, however many inputs add up: with thousands of them, the step
         # that suits a convolution drives the hidden units into the ends of their tanh within a few batches.
-        shares = {
-            id(stage.hidden.kernel): share
-            for stage, share in zip(self.net.stage_list, self.hidden_shares, strict=True)
-            if isinstance(stage.hidden, HiddenLinear)
-        }
-        groups: list[dict[str, Any]] = []
-        for group in super().parameter_groups():
-            groups.append({**group, "params": [p for p in group["params"] if id(p) not in shares]})
-            for number, parameter in enumerate((p for p in group["params"] if id(p) in shares), 1):
-                groups.append({"name": f"hidden{number}", "params": [parameter], "lr": self.lr * shares[id(parameter)]})
-        return groups
+        (group,) = super().parameter_groups()
+        hidden = [stage.hidden_matrix for stage in self.net.stage_list]
+        own = {id(matrix) for matrix in hidden}
+        return [{**group, "params": [parameter for parameter in group["params"] if id(parameter) not in own]}] + [
+            {"name": f"hidden{number}", "params": [matrix], "lr": self.lr * share}
+            for number, (matrix, share) in enumerate(zip(hidden, self.hidden_shares, strict=True), 1)
+        ]
 
     def configure_optimizers(self) -> Any:
         configured = super().configure_optimizers()

@@ -133,6 +133,16 @@ class Stage(nn.Module):
         return isinstance(self.hidden, HiddenLinear)
 
     @property
+    def hidden_matrix(self) -> Tensor | None:
+        """The matrix that all patches' features meet: the hidden layer's (I, U), or with a rank its first factor.
+
+        None where it is kept as integers, which can't be trained.
+        """
+        if isinstance(self.squeeze, nn.Linear):
+            return self.squeeze.weight
+        return self.hidden.kernel if isinstance(self.hidden, HiddenLinear) else None
+
+    @property
     def macs(self) -> int:
         """Multiply-adds of one face: convolutions and matrix products."""
         side = PATCH - 2

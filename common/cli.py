@@ -99,7 +99,6 @@ class LandmarkCLI(LightningCLI):
                 raise LabError(f"{source}: weights to start from are missing; {self.model.start_hint(source)}")
             check_method(read_checkpoint(source), self._method(), source)
             state |= read_state_dict(source)
-        state = self.model.start_state(state)
         load_weights(self.model, state, " and ".join(sources), allow_missing=self.model.new_parts())
 
     def before_fit(self) -> None:

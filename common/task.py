@@ -109,10 +109,6 @@ class LandmarkTask(L.LightningModule):
         """Return prefixes of keys that a warm start's file need not have."""
         return ()
 
-    def start_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights of a warm start's files as this network's."""
-        return state
-
     def start_hint(self, source: str) -> str:
         """Return what to do when the weights to start from, `source`, are missing."""
         return "check the path, or train it first"

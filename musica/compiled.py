@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from common.compiled import available, compiled_sums
-from musica.compiled_cascade import APART, cascade_share
+from musica.compiled_cascade import APART, WIDEST, cascade_share
 from musica.compiled_patches import CHANNELS, FEATURES, PATCH, describe_patches, flat_weights
 from musica.compiled_pyramid import centre_bytes, halve_level, taps_of
 from musica.patches import Level, empty_level
@@ -29,7 +29,7 @@ from musica.threads import side_by_side, together
 
 if TYPE_CHECKING:
     from musica.cascade import CascadeRun
-    from musica.network import CascadeNet
+    from musica.network import CascadeNet, Stage
     from musica.pyramid import Pyramid
 
 MOST_FACES = 8  # for the whole cascade in loops; for more, tensors' products with the hidden layer are faster
@@ -97,30 +97,41 @@ class Prepared:
     """A network's weights as the loops take them, all of them views: what training changes is seen here too.
 
     Args:
-        net: whose hidden layers are whole.
+        net: whose layers are floating point; whole or low-rank.
 
     Attributes:
-        weights: first and second convolution, patch attention, hidden layer and answer: weights and biases, T arrays
-            each, as `cascade_share` takes them.
+        weights: as `cascade_share` takes them: T arrays each.
         indices: T arrays of the landmarks that get a patch.
         factors: (T,) crop pixels in a pixel of each iteration's level.
+        width: numbers that an iteration's patches are summed to: hidden units, or the rank.
         usable: whether every tensor lies in memory in the order of its axes.
     """
 
     def __init__(self, net: CascadeNet) -> None:
         self._found: list[tuple[dict[str, nn.Parameter | None], str, Tensor, int]] = []
-        parts: list[list[np.ndarray]] = []
-        for stage in net.stage_list:
-            parts.append([])
-            for layer in (stage.conv1, stage.conv2, stage.attention, stage.hidden, stage.output):
-                for name in ("kernel" if layer is stage.hidden else "weight", "bias"):
-                    tensor = getattr(layer, name)
-                    self._found.append((layer._parameters, name, tensor, tensor.data_ptr()))
-                    parts[-1].append(tensor.detach().numpy())
-        self.weights = tuple(zip(*parts, strict=True))
+        self.weights = tuple(zip(*(self._arrays(stage) for stage in net.stage_list), strict=True))
         self.indices = tuple(indices.numpy() for indices in net.index_sets)
         self.factors = np.array([2**level for level in net.level_of], np.float32)
+        self.width: int = self.weights[WIDEST][0].shape[1]
         self.usable = all(array.flags.c_contiguous for group in self.weights for array in group)
+
+    def _arrays(self, stage: Stage) -> list[np.ndarray]:
+        def kept(layer: nn.Module, *names: str) -> list[np.ndarray]:
+            tensors = [getattr(layer, name) for name in names]
+            self._found += [(layer._parameters, name, tensor, tensor.data_ptr())
+                            for name, tensor in zip(names, tensors, strict=True)]  # fmt: skip
+            return [tensor.detach().numpy() for tensor in tensors]
+
+        none, both = [np.empty((0, 0), np.float32)], ("weight", "bias")
+        thin, hidden = isinstance(stage.attention, nn.Sequential), stage.hidden
+        gate = stage.attention[1] if isinstance(stage.attention, nn.Sequential) else stage.attention
+        assert stage.widest is not None
+        return [
+            *kept(stage.conv1, *both), *kept(stage.conv2, *both),
+            *(kept(stage.attention.get_submodule("0"), "weight") if thin else none), *kept(gate, *both),
+            *kept(stage.widest, "kernel"), *(none if hidden is stage.widest else kept(hidden, "weight")),
+            *kept(hidden, "bias"), *kept(stage.output, *both),
+        ]  # fmt: skip
 
     def current(self) -> bool:
         """Whether the network still has the same tensors in the same memory."""
@@ -131,13 +142,13 @@ _kept: WeakKeyDictionary[CascadeNet, Prepared] = WeakKeyDictionary()
 
 
 def prepared(net: CascadeNet) -> Prepared | None:
-    """Return the network's weights for `run`, or None where it can't run them: small layers, another memory layout.
+    """Return the network's weights for `run`, or None where it can't run them: integers, another memory layout.
 
     They are kept: the interpreter is slow right after megabytes of weights went through the caches.
     """
     found = _kept.get(net)
     if found is None or not found.current():
-        if not all(stage.whole for stage in net.stage_list):
+        if any(stage.widest is None for stage in net.stage_list):
             return None
         found = _kept[net] = Prepared(net)
     return found if found.usable else None
@@ -150,7 +161,7 @@ def run(
     from musica.cascade import CascadeRun
 
     threads = torch.get_num_threads()
-    faces, iterations, units = len(start), len(prepared.factors), prepared.weights[7][0].shape[0]
+    faces, iterations = len(start), len(prepared.factors)
     below = np.full(iterations, -np.inf, np.float32)
     if exit_below is not None:
         below[:-1] = exit_below
@@ -160,7 +171,7 @@ def run(
     given = (
         tuple(levels[level] for level in net.level_of), prepared.factors, _factors(tower.scale, faces),
         net.sampling == "official", prepared.weights, prepared.indices, start.contiguous().numpy(), below,
-        np.zeros(2 * iterations * APART, np.int64), np.zeros((iterations, threads, faces, units), np.float32),
+        np.zeros(2 * iterations * APART, np.int64), np.zeros((iterations, threads, faces, prepared.width), np.float32),
     )  # fmt: skip
     answers = (points.numpy(), errors.numpy(), taken.numpy())
     done = together([partial(cascade_share, *given, k, *answers) for k in range(threads)])

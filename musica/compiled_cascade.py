@@ -7,7 +7,8 @@ weights the interpreter's own memory is in no cache, and what it does between tw
 as elsewhere.
 
 The arithmetic is that of `Stage` and `run_cascade`, without gradients; sums run in another order.
-Letters: A faces, M patches, F features of a patch (256), N landmarks, U hidden units, T iterations, K threads.
+Letters: A faces, M patches, F features of a patch (256), N landmarks, U hidden units, W numbers that an iteration's
+inputs are summed to (U, or the hidden layer's rank), G rank of the attention, T iterations, K threads.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from common.compiled import atomic_add, compiled, compiled_sums, let_others_run
 from musica.compiled_patches import FEATURES, describe_patches, flat_weights
 
+WIDEST = 7  # place among the weights of the layer that all features meet
 GROUP = 4  # patches that are described before their piece of the hidden layer is read
 APART = 8  # counters that share no line of the cache
 PATIENCE = 1000  # looks at a counter before others may have the core
@@ -49,19 +51,17 @@ def _exp(x: np.ndarray, bits: np.ndarray, powers: np.ndarray) -> None:
 
 
 @compiled_sums
-def _gates(seen: np.ndarray, weight: np.ndarray, bias: np.ndarray, bits: np.ndarray, out: np.ndarray) -> None:
-    """Fill out (n, F) with the gates of features `seen` (n, F): the sigmoid of weight (F, F) times each, plus bias.
-
-    `bits` (F,) int32 is room.
-    """
-    last = len(seen) - 1
-    for p in range(0, len(seen), 4):  # four patches and two gates at a time: a number read is used more than once
+def _linear(x: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
+    """Fill out (n, O) with weight (O, I) times each of x (n, I)."""
+    last, final = len(x) - 1, len(weight) - 1
+    for p in range(0, len(x), 4):  # four patches and two answers at a time: a number read is used more than once
         p1, p2, p3 = min(p + 1, last), min(p + 2, last), min(p + 3, last)
-        f0, f1, f2, f3 = seen[p], seen[p1], seen[p2], seen[p3]
-        for o in range(0, FEATURES, 2):
-            one, two = weight[o], weight[o + 1]
+        f0, f1, f2, f3 = x[p], x[p1], x[p2], x[p3]
+        for o in range(0, len(weight), 2):
+            o1 = min(o + 1, final)
+            one, two = weight[o], weight[o1]
             a = b = c = d = e = f = g = h = ZERO
-            for i in range(FEATURES):
+            for i in range(len(one)):
                 u, v = one[i], two[i]
                 a += u * f0[i]
                 b += u * f1[i]
@@ -71,8 +71,24 @@ def _gates(seen: np.ndarray, weight: np.ndarray, bias: np.ndarray, bits: np.ndar
                 f += v * f1[i]
                 g += v * f2[i]
                 h += v * f3[i]
+            out[p3, o1], out[p2, o1], out[p1, o1], out[p, o1] = h, g, f, e
             out[p3, o], out[p2, o], out[p1, o], out[p, o] = d, c, b, a
-            out[p3, o + 1], out[p2, o + 1], out[p1, o + 1], out[p, o + 1] = h, g, f, e
+
+
+@compiled_sums
+def _gates(
+    seen: np.ndarray, thin: np.ndarray, weight: np.ndarray, bias: np.ndarray, bits: np.ndarray, out: np.ndarray
+) -> None:
+    """Fill out (n, F) with the gates of features `seen` (n, F): the sigmoid of weight times each, plus bias (F,).
+
+    The weight is (F, F) and `thin` is empty, or it is (F, G) after `thin` (G, F). `bits` (F,) int32 is room.
+    """
+    if len(thin):
+        between = np.empty((len(seen), len(thin)), np.float32)
+        _linear(seen, thin, between)
+        _linear(between, weight, out)
+    else:
+        _linear(seen, weight, out)
     powers = bits.view(np.float32)
     for p in range(len(seen)):
         gate = out[p]
@@ -93,6 +109,7 @@ def _gated_features(
     first_bias: np.ndarray,
     second: np.ndarray,
     second_bias: np.ndarray,
+    thin: np.ndarray,
     gate: np.ndarray,
     gate_bias: np.ndarray,
     out: np.ndarray,
@@ -101,12 +118,12 @@ def _gated_features(
 
     Args:
         image, centres, scale, official, first, first_bias, second, second_bias: as in `describe_patches`.
-        gate, gate_bias: (F, F) and (F,) of the patch attention.
+        thin, gate, gate_bias: of the patch attention, as in `_gates`.
         out: filled.
     """
     features, gates = np.empty((len(centres), FEATURES), np.float32), np.empty((len(centres), FEATURES), np.float32)
     describe_patches(image, centres, scale, official, first, first_bias, second, second_bias, features)
-    _gates(features, gate, gate_bias, np.empty(FEATURES, np.int32), gates)
+    _gates(features, thin, gate, gate_bias, np.empty(FEATURES, np.int32), gates)
     seen, weight = features.reshape(-1), gates.reshape(-1)
     for i in range(len(seen)):
         out[i] = seen[i] * weight[i]
@@ -124,22 +141,6 @@ def _add_products(x: np.ndarray, weight: np.ndarray, rows: np.ndarray, sums: np.
 
 
 @compiled_sums
-def _new_state(sums: np.ndarray, bias: np.ndarray, bits: np.ndarray, state: np.ndarray) -> None:
-    """Fill state (U,) with the hyperbolic tangent of the threads' sums (K, U) and the hidden layer's bias (U,).
-
-    `bits` (U,) int32 is room.
-    """
-    for u in range(len(state)):
-        total = bias[u]
-        for part in range(len(sums)):
-            total += sums[part, u]
-        state[u] = TWO * total
-    _exp(state, bits, bits.view(np.float32))
-    for u in range(len(state)):  # tanh(x) = 1 - 2 / (exp(2 x) + 1)
-        state[u] = ONE - TWO / (state[u] + ONE)
-
-
-@compiled_sums
 def _products(weight: np.ndarray, x: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
     """Fill out (n,) with weight (n, U) times x (U,) plus bias (n,)."""
     for k in range(len(out)):
@@ -147,6 +148,28 @@ def _products(weight: np.ndarray, x: np.ndarray, bias: np.ndarray, out: np.ndarr
         for u in range(len(x)):
             total += row[u] * x[u]
         out[k] = total + bias[k]
+
+
+@compiled_sums
+def _new_state(sums: np.ndarray, widen: np.ndarray, bias: np.ndarray, bits: np.ndarray, state: np.ndarray) -> None:
+    """Fill state (U,) with the hyperbolic tangent of the threads' sums (K, W) and the hidden layer's bias (U,).
+
+    W is U and `widen` is empty, or the sums go through `widen` (U, W). `bits` (U,) int32 is room.
+    """
+    total = sums[0].copy()
+    for part in range(1, len(sums)):
+        for w in range(len(total)):
+            total[w] += sums[part, w]
+    if len(widen):
+        _products(widen, total, bias, state)
+    else:
+        for u in range(len(state)):
+            state[u] = total[u] + bias[u]
+    for u in range(len(state)):
+        state[u] *= TWO
+    _exp(state, bits, bits.view(np.float32))
+    for u in range(len(state)):  # tanh(x) = 1 - 2 / (exp(2 x) + 1)
+        state[u] = ONE - TWO / (state[u] + ONE)
 
 
 @compiled
@@ -198,20 +221,22 @@ def cascade_share(
         factors: (T,) crop pixels in a pixel of each level.
         scale: (A,) factors of the levels' values.
         official: as in `describe_patches`.
-        weights: of first and second convolution, patch attention, hidden layer and answer, their weights and biases;
-            T arrays each. The hidden layer's are (M F + U, U), input by input.
+        weights: T arrays each: first and second convolution with their biases; the patch attention's first factor, or
+            an empty one, its (second) matrix and bias; at `WIDEST` the layer (M F + U, W) that the features meet,
+            input by input; the matrix (U, W) after it, or an empty one; the hidden layer's bias; answer and its bias.
         indices: T arrays (M,) of the landmarks that get a patch.
         start: (A, N, 2) row, column, crop pixels.
         exit_below: (T,) predicted error under which a face leaves.
         counters: (2 T APART,) int64, zero: what was begun and what is done.
-        sums: (T, threads, A, U), zero: each thread's sums of the hidden layer.
+        sums: (T, threads, A, W), zero: each thread's sums over inputs of the widest layer.
         thread: number of this thread; the first one fills what follows.
         points: (T, A, N, 2) row, column, crop pixels, after each iteration; a face that left keeps its last ones.
         errors: (T, A) predicted errors, likewise.
         iterations: (A,) how many iterations a face took.
     """
-    first, first_bias, second, second_bias, gate, gate_bias, hidden, hidden_bias, output, output_bias = weights
-    faces, units, count = len(start), sums.shape[3], start.shape[1]
+    first, first_bias, second, second_bias, thin, gate, gate_bias = weights[:7]
+    hidden, widen, hidden_bias, output, output_bias = weights[7:]
+    faces, units, count = len(start), len(hidden_bias[0]), start.shape[1]
     state, bits = np.zeros((faces, units), np.float32), np.empty(units, np.int32)
     moved, answer = np.zeros_like(start), np.empty(2 * count + 1, np.float32)
     alive = np.arange(faces)
@@ -238,8 +263,8 @@ def cascade_share(
                     landmark = indices[t][begin + m]
                     centres[m] = start[a, landmark] / factors[t] + moved[a, landmark]
                 _gated_features(
-                    levels[t][a], centres[:n], scale[a], official, one, first_bias[t], two, second_bias[t], gate[t],
-                    gate_bias[t], gated[line],
+                    levels[t][a], centres[:n], scale[a], official, one, first_bias[t], two, second_bias[t], thin[t],
+                    gate[t], gate_bias[t], gated[line],
                 )  # fmt: skip
             _add_products(gated, hidden[t][begin * FEATURES : end * FEATURES], alive, part)
             _finished(counters, t)
@@ -248,7 +273,7 @@ def cascade_share(
         _wait(counters, t, groups + 1)
         stay = np.ones(faces, np.bool_)
         for a in alive:
-            _new_state(sums[t, :, a], hidden_bias[t], bits, state[a])
+            _new_state(sums[t, :, a], widen[t], hidden_bias[t], bits, state[a])
             _products(output[t], state[a], output_bias[t], answer)
             moved[a] += answer[:-1].reshape(count, 2)
             stay[a] = not answer[-1] < exit_below[t]  # an error that is no number stays

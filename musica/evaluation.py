@@ -112,26 +112,25 @@ def collect(task: MusicaTask, faces: Iterable[FaceBatch]) -> Records:
 
 
 def milliseconds(
-    net: CascadeNet, images: Tensor, exits: Sequence[Sequence[float] | None], batch: int, repeats: int
+    runs: Sequence[tuple[CascadeNet, Sequence[float] | None]], images: Tensor, batch: int, repeats: int
 ) -> list[float]:
-    """Return the ms a face of each exit rule, at a batch size: preparation of the levels, patches, all of it.
+    """Return the ms a face of each network with its exit rule, at a batch size: pyramid, patches, all of it.
 
-    The rules take turns, and each one's fastest pass counts, so that other work on the machine touches all alike.
+    They take turns, and each one's fastest pass counts, so that other work on the machine touches all alike.
 
     Args:
-        net: the network.
+        runs: networks and the thresholds they run with; None for no exit.
         images: (n, 3, S, S) uint8.
-        exits: thresholds of each rule; None for no exit.
         batch: faces a call.
         repeats: passes over all faces.
     """
     chunks = [chunk for chunk in images.split(batch) if len(chunk) == batch] or [images]
-    best = [float("inf")] * len(exits)
-    kept = net.exit_below
+    best = [float("inf")] * len(runs)
+    kept = [(net, net.exit_below) for net, _ in runs]
     try:
         with torch.inference_mode():
             for _ in range(repeats):
-                for index, rule in enumerate(exits):
+                for index, (net, rule) in enumerate(runs):
                     net.exit_below = None if rule is None else tuple(rule)
                     passed = 0.0
                     for chunk in chunks:
@@ -140,5 +139,6 @@ def milliseconds(
                         passed += time.perf_counter() - start
                     best[index] = min(best[index], 1000 * passed / sum(len(chunk) for chunk in chunks))
     finally:
-        net.exit_below = kept
+        for net, rule in reversed(kept):
+            net.exit_below = rule
     return best

@@ -11,16 +11,16 @@ import sys
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from common.errors import LabError, command
 from common.task import load_task
-from musica.evaluation import batches, changed_batches, collect, load_data, milliseconds
-from musica.exit_sweep import Sweep, choose, exit_iteration, failure_threshold, sweep
+from musica.evaluation import Records, batches, changed_batches, collect, load_data, milliseconds
+from musica.exit_sweep import Sweep, choose, exit_iteration, failure_threshold, sweep, usual_levels
 from musica.module import MusicaTask
+from musica.network import CascadeNet
 from musica.policy import ExitPolicy
 
 EVAL_BATCH = 32
@@ -34,12 +34,14 @@ def timed_points(found: Sweep, front: np.ndarray, chosen: int, count: int) -> li
     return sorted(picked | {chosen}, key=lambda row: (found.cost[row], -found.nme[row]))
 
 
-def measure(task: MusicaTask, images: torch.Tensor, rules: list[Any], repeats: int) -> dict[int, list[float]]:
-    """Return batch size -> ms a face of each rule, on the first faces of the split."""
+def measure(
+    runs: Sequence[tuple[CascadeNet, Sequence[float] | None]], images: torch.Tensor, repeats: int
+) -> dict[int, list[float]]:
+    """Return batch size -> ms a face of each network with its exit rule, on the first faces of the split."""
     faces = images[:TIMED_FACES]
     if len(faces) < TIMED_FACES:  # a small split is repeated, so that the largest batch can be filled
         faces = faces.repeat(-(-TIMED_FACES // len(faces)), 1, 1, 1)[:TIMED_FACES]
-    return {batch: milliseconds(task.evaluated(), faces, rules, batch, repeats) for batch in BATCHES}
+    return {batch: milliseconds(runs, faces, batch, repeats) for batch in BATCHES}
 
 
 def draw(path: Path, curve: list[dict[str, float]], full: dict[str, float], chosen: dict[str, float]) -> None:
@@ -74,40 +76,69 @@ def build(options: argparse.Namespace) -> ExitPolicy:
     net = task.evaluated()
     data = load_data(options.config, options.root, task)
     faces = list(batches(data, options.split, EVAL_BATCH))
-    more = changed_batches(data, options.split, EVAL_BATCH, options.copies, options.copy_share)
-    records = collect(task, chain(faces, more))
+
+    def recorded(one: MusicaTask) -> Records:
+        more = changed_batches(data, options.split, EVAL_BATCH, options.copies, options.copy_share)
+        return collect(one, chain(faces, more))
+
+    records = recorded(task)
+    whole, whole_records = net, records
+    if options.against is not None:
+        other = load_task(MusicaTask, options.against)
+        load_data(options.config, options.root, other)  # tells when it is made for other crops
+        whole, whole_records = other.evaluated(), recorded(other)
     costs = [net.macs(t + 1) for t in range(len(net.level_of))]
-    found = sweep(records.nme, records.predicted, options.levels, costs)
-    full_nme = float(records.nme[:, -1].mean())
+    levels = usual_levels(len(costs)) if options.levels is None else options.levels
+    found = sweep(records.nme, records.predicted, levels, costs)
+    full_nme = float(whole_records.nme[:, -1].mean())
     row = choose(found, full_nme, options.max_loss)
     rows = timed_points(found, found.front(), row, options.timed)
-    rules = [None, *(tuple(found.exit_below[r]) for r in rows)]
-    times = measure(task, torch.cat([batch.image for batch in faces[: -(-TIMED_FACES // EVAL_BATCH)]]), rules,
-                    options.repeats)  # fmt: skip
+    runs = [(whole, None), *((net, tuple(found.exit_below[r])) for r in rows)]
+    images = torch.cat([batch.image for batch in faces[: -(-TIMED_FACES // EVAL_BATCH)]])
+    times = measure(runs, images, options.repeats)
 
     def point(nme: float, macs: float, index: int) -> dict[str, float]:
         return {"nme": nme, "macs": macs, **{f"ms_b{batch}": times[batch][index] for batch in BATCHES}}
 
-    full = point(full_nme, float(costs[-1]), 0)
+    full = point(full_nme, float(whole.macs(len(whole.level_of))), 0)
     curve = [point(float(found.nme[r]), float(found.cost[r]), i + 1) for i, r in enumerate(rows)]
     chosen = curve[rows.index(row)]
-    out = exit_iteration(records.predicted, found.exit_below[row])
-    index = np.arange(len(out))
-    fail = failure_threshold(records.nme[index, out], records.predicted[index, out], options.failed_above)
-    saved = {"macs_saved": 1 - chosen["macs"] / full["macs"], "nme_loss": chosen["nme"] / full["nme"] - 1}
-    saved |= {f"ms_saved_b{b}": 1 - chosen[f"ms_b{b}"] / full[f"ms_b{b}"] for b in BATCHES}
-    policy = ExitPolicy(
-        tuple(float(v) for v in found.exit_below[row]), fail, len(net.level_of), task.scheme.name,
-        {"split": options.split, "faces": len(set(records.ids)), "copies": options.copies, "max_loss": options.max_loss,
-         "failed_above": options.failed_above, "full": full, "chosen": chosen, **saved},
-    )  # fmt: skip
+    policy = policy_of(task, records, found.exit_below[row], options, {"full": full, "chosen": chosen})
     policy.write(options.out)
-    front = found.front()
-    content = {"full": full, "chosen": chosen, "timed": curve, "front": [
-        {"nme": float(found.nme[r]), "macs": float(found.cost[r])} for r in front]}  # fmt: skip
+    front = [{"nme": float(found.nme[r]), "macs": float(found.cost[r])} for r in found.front()]
+    content = {"full": full, "chosen": chosen, "timed": curve, "front": front}
     options.out.with_suffix(".curve.json").write_text(json.dumps(content, indent=1) + "\n")
     draw(options.out.with_suffix(".png"), curve, full, chosen)
     return policy
+
+
+def policy_of(
+    task: MusicaTask,
+    records: Records,
+    exit_below: np.ndarray,
+    options: argparse.Namespace,
+    points: dict[str, dict[str, float]],
+) -> ExitPolicy:
+    """Return the policy with the failure flag for its answers, and what the choice rests on.
+
+    Args:
+        task: whose policy it is.
+        records: the faces that it was chosen on.
+        exit_below: (T - 1,) thresholds.
+        options: of the command line.
+        points: NME, multiply-adds and ms of the full cascade ("full") and with the policy ("chosen").
+    """
+    out = exit_iteration(records.predicted, exit_below)
+    index = np.arange(len(out))
+    fail = failure_threshold(records.nme[index, out], records.predicted[index, out], options.failed_above)
+    full, chosen = points["full"], points["chosen"]
+    saved = {"macs_saved": 1 - chosen["macs"] / full["macs"], "nme_loss": chosen["nme"] / full["nme"] - 1}
+    saved |= {f"ms_saved_b{b}": 1 - chosen[f"ms_b{b}"] / full[f"ms_b{b}"] for b in BATCHES}
+    return ExitPolicy(
+        tuple(float(v) for v in exit_below), fail, len(exit_below) + 1, task.scheme.name,
+        {"split": options.split, "faces": len(set(records.ids)), "copies": options.copies, "max_loss": options.max_loss,
+         "failed_above": options.failed_above, **points, **saved},
+    )  # fmt: skip
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -116,6 +147,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("checkpoint", type=Path, help="checkpoint of `fit`")
     parser.add_argument("--config", type=Path, required=True, help="recipe that names the data and its crop")
     parser.add_argument("--root", default=None, help="folder of the data")
+    parser.add_argument("--against", type=Path, default=None,
+                        help="checkpoint whose full cascade the loss and the savings are counted from, when CHECKPOINT "
+                             "is its smaller version (`musica.shrink`); default CHECKPOINT itself")  # fmt: skip
     parser.add_argument("--split", default="val", help="split to choose on; never test")
     parser.add_argument("--max_loss", type=float, default=0.01, help="largest relative loss of NME (0.01: 1 percent)")
     parser.add_argument("--copies", type=int, default=8,
@@ -123,7 +157,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
                              "from few faces promise more than others will keep")  # fmt: skip
     parser.add_argument("--copy_share", type=float, default=0.25,
                         help="the copies' changes as a share of the training crop's")  # fmt: skip
-    parser.add_argument("--levels", type=int, default=41, help="thresholds tried an iteration")
+    parser.add_argument("--levels", type=int, default=None,
+                        help="thresholds tried an iteration; default 41, with five iterations 21")  # fmt: skip
     parser.add_argument("--failed_above", type=float, default=8.0, help="NME in percent of a failed face")
     parser.add_argument("--timed", type=int, default=8, help="points of the curve that are timed")
     parser.add_argument("--repeats", type=int, default=3, help="passes of the timing")

@@ -11,6 +11,9 @@ import numpy as np
 
 from common.errors import LabError
 
+USUAL_LEVELS = 41  # thresholds an iteration: one for every fortieth of the faces
+MOST_COMBINATIONS = 200_000  # of thresholds, before a sweep takes minutes
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -35,6 +38,11 @@ class Sweep:
                 best = self.nme[row]
                 rows.append(row)
         return np.array(rows)
+
+
+def usual_levels(iterations: int) -> int:
+    """Return how many thresholds an iteration are tried in a cascade of so many, so that a sweep stays at seconds."""
+    return min(USUAL_LEVELS, int(MOST_COMBINATIONS ** (1 / (iterations - 1))))
 
 
 def exit_iteration(predicted: np.ndarray, exit_below: np.ndarray) -> np.ndarray:

@@ -21,16 +21,17 @@ class HiddenLinear(nn.Module):
     Args:
         inputs: I.
         units: U.
+        bias: whether there is one.
 
     Attributes:
         kernel: (I, U), under the name `weight` and as (U, I) in a state dict.
-        bias: (U,).
+        bias: (U,) or None.
     """
 
-    def __init__(self, inputs: int, units: int) -> None:
+    def __init__(self, inputs: int, units: int, bias: bool = True) -> None:
         super().__init__()
         self.kernel = nn.Parameter(torch.zeros(inputs, units))
-        self.bias = nn.Parameter(torch.zeros(units))
+        self.bias = nn.Parameter(torch.zeros(units)) if bias else None
         self.register_state_dict_post_hook(_to_file)
         self.register_load_state_dict_pre_hook(_from_file)
 
@@ -43,9 +44,10 @@ class HiddenLinear(nn.Module):
         """Return (A, U)."""
         faces, inputs = x.shape
         if faces > FEW_FACES or inputs % PIECES:
-            return torch.addmm(self.bias, x, self.kernel)
+            return x @ self.kernel if self.bias is None else torch.addmm(self.bias, x, self.kernel)
         pieces = x.view(faces, PIECES, -1).transpose(0, 1), self.kernel.view(PIECES, inputs // PIECES, -1)
-        return torch.bmm(*pieces).sum(0) + self.bias
+        answer = torch.bmm(*pieces).sum(0)
+        return answer if self.bias is None else answer + self.bias
 
 
 def _to_file(module: nn.Module, state: dict[str, Any], prefix: str, local: dict[str, Any]) -> None:

@@ -21,6 +21,18 @@ from musica.start import default_shape, mean_shape
 ORIGINS = ("crop", "box")
 
 
+def one_share_each(name: str, given: float | list[float], iterations: int) -> list[float]:
+    """Return a share of the learning rate for each iteration, given one for all or that.
+
+    Raises:
+        LabError: the number of shares is another, or one is not positive.
+    """
+    found = given if isinstance(given, list) else [given] * iterations
+    if len(found) != iterations or min(found) <= 0:
+        raise LabError(f"{name} must be a positive number or {iterations} of them, got {given}")
+    return found
+
+
 class MusicaTask(LandmarkTask):
     """Selective cascaded regression with patch attention (Shapira, Levy, Goldin, Jevnisek, ACM MM 2021).
 
@@ -29,24 +41,24 @@ class MusicaTask(LandmarkTask):
         input_size: side of the crops in pixels (paper: a box of 142 px with margins of 0.3, which is about 228).
         patches: landmarks that get a patch: all, every_second (released), two_of_three, a named set, or the
             indices; or a list of these, one for each iteration.
-        iterations: 2, 3 (released) or 4.
+        iterations: 2, 3 (released), 4 or 5.
         levels: level of the pyramid of each iteration; None for the paper's (3 iterations: 2, 1, 0).
         units: hidden units (released: 512).
         rank: factor the hidden layer's matrix through so many numbers, which makes it smaller; 0 does not.
+        gate_rank: the same for the attention's matrix.
         hidden_bits: keep the hidden layer of a trained network as integers of 8 or 16 bits (`musica.shrink` makes such
             checkpoints); it can't be trained. 0 keeps floating point.
         sampling: bilinear (the gradient reaches the coordinates) or official (truncation, for released weights).
         init: first weights, released or fan_in (learns faster, see `musica.network.Stage`).
         detach: no gradient runs between iterations (released: it does), so that early ones become better.
         dropout: chance that a patch's feature does not reach the hidden layer in training (released: 0).
-        hidden_lr: learning rate of the hidden layers' matrices (with `rank`, of the factors that meet the patches) as a
-            share of `lr`: one for all or one for each iteration (released: 1).
+        iteration_lr: learning rate as a share of `lr`: one for all or one for each iteration (released: 1).
+        hidden_lr: the same for the hidden layers' matrices (with `rank`, for the factors that meet the patches).
+        output_lr: the same for the layers that answer displacements and error.
         loss: l1 (released) or rmse, see `musica.losses`.
         error_share: weight of the error term against the landmark term (released: 0.05).
         ema_decay: of the moving average of the weights, which evaluation uses (released: 0.9999); 0 for none.
         origin: where the start shape counts from: the crop's first pixel, or the box's corner (released weights).
-        start_from: for each iteration, the one (from 1) of `init_from`'s cascade whose averaged weights it starts from;
-            None for the same cascade again.
         start_faces: most faces of the training set that the mean shape is made from.
         paper_augment: colour, occlusion and grey changes of the paper, beside the geometry of the crop.
         policy: file of `python -m musica.exit_policy`; with it, faces leave the cascade early at prediction. It is
@@ -64,17 +76,19 @@ class MusicaTask(LandmarkTask):
         levels: list[int] | None = None,
         units: int = 512,
         rank: int = 0,
+        gate_rank: int = 0,
         hidden_bits: int = 0,
         sampling: str = "bilinear",
         init: str = "released",
         detach: bool = False,
         dropout: float = 0.0,
+        iteration_lr: float | list[float] = 1.0,
         hidden_lr: float | list[float] = 1.0,
+        output_lr: float | list[float] = 1.0,
         loss: str = "l1",
         error_share: float = 0.05,
         ema_decay: float = 0.9999,
         origin: str = "crop",
-        start_from: list[int] | None = None,
         start_faces: int = 1000,
         paper_augment: bool = False,
         policy: str | None = None,
@@ -98,16 +112,13 @@ class MusicaTask(LandmarkTask):
         self.save_hyperparameters(ignore=["policy"])
         if not 0 <= ema_decay < 1:
             raise LabError(f"ema_decay must be in [0, 1), got {ema_decay}")
-        self.hidden_shares = hidden_lr if isinstance(hidden_lr, list) else [hidden_lr] * iterations
-        if len(self.hidden_shares) != iterations or min(self.hidden_shares) <= 0:
-            raise LabError(f"hidden_lr must be a positive number or {iterations} of them, got {hidden_lr}")
-        if start_from is not None and len(start_from) != iterations:
-            raise LabError(f"start_from must name {iterations} iterations, got {start_from}")
+        given = {"iteration_lr": iteration_lr, "hidden_lr": hidden_lr, "output_lr": output_lr}
+        self.shares = {name: one_share_each(name, share, iterations) for name, share in given.items()}
         self.origin, self.start_faces = check_choice("origin", origin, ORIGINS), start_faces
         indices = patch_sets(patches, self.scheme.num_points)
         self.net = CascadeNet(
             self.scheme.num_points, indices, iterations, units, rank, sampling, levels, init, detach, hidden_bits,
-            dropout,
+            dropout, gate_rank,
         )  # fmt: skip
         self.net.start.copy_(default_shape(self.scheme, input_size))
         self.ema = AveragedNet(self.net, ema_decay) if ema_decay else None
@@ -132,20 +143,6 @@ class MusicaTask(LandmarkTask):
         # Converted weights are averages already and bring no second copy; without a file of the start shape, the
         # default one stays.
         return ("ema.", "net.start")
-
-    def start_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        chosen = self.hparams["start_from"]
-        if chosen is None:
-            return state
-        source = "ema.net." if any(key.startswith("ema.net.") for key in state) else "net."
-        found = {"net.start": state[f"{source}start"]}
-        for place, number in enumerate(chosen):
-            head = f"{source}stages.{number - 1}."
-            part = {key.removeprefix(head): value for key, value in state.items() if key.startswith(head)}
-            if not part:
-                raise LabError(f"start_from: the cascade to start from has no iteration {number}")
-            found |= {f"net.stages.{place}.{key}": value for key, value in part.items()}
-        return found
 
     def setup(self, stage: str) -> None:
         data = getattr(self.trainer, "datamodule", None)
@@ -179,17 +176,26 @@ class MusicaTask(LandmarkTask):
         return parts
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        if self.hparams["hidden_lr"] == 1:
+        if all(share == 1 for shares in self.shares.values() for share in shares):
             return super().parameter_groups()
-        # Adaptive steps move every weight equally far, however many inputs add up: with thousands of them, the step
-        # that suits a convolution drives the hidden units into the ends of their tanh within a few batches.
-        (group,) = super().parameter_groups()
-        hidden = [stage.hidden_matrix for stage in self.net.stage_list]
-        own = {id(matrix) for matrix in hidden}
-        return [{**group, "params": [parameter for parameter in group["params"] if id(parameter) not in own]}] + [
-            {"name": f"hidden{number}", "params": [matrix], "lr": self.lr * share}
-            for number, (matrix, share) in enumerate(zip(hidden, self.hidden_shares, strict=True), 1)
-        ]
+        # Adaptive steps move every weight equally far, however many inputs add up and however far an answer has to
+        # reach: with thousands of inputs, the step that suits a convolution drives the hidden units into the ends of
+        # their tanh within a few batches; in the first iteration, whose answers are the largest, it is too short.
+        groups: list[dict[str, Any]] = []
+        for place, stage in enumerate(self.net.stage_list):
+            parts: dict[str, list[Any]] = {"hidden_lr": [stage.hidden_matrix]}
+            parts["output_lr"] = list(stage.output.parameters())
+            own = {id(parameter) for part in parts.values() for parameter in part}
+            parts["iteration_lr"] = [parameter for parameter in stage.parameters() if id(parameter) not in own]
+            groups += [
+                {
+                    "name": f"{name.removesuffix('_lr')}{place + 1}",
+                    "params": part,
+                    "lr": self.lr * self.shares[name][place],
+                }
+                for name, part in parts.items()
+            ]
+        return groups
 
     def configure_optimizers(self) -> Any:
         configured = super().configure_optimizers()

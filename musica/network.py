@@ -24,7 +24,8 @@ from musica.pyramid import Pyramid, pyramid
 PATCH = 14  # side of a patch in pixels of its level
 CHANNELS = 32  # of both convolutions
 FEATURES = 256  # numbers that describe a patch: 2 x 2 places, 2 * CHANNELS each
-LEVELS = {2: (1, 0), 3: (2, 1, 0), 4: (2, 2, 1, 0)}  # iterations -> level of each; level l has 1 / 2^l of the scale
+# Iterations -> level of each; level l has 1 / 2^l of the scale. The paper has 2 to 4, five are ours.
+LEVELS = {2: (1, 0), 3: (2, 1, 0), 4: (2, 2, 1, 0), 5: (2, 2, 1, 0, 0)}
 DEEPEST_LEVEL = 3  # at 228 px a patch of it is half the crop
 INIT_STD = 0.01  # of the released program; "fan_in" keeps it for the answer, so that at first nothing moves
 INITS = ("released", "fan_in")
@@ -69,6 +70,7 @@ class Stage(nn.Module):
             reach the hidden layer at full size from the first step on.
         hidden_bits: keep the hidden layer's matrix as integers of 8 or 16 bits, see `musica.integer`; 0 does not.
         dropout: chance that a patch's feature does not reach the hidden layer in training [ours].
+        gate_rank: factor the attention's matrix through so many numbers [ours]; 0 keeps it whole.
     """
 
     def __init__(
@@ -80,14 +82,18 @@ class Stage(nn.Module):
         init: str = "released",
         hidden_bits: int = 0,
         dropout: float = 0.0,
+        gate_rank: int = 0,
     ) -> None:
         super().__init__()
         self.num_points, self.num_patches, self.units, self.dropout = num_points, num_patches, units, dropout
         self.conv1 = nn.Conv2d(3, CHANNELS, 3)
         self.conv2 = nn.Conv2d(CHANNELS, CHANNELS, 3)
-        self.attention = nn.Linear(FEATURES, FEATURES)
+        self.attention: nn.Linear | nn.Sequential = nn.Linear(FEATURES, FEATURES)
+        if gate_rank:
+            thin = nn.Linear(FEATURES, gate_rank, bias=False), nn.Linear(gate_rank, FEATURES)
+            self.attention = nn.Sequential(*thin)
         inputs = FEATURES * num_patches + units
-        self.squeeze = nn.Linear(inputs, rank, bias=False) if rank else nn.Identity()
+        self.squeeze = HiddenLinear(inputs, rank, bias=False) if rank else nn.Identity()
         self.hidden: HiddenLinear | IntegerLinear | nn.Linear
         if hidden_bits:
             self.hidden = IntegerLinear(rank or inputs, units, hidden_bits)
@@ -128,26 +134,26 @@ class Stage(nn.Module):
         return StageOutput(displacement, answer[:, -1], state, features, attention)
 
     @property
-    def whole(self) -> bool:
-        """Whether the hidden layer is one matrix of floating point."""
-        return isinstance(self.hidden, HiddenLinear)
+    def widest(self) -> HiddenLinear | None:
+        """The layer that all patches' features meet: the hidden one, or with a rank its first factor.
+
+        None where it is kept as integers.
+        """
+        layer = self.squeeze if isinstance(self.squeeze, HiddenLinear) else self.hidden
+        return layer if isinstance(layer, HiddenLinear) else None
 
     @property
     def hidden_matrix(self) -> Tensor | None:
-        """The matrix that all patches' features meet: the hidden layer's (I, U), or with a rank its first factor.
-
-        None where it is kept as integers, which can't be trained.
-        """
-        if isinstance(self.squeeze, nn.Linear):
-            return self.squeeze.weight
-        return self.hidden.kernel if isinstance(self.hidden, HiddenLinear) else None
+        """The matrix (I, U or rank) of the widest layer; None where it is integers, which can't be trained."""
+        return None if self.widest is None else self.widest.kernel
 
     @property
     def macs(self) -> int:
         """Multiply-adds of one face: convolutions and matrix products."""
         side = PATCH - 2
         inner = side // 2 - 2
-        patch = side**2 * CHANNELS * 27 + inner**2 * CHANNELS**2 * 9 + FEATURES**2
+        gates = sum(layer.weight.numel() for layer in self.attention.modules() if isinstance(layer, nn.Linear))
+        patch = side**2 * CHANNELS * 27 + inner**2 * CHANNELS**2 * 9 + gates
         layers = (self.squeeze, self.hidden, self.output)
         dense = sum(layer.weight.numel() for layer in layers if not isinstance(layer, nn.Identity))
         return self.num_patches * patch + dense
@@ -159,7 +165,7 @@ class CascadeNet(nn.Module):
     Args:
         num_points: N.
         patch_indices: landmarks that get a patch, in the order of the weights; or T such sets, one an iteration [ours].
-        iterations: T, 2 to 4.
+        iterations: T, 2 to 5.
         units: U.
         rank: as in `Stage`.
         sampling: bilinear or official, see `musica.patches`.
@@ -169,6 +175,7 @@ class CascadeNet(nn.Module):
             as it can be by itself, which is what an early exit needs.
         hidden_bits: as in `Stage`.
         dropout: as in `Stage`.
+        gate_rank: as in `Stage`.
 
     Attributes:
         start: (N, 2) first shape, row and column, pixels of level 0 from the origin that a run is given.
@@ -194,6 +201,7 @@ class CascadeNet(nn.Module):
         detach: bool = False,
         hidden_bits: int = 0,
         dropout: float = 0.0,
+        gate_rank: int = 0,
     ) -> None:
         super().__init__()
         if iterations not in LEVELS:
@@ -202,8 +210,8 @@ class CascadeNet(nn.Module):
             raise LabError(f"sampling must be one of {', '.join(SAMPLINGS)}, got {sampling}")
         if init not in INITS:
             raise LabError(f"init must be one of {', '.join(INITS)}, got {init}")
-        if units < 1 or rank < 0:
-            raise LabError(f"units must be positive and rank not negative, got {units} and {rank}")
+        if units < 1 or min(rank, gate_rank) < 0:
+            raise LabError(f"units must be positive, rank and gate_rank not negative, got {units}, {rank}, {gate_rank}")
         if levels is not None and (len(levels) != iterations or not 0 <= min(levels) <= max(levels) <= DEEPEST_LEVEL):
             raise LabError(f"levels must be {iterations} numbers from 0 to {DEEPEST_LEVEL}, got {list(levels)}")
         if not 0 <= dropout < 1:
@@ -214,7 +222,7 @@ class CascadeNet(nn.Module):
         self.exit_below: tuple[float, ...] | None = None
         sets = one_set_each(patch_indices, iterations)
         self.stages = nn.ModuleList(
-            Stage(num_points, len(indices), units, rank, init, hidden_bits, dropout) for indices in sets
+            Stage(num_points, len(indices), units, rank, init, hidden_bits, dropout, gate_rank) for indices in sets
         )
         self.register_buffer("start", torch.zeros(num_points, 2))
         self.register_buffer("indices", torch.tensor([index for one in sets for index in one]), persistent=False)

@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ from musica.module import MusicaTask
 from musica.network import CascadeNet
 from musica.policy import ExitPolicy, read_policy
 from musica.report_text import BEGIN, END, render, write_risk_curve
-from musica.shrink import hidden_answers, parameters, shrink, store_as_integers, weight_bytes
+from musica.shrink import layer_answers, parameters, shrink, store_as_integers, weight_bytes
 
 README = Path(__file__).with_name("README.md")
 FIGURES = Path(__file__).with_name("figures")
@@ -55,28 +55,72 @@ def iterations_part(records: Records) -> list[dict[str, Any]]:
     return rows
 
 
-def exit_part(
-    task: MusicaTask, records: Records, policy: ExitPolicy, faces: list[FaceBatch], repeats: int
-) -> dict[str, Any]:
-    """Return what the policy gives on these faces: NME, cost, measured time, and how well failures are flagged."""
-    out = exit_iteration(records.predicted, np.array(policy.exit_below))
-    rows = np.arange(len(out))
-    given, full = records.nme[rows, out], records.nme[:, -1]
+class Runner(NamedTuple):
+    """A network that answered faces with all its iterations, and the policy that was chosen for it."""
+
+    task: MusicaTask
+    records: Records
+    policy: ExitPolicy
+
+    @property
+    def costs(self) -> np.ndarray:
+        """Multiply-adds (T,) of a face that leaves after each iteration."""
+        net = self.task.evaluated()
+        return np.array([net.macs(t + 1) for t in range(len(net.level_of))])
+
+    def leaving(self) -> np.ndarray:
+        """Return the index (n,) of the iteration after which the policy lets each face leave."""
+        return exit_iteration(self.records.predicted, np.array(self.policy.exit_below))
+
+    def answers(self, with_exit: bool) -> tuple[np.ndarray, float]:
+        """Return each face's NME (n,) and the mean multiply-adds, with the policy or with all iterations."""
+        nme = self.records.nme
+        out = self.leaving() if with_exit else np.full(len(nme), nme.shape[1] - 1)
+        return nme[np.arange(len(nme)), out], float(self.costs[out].mean())
+
+
+def runners(options: argparse.Namespace, faces: list[FaceBatch]) -> list[Runner]:
+    """Return the network, and its smaller version where one is given, with their policies and answers."""
+    result = []
+    for checkpoint, path in ((options.checkpoint, options.policy), (options.small, options.small_policy)):
+        if checkpoint is None:
+            continue
+        task = load_task(MusicaTask, checkpoint)
+        policy = read_policy(path, len(task.evaluated().level_of), task.scheme.name)
+        result.append(Runner(task, collect(task, faces), policy))
+    return result
+
+
+def ways_part(found: list[Runner], faces: list[FaceBatch], repeats: int) -> list[dict[str, Any]]:
+    """Return NME, cost and time of every network with all iterations and with its policy; the first is the full one."""
     images = torch.cat([batch.image for batch in faces])
-    times = measure(task, images, [None, policy.exit_below], repeats)
-    low, high = bootstrap_interval(given - full)
-    flagged, bad = ~(records.predicted[rows, out] <= policy.fail_above), given > THRESHOLD
-    counts = np.bincount(out, minlength=records.nme.shape[1])
-    net = task.evaluated()
-    costs = [net.macs(t + 1) for t in range(len(counts))]
+    rules = [(one, with_exit) for one in found for with_exit in (False, True)]
+    runs = [(one.task.evaluated(), one.policy.exit_below if with_exit else None) for one, with_exit in rules]
+    times, (full, _) = measure(runs, images, repeats), found[0].answers(with_exit=False)
+    rows = []
+    for index, (one, with_exit) in enumerate(rules):
+        given, macs = one.answers(with_exit)
+        rows.append({
+            **{name: one.task.hparams[name] for name in ("rank", "gate_rank")}, "exit": with_exit,
+            "nme": float(given.mean()), "macs": macs,
+            "difference_interval": list(bootstrap_interval(given - full)),
+            "ms": {str(batch): times[batch][index] for batch in BATCHES},
+        })  # fmt: skip
+    return rows
+
+
+def exit_part(found: list[Runner], faces: list[FaceBatch], repeats: int) -> dict[str, Any]:
+    """Return what the policies give on these faces: NME, cost, measured time, and how well failures are flagged."""
+    one = found[0]
+    given, records, costs = one.answers(with_exit=True)[0], one.records, one.costs
+    rows, out = np.arange(len(given)), one.leaving()
+    flagged, bad = ~(records.predicted[rows, out] <= one.policy.fail_above), given > THRESHOLD
+    leave = [np.bincount(each.leaving(), minlength=len(each.costs)) / len(rows) for each in found]
+    limit = one.policy.chosen_on["max_loss"]
     return {
-        "nme": float(given.mean()), "full_nme": float(full.mean()), "loss": float(given.mean() / full.mean() - 1),
-        "difference_interval": [low, high], "share_leaving": (counts / len(out)).tolist(),
-        "macs_saved": 1 - float(np.array(costs)[out].mean()) / costs[-1],
-        "ms": {str(b): {"full": times[b][0], "policy": times[b][1], "saved": 1 - times[b][1] / times[b][0]}
-               for b in BATCHES},
-        "max_loss": policy.chosen_on["max_loss"],
-        "best_saving": best_saving(records.nme, policy.chosen_on["max_loss"], costs),
+        "ways": ways_part(found, faces, repeats), "share_leaving": [share.tolist() for share in leave],
+        "chosen_on": [each.policy.chosen_on for each in found],
+        "max_loss": limit, "best_saving": best_saving(records.nme, limit, costs.tolist()),
         "failures": {"bad": int(bad.sum()), "flagged": int(flagged.sum()), "both": int((bad & flagged).sum())},
     }  # fmt: skip
 
@@ -121,18 +165,28 @@ def _smaller(ranks: Sequence[int], bits: Sequence[int]) -> list[tuple[int, int]]
 
 
 def small_part(
-    task: MusicaTask, config: Path, root: str | None, split: str, ranks: Sequence[int], bits: Sequence[int]
+    task: MusicaTask,
+    config: Path,
+    root: str | None,
+    split: str,
+    ranks: Sequence[int],
+    bits: Sequence[int],
+    given: MusicaTask | None = None,
 ) -> list[dict[str, Any]]:
-    """Return size and NME with whole hidden layers, low-rank ones (made from training faces), and integers."""
+    """Return size and NME with whole layers, low-rank hidden ones (from training faces), integers, and as `given`."""
     data = load_data(config, root, task)
     faces = list(batches(data, split, EVAL_BATCH))
-    answers = hidden_answers(task.evaluated(), batches(data, "train", EVAL_BATCH)) if ranks else []
+    answers = layer_answers(task.evaluated(), batches(data, "train", EVAL_BATCH)) if ranks else []
+    used = [
+        shrink(task, answers, rank) if rank else store_as_integers(task, kept) if kept else task
+        for rank, kept in ((0, 0), *_smaller(ranks, bits))
+    ]
     rows: list[dict[str, Any]] = []
-    for rank, kept in ((0, 0), *_smaller(ranks, bits)):
-        used = shrink(task, answers, rank) if rank else store_as_integers(task, kept) if kept else task
-        net, found = used.evaluated(), collect(used, faces).nme[:, -1]
-        rows.append({"rank": rank, "bits": kept, "nme": float(found.mean()), "parameters": parameters(net),
-                     "mbytes": weight_bytes(net) / 1e6, "macs": net.macs(len(net.level_of))})  # fmt: skip
+    for one in used if given is None else [*used, given]:
+        net, kind = one.evaluated(), {name: one.hparams[name] for name in ("rank", "gate_rank")}
+        rows.append({**kind, "bits": one.hparams["hidden_bits"], "nme": float(collect(one, faces).nme[:, -1].mean()),
+                     "parameters": parameters(net), "mbytes": weight_bytes(net) / 1e6,
+                     "macs": net.macs(len(net.level_of))})  # fmt: skip
     return rows
 
 
@@ -160,12 +214,11 @@ def attention_part(
 def build(options: argparse.Namespace) -> dict[str, Any]:
     """Return all parts, for writing as JSON."""
     task = load_task(MusicaTask, options.checkpoint)
-    net = task.evaluated()
-    policy = read_policy(options.policy, len(net.level_of), task.scheme.name)
     if not options.policy.with_suffix(".png").is_file():
         raise LabError(f"{options.policy.with_suffix('.png')}: the policy's curve is missing; make the policy again")
     faces = list(batches(load_data(options.config, options.root, task), options.split, EVAL_BATCH))
-    records = collect(task, faces)
+    found = runners(options, faces)
+    net, records = task.evaluated(), found[0].records
     checkpoints = {str(task.hparams["sampling"]): options.checkpoint}
     if options.official is not None:
         checkpoints = {"bilinear": options.bilinear or options.checkpoint, "official": options.official}
@@ -178,12 +231,12 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
         "faces": len(records.ids), "split": options.split, "points": net.num_points,
         "patches": [stage.num_patches for stage in net.stage_list], "parameters": parameters(net),
         "macs": net.macs(len(net.level_of)), "costs": [net.macs(t + 1) for t in range(len(net.level_of))],
-        "iterations": iterations_part(records), "exit": exit_part(task, records, policy, faces, options.repeats),
-        "chosen_on": policy.chosen_on, "confidence": confidence_part(records),
+        "iterations": iterations_part(records), "exit": exit_part(found, faces, options.repeats),
+        "confidence": confidence_part(records),
         "sampling": sampling_part(checkpoints, options.config, options.root, options.sampling_split),
         "sampling_split": options.sampling_split,
         "small": small_part(task, options.config, options.root, options.sampling_split, options.ranks,
-                            options.bits),
+                            options.bits, *(one.task for one in found[1:])),
         "speed": speed_part(options.ranks, options.bits, SPEED_REPEATS * options.repeats),
         "threads": torch.get_num_threads(),
         "attention": attention_part(net, task, faces, figures, options.out.parent),
@@ -198,6 +251,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, help="recipe that names the data")
     parser.add_argument("--root", default=None, help="folder of the data")
     parser.add_argument("--policy", type=Path, required=True, help="file of `python -m musica.exit_policy`")
+    parser.add_argument("--small", type=Path, default=None, help="checkpoint of `musica.shrink --rank`, made from it")
+    parser.add_argument("--small_policy", type=Path, default=None,
+                        help="its policy: `python -m musica.exit_policy SMALL --against CHECKPOINT`")  # fmt: skip
     parser.add_argument("--official", type=Path, default=None, help="checkpoint trained with official sampling")
     parser.add_argument("--bilinear", type=Path, default=None, help="its bilinear counterpart of the same schedule")
     parser.add_argument("--split", default="test")
@@ -209,6 +265,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/musica/report.json"))
     parser.add_argument("--write", action="store_true", help="fill the README's section")
     options = parser.parse_args(arguments)
+    if (options.small is None) != (options.small_policy is None):
+        raise LabError("--small and --small_policy belong together: a smaller network and the policy made for it")
     torch.set_num_threads(options.threads)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     content = build(options)

@@ -26,28 +26,51 @@ def _iterations(content: dict[str, Any]) -> str:
     return table(["iterations", "patches of the last", "multiply-adds", "NME", "95 % interval", "FR8"], rows)
 
 
-def _exit(content: dict[str, Any]) -> str:
-    found, chosen = content["exit"], content["chosen_on"]
-    rows = [
-        ["NME, percent", f"{found['full_nme']:.3f}", f"{found['nme']:.3f}", f"{100 * found['loss']:+.2f} %"],
-        ["mean multiply-adds", f"{content['macs'] / 1e6:.1f} M",
-         f"{content['macs'] * (1 - found['macs_saved']) / 1e6:.1f} M", f"{-100 * found['macs_saved']:+.1f} %"],
-    ]  # fmt: skip
-    for batch, ms in found["ms"].items():
-        rows.append([f"ms a face, batch {batch}", f"{ms['full']:.2f}", f"{ms['policy']:.2f}",
-                     f"{-100 * ms['saved']:+.1f} %"])  # fmt: skip
-    share = ", ".join(f"{100 * s:.0f} %" for s in found["share_leaving"])
-    low, high = found["difference_interval"]
-    failures = found["failures"]
+def _way(way: dict[str, Any], full: dict[str, Any]) -> list[str]:
+    """Return a row: what is run, and NME, multiply-adds and milliseconds with their changes from the full cascade."""
+    pairs = [(way["nme"], full["nme"], f"{way['nme']:.3f}"),
+             (way["macs"], full["macs"], f"{way['macs'] / 1e6:.1f} M"),
+             *((ms, full["ms"][batch], f"{ms:.2f}") for batch, ms in way["ms"].items())]  # fmt: skip
+    kind = [_kind(way), "policy" if way["exit"] else "none"]
+    if way is full:
+        return kind + [text for _, _, text in pairs]
+    digits = [2, *[1] * (len(pairs) - 1)]
+    return kind + [
+        f"{text} ({100 * (value / base - 1):+.{places}f} %)"
+        for (value, base, text), places in zip(pairs, digits, strict=True)
+    ]
+
+
+def _choice(chosen: dict[str, Any], leaving: list[float], interval: list[float]) -> str:
+    """Return where faces leave, how sure the difference of NME is, and what the choice of the thresholds promised."""
     copies = f", each with {chosen['copies']} copies under small changes of the crop" if chosen.get("copies") else ""
+    share, (low, high) = ", ".join(f"{100 * s:.0f} %" for s in leaving), interval
     return (
-        table(["", "all iterations", "with the policy", "change"], rows)
-        + f"\n\nFaces leave after iteration 1, 2, ...: {share}. The difference of NME has the 95 % interval "
-        f"[{low:+.3f}, {high:+.3f}] (paired). On the {chosen['faces']} faces of {chosen['split']} that chose "
-        f"the thresholds{copies}: multiply-adds {-100 * chosen['macs_saved']:+.1f} %, NME "
-        f"{100 * chosen['nme_loss']:+.2f} %. "
-        f"A rule that knew each face's true errors would save {100 * found['best_saving']:.1f} % of the multiply-adds "
-        f"at {100 * found['max_loss']:g} % loss; no rule can save more. "
+        f"faces leave after iteration 1, 2, ...: {share}; the difference of NME from the full cascade has the 95 % "
+        f"interval [{low:+.3f}, {high:+.3f}] (paired); on the {chosen['faces']} faces of {chosen['split']} that chose "
+        f"the thresholds{copies}, with a limit of {100 * chosen['max_loss']:g} %, multiply-adds "
+        f"{-100 * chosen['macs_saved']:+.1f} %, NME {100 * chosen['nme_loss']:+.2f} %."
+    )
+
+
+def _exit(content: dict[str, Any]) -> str:
+    found = content["exit"]
+    full, failures = found["ways"][0], found["failures"]
+    head = [
+        "hidden layers",
+        "exit",
+        "NME",
+        "mean multiply-adds",
+        *(f"ms a face, batch {batch}" for batch in full["ms"]),
+    ]
+    text = table(head, [_way(way, full) for way in found["ways"]])
+    policies = [way for way in found["ways"] if way["exit"]]
+    for way, chosen, leaving in zip(policies, found["chosen_on"], found["share_leaving"], strict=True):
+        text += f"\n\n{_kind(way).capitalize()}: {_choice(chosen, leaving, way['difference_interval'])}"
+    return (
+        f"{text}\n\n"
+        f"With whole layers, a rule that knew each face's true errors would save {100 * found['best_saving']:.1f} % of "
+        f"the multiply-adds at {100 * found['max_loss']:g} % loss; no rule can save more. "
         f"Of {failures['bad']} faces with an NME above 8 %, the failure flag finds {failures['both']}; it is raised "
         f"for {failures['flagged']} of {content['faces']} faces."
     )
@@ -94,12 +117,19 @@ def _regions(content: dict[str, Any]) -> str:
     return table(head, rows)
 
 
+def _kind(row: dict[str, Any]) -> str:
+    """Return what is done to a network's layers."""
+    if row.get("bits"):
+        return f"{row['bits']} bits"
+    gates = f", gates {row['gate_rank']}" if row.get("gate_rank") else ""
+    return f"rank {row['rank']}{gates}" if row["rank"] else "whole"
+
+
 def _size(row: dict[str, Any]) -> list[str]:
-    kind = f"rank {row['rank']}" if row["rank"] else f"{row['bits']} bits" if row["bits"] else "whole"
-    return [kind, f"{row['parameters']:,.0f}", f"{row['mbytes']:.1f}", f"{row['macs'] / 1e6:.2f} M"]
+    return [_kind(row), f"{row['parameters']:,.0f}", f"{row['mbytes']:.1f}", f"{row['macs'] / 1e6:.2f} M"]
 
 
-SIZE_HEAD = ["hidden layer", "parameters", "MB", "multiply-adds"]
+SIZE_HEAD = ["layers", "parameters", "MB", "multiply-adds"]
 
 
 def _small(content: dict[str, Any]) -> str:
@@ -130,7 +160,7 @@ def render(content: dict[str, Any]) -> str:
         "![Exit curve on validation faces](figures/exit.png)\n\n"
         f"### Predicted error as confidence\n\n{_confidence(content)}\n\n"
         f"### Patch sampling\n\nFaces of {content['sampling_split']}.\n\n{_sampling(content)}\n\n"
-        f"### Smaller hidden layer\n\nFaces of {content['sampling_split']}; by `musica/shrink.py`, not trained.\n\n"
+        f"### Smaller layers\n\nFaces of {content['sampling_split']}; by `musica/shrink.py`, not trained.\n\n"
         f"{_small(content)}\n\n"
         f"### Speed of the released size\n\n98 points, 49 patches, 3 iterations, one face, threads: "
         f"{content['threads']}; medians, caches emptied before each measurement.\n\n{_speed(content)}\n\n"

@@ -1,12 +1,14 @@
-"""A smaller hidden layer for a trained cascade: a product of two thin matrices, or integers of fewer bytes.
+"""Smaller layers for a trained cascade: products of two thin matrices, or integers of fewer bytes.
 
-python -m musica.shrink runs/musica/helen/checkpoints/best.ckpt SMALL.ckpt --rank 64 --config musica/helen.yaml
+python -m musica.shrink runs/musica/helen/checkpoints/best.ckpt SMALL.ckpt --rank 64 --gate_rank 32 \\
+    --config musica/helen.yaml
 python -m musica.shrink runs/musica/helen/checkpoints/best.ckpt SMALL.ckpt --bits 16
 
-The matrix holds most of the weights. No training is needed. Integers are the weights, rounded (`musica.integer`). Thin
-matrices do because the layer's answers on training faces lie near a flat of few dimensions; the projection on their
-first principal axes is the best approximation of that rank for those answers (in the sense of squares), which the
-singular vectors of the matrix alone are not.
+The hidden layers' matrices hold most of the weights; the attention's take a seventh of the multiply-adds. No training
+is needed. Integers are the hidden layers' weights, rounded (`musica.integer`). Thin matrices do because a layer's
+answers on training faces lie near a flat of few dimensions; the projection on their first principal axes is the best
+approximation of that rank for those answers (in the sense of squares), which the singular vectors of the matrix alone
+are not.
 """
 
 from __future__ import annotations
@@ -28,13 +30,13 @@ from musica.attention import traced
 from musica.evaluation import batches, load_data
 from musica.integer import TYPES, IntegerLinear
 from musica.module import MusicaTask
-from musica.network import CascadeNet
+from musica.network import FEATURES, CascadeNet
 
 EVAL_BATCH = 32
 
 
 class Answers(NamedTuple):
-    """Of one iteration's hidden layer, before its tanh, over faces.
+    """Of a linear layer with U answers, before what follows it, over faces or patches.
 
     Attributes:
         mean: (U,).
@@ -45,13 +47,38 @@ class Answers(NamedTuple):
     axes: Tensor
 
 
+class StageAnswers(NamedTuple):
+    """Of one iteration's layers: the hidden layer over faces, the attention over patches."""
+
+    hidden: Answers
+    attention: Answers
+
+
+class _Moments:
+    """Sums over a layer's answers, from which mean and axes follow without keeping the answers."""
+
+    def __init__(self) -> None:
+        self.count, self.total, self.products = 0, torch.zeros(()), torch.zeros(())
+
+    def __call__(self, layer: nn.Module, given: Any, answer: Tensor) -> None:
+        rows = answer.double()
+        self.count += len(rows)
+        self.total, self.products = self.total + rows.sum(0), self.products + rows.T @ rows
+
+    def answers(self) -> Answers:
+        mean = self.total / self.count
+        _, axes = torch.linalg.eigh(self.products / self.count - torch.outer(mean, mean))
+        return Answers(mean, axes.flip(1))
+
+
 @torch.inference_mode()
-def hidden_answers(net: CascadeNet, faces: Iterable[FaceBatch]) -> list[Answers]:
-    """Return mean and principal axes of every iteration's hidden layer, all iterations, on crops of `faces`."""
-    seen: list[list[Tensor]] = [[] for _ in net.stage_list]
+def layer_answers(net: CascadeNet, faces: Iterable[FaceBatch]) -> list[StageAnswers]:
+    """Return mean and principal axes of every iteration's layers, all iterations, on crops of `faces`."""
+    seen = [(_Moments(), _Moments()) for _ in net.stage_list]
     handles = [
-        stage.hidden.register_forward_hook(lambda _, __, answer, rows=rows: rows.append(answer.double()))
-        for stage, rows in zip(net.stage_list, seen, strict=True)
+        layer.register_forward_hook(moments)
+        for stage, pair in zip(net.stage_list, seen, strict=True)
+        for layer, moments in zip((stage.hidden, stage.attention), pair, strict=True)
     ]
     try:
         for batch in faces:
@@ -59,39 +86,45 @@ def hidden_answers(net: CascadeNet, faces: Iterable[FaceBatch]) -> list[Answers]
     finally:
         for handle in handles:
             handle.remove()
-    result = []
-    for rows in seen:
-        answers = torch.cat(rows)
-        mean = answers.mean(0)
-        _, axes = torch.linalg.eigh((answers - mean).T @ (answers - mean))
-        result.append(Answers(mean, axes.flip(1)))
-    return result
+    return [StageAnswers(*(moments.answers() for moments in pair)) for pair in seen]
 
 
-def shrink(task: MusicaTask, answers: Sequence[Answers], rank: int) -> MusicaTask:
-    """Return a task whose hidden layers go through `rank` numbers; its network is the one that predicts in `task`.
+def thin_pair(weight: Tensor, bias: Tensor, answers: Answers, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the first matrix (rank, I), the second one (U, rank) and its bias (U,) that stand for a layer."""
+    weight, bias, first = weight.double(), bias.double(), answers.axes[:, :rank]
+    return first.T @ weight, first, answers.mean + first @ (first.T @ (bias - answers.mean))
+
+
+def shrink(task: MusicaTask, answers: Sequence[StageAnswers], rank: int, gate_rank: int = 0) -> MusicaTask:
+    """Return a task whose layers are products of two; its network is the one that predicts in `task`.
 
     Args:
-        task: trained, with whole hidden layers, whose start shape counts from the crop.
-        answers: from `hidden_answers` of its network.
-        rank: at most the number of hidden units.
+        task: trained, with whole layers, whose start shape counts from the crop.
+        answers: from `layer_answers` of its network.
+        rank: numbers that the hidden layers go through, at most the number of hidden units.
+        gate_rank: numbers that the attention goes through, at most `FEATURES`; 0 leaves it whole.
 
     Raises:
-        LabError: the rank is out of range, or the layers are small already.
+        LabError: a rank is out of range, or the layers are small already.
     """
     net = task.evaluated()
     units = net.stage_list[0].units
     if not 1 <= rank <= units:
         raise LabError(f"rank must be from 1 to the {units} hidden units, got {rank}")
+    if not 0 <= gate_rank <= FEATURES:
+        raise LabError(f"gate_rank must be from 0 to {FEATURES}, got {gate_rank}")
     _check_whole(task)
-    small = _task_like(task, rank=rank)
+    small = _task_like(task, rank=rank, gate_rank=gate_rank)
     state = net.state_dict()
-    for t, (mean, axes) in enumerate(answers):
-        weight, bias = (state.pop(f"stages.{t}.hidden.{kind}").double() for kind in ("weight", "bias"))
-        first = axes[:, :rank]
-        state[f"stages.{t}.squeeze.weight"] = first.T @ weight
-        state[f"stages.{t}.hidden.weight"] = first
-        state[f"stages.{t}.hidden.bias"] = mean + first @ (first.T @ (bias - mean))
+    for t, stage in enumerate(answers):
+        layers = [("hidden", stage.hidden, rank, "squeeze", "hidden")]
+        if gate_rank:
+            layers.append(("attention", stage.attention, gate_rank, "attention.0", "attention.1"))
+        for name, found, numbers, first, second in layers:
+            weight, bias = (state.pop(f"stages.{t}.{name}.{kind}") for kind in ("weight", "bias"))
+            keys = (f"{first}.weight", f"{second}.weight", f"{second}.bias")
+            pair = thin_pair(weight, bias, found, numbers)
+            state |= {f"stages.{t}.{key}": value for key, value in zip(keys, pair, strict=True)}
     small.net.load_state_dict(state, strict=True)
     return small.eval()
 
@@ -116,6 +149,8 @@ def store_as_integers(task: MusicaTask, bits: int) -> MusicaTask:
 def _check_whole(task: MusicaTask) -> None:
     if task.hparams["rank"]:
         raise LabError(f"the hidden layers have rank {task.hparams['rank']} already; start from the whole ones")
+    if task.hparams["gate_rank"]:
+        raise LabError(f"the attention has rank {task.hparams['gate_rank']} already; start from the whole one")
     if task.hparams["hidden_bits"]:
         raise LabError(f"the hidden layers have {task.hparams['hidden_bits']} bits already; start from the whole ones")
 
@@ -160,24 +195,30 @@ def write_checkpoint(task: MusicaTask, path: Path) -> None:
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m musica.shrink", description="Make the hidden layers low-rank.")
+    parser = argparse.ArgumentParser(
+        prog="python -m musica.shrink", description="Make a trained cascade's layers smaller."
+    )
     parser.add_argument("source", type=Path, help="checkpoint of `fit`")
     parser.add_argument("target", type=Path, help="checkpoint to write")
     how = parser.add_mutually_exclusive_group(required=True)
-    how.add_argument("--rank", type=int, help="numbers between the two thin matrices")
+    how.add_argument("--rank", type=int, help="numbers between the hidden layers' two thin matrices")
     how.add_argument("--bits", type=int, choices=tuple(TYPES), help="of a weight kept as an integer")
+    parser.add_argument("--gate_rank", type=int, default=0, help="the same for the attention; needs --rank")
     parser.add_argument("--config", type=Path, default=None, help="recipe that names the data; --rank needs it")
     parser.add_argument("--root", default=None, help="folder of the data")
     options = parser.parse_args(arguments)
     task = load_task(MusicaTask, options.source)
     net = task.evaluated()
+    if options.bits and options.gate_rank:
+        raise LabError("--gate_rank needs --rank; integers are for the hidden layers alone")
     if options.bits:
         small = store_as_integers(task, options.bits)
     elif options.config is None:
         raise LabError("--rank needs --config: the recipe whose training faces show what the layer answers")
     else:
         data = load_data(options.config, options.root, task)
-        small = shrink(task, hidden_answers(net, batches(data, "train", EVAL_BATCH)), options.rank)
+        answers = layer_answers(net, batches(data, "train", EVAL_BATCH))
+        small = shrink(task, answers, options.rank, options.gate_rank)
     write_checkpoint(small, options.target)
     count = len(net.level_of)
     print(f"{options.target}: {parameters(net):,} -> {parameters(small.net):,} weights, "

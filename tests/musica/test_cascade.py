@@ -161,10 +161,10 @@ def test_an_error_that_is_no_number_does_not_leave(net: CascadeNet, images: Tens
     assert taken.tolist() == [3] * FACES
 
 
-def test_levels_and_factors_of_two_and_four_iterations() -> None:
+def test_levels_and_factors_of_two_to_five_iterations() -> None:
     """Displacements count in pixels of the iteration's level and are carried from level to level."""
     cases = [(2, None, (2, 1)), (3, None, (4, 2, 1)), (4, None, (4, 4, 2, 1)), (4, [2, 1, 0, 0], (4, 2, 1, 1)),
-             (3, [0, 2, 1], (1, 4, 2))]  # fmt: skip
+             (3, [0, 2, 1], (1, 4, 2)), (5, None, (4, 4, 2, 1, 1))]  # fmt: skip
     for iterations, levels, factor in cases:
         net = CascadeNet(68, (0, 1), iterations, units=4, levels=levels).eval()
         for stage in net.stage_list:

@@ -16,10 +16,12 @@ from musica.patches import cut_patches
 pytestmark = pytest.mark.skipif(not compiled.available, reason="the extra `fast` is not installed (numba)")
 
 
-@pytest.fixture(params=["bilinear", "official"])
+@pytest.fixture(params=[("bilinear", 0, 0), ("official", 0, 0), ("bilinear", 12, 0), ("bilinear", 0, 7),
+                        ("bilinear", 5, 6)])  # fmt: skip
 def net(request: pytest.FixtureRequest) -> CascadeNet:
     torch.manual_seed(0)
-    made = CascadeNet(68, range(0, 68, 3), 3, units=32, sampling=request.param).eval()
+    sampling, rank, gate_rank = request.param
+    made = CascadeNet(68, range(0, 68, 3), 3, 32, rank, sampling, gate_rank=gate_rank).eval()
     for parameter in made.parameters():
         parameter.data.uniform_(-0.2, 0.2)
     made.start.uniform_(20, 200)
@@ -103,8 +105,9 @@ def test_features_and_answers_follow_the_weights(net: CascadeNet, monkeypatch: p
         torch.testing.assert_close(found.points[-1], expected.points[-1], rtol=0, atol=1e-4)
         torch.testing.assert_close(found.errors[-1], expected.errors[-1], rtol=0, atol=2e-5)
 
-    for name in ("conv1", "conv2", "attention", "output"):
-        getattr(net.stage_list[0], name).weight.data.mul_(0.7)  # behind autograd's back
+    for name in ("conv1", "conv2", "attention", "output", "squeeze"):
+        for parameter in getattr(net.stage_list[0], name).parameters():
+            parameter.data.mul_(0.7)  # behind autograd's back
         check()
     net.stage_list[1].hidden.weight.mul_(0.5)
     check()
@@ -119,9 +122,11 @@ def test_features_and_answers_follow_the_weights(net: CascadeNet, monkeypatch: p
 @torch.inference_mode()
 def test_what_is_no_number_stays_so(net: CascadeNet) -> None:
     kept = net.stage_list[1].conv1.weight[0, 0, 0, 0].clone()
-    net.stage_list[1].hidden.bias[0] = torch.nan
+    bias = net.stage_list[1].hidden.bias
+    assert bias is not None
+    bias[0] = torch.nan
     run = net(_faces(1))
-    net.stage_list[1].hidden.bias[0] = kept
+    bias[0] = kept
     assert run.errors[0].isfinite().all() and run.errors[1].isnan().all() and run.errors[2].isnan().all()
     assert run.points[1].isnan().all() and run.iterations.tolist() == [3]
 

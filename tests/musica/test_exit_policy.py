@@ -17,7 +17,7 @@ from common.errors import LabError
 from common.task import load_task
 from musica.evaluation import batches, changed_batches, load_data
 from musica.exit_policy import main
-from musica.exit_sweep import best_saving, choose, exit_iteration, failure_threshold, sweep
+from musica.exit_sweep import best_saving, choose, exit_iteration, failure_threshold, sweep, usual_levels
 from musica.module import MusicaTask
 from musica.policy import ExitPolicy, read_policy
 
@@ -96,6 +96,10 @@ def test_failure_threshold_splits_good_from_bad() -> None:
     predicted = np.array([0.03, 0.04, 0.06, 0.2, 0.3])
     assert 0.06 < failure_threshold(nme, predicted, 8.0) < 0.2
     assert failure_threshold(nme, predicted, 50.0) == 0.3  # none failed: nothing seen is flagged
+
+
+def test_a_longer_cascade_tries_fewer_thresholds_an_iteration() -> None:
+    assert [usual_levels(iterations) for iterations in (2, 3, 4, 5)] == [41, 41, 41, 21]
 
 
 def test_wrong_options_are_told() -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from common.checkpoints import load_weights
 from common.data.crops import Collate, CropConfig, CroppedFaces
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
@@ -101,37 +100,20 @@ def test_average_follows_the_released_warm_up_and_predicts() -> None:
     assert "ema.steps" in task.state_dict() and "ema.net.start" in task.state_dict()
 
 
-def test_a_cascade_starts_from_chosen_iterations_of_another() -> None:
-    task = MusicaTask(**SMALL)
-    task.net.start.fill_(7)
-    task.on_train_batch_end(None, None, 0)
-    for parameter in task.net.parameters():
-        torch.nn.init.zeros_(parameter)  # the averaged weights are what is taken
-    given = task.state_dict()
-    other = MusicaTask(**SMALL, start_from=[1, 3, 3])
-    load_weights(other, other.start_state(given), "file", other.new_parts())
-    assert task.ema is not None and float(other.net.start.mean()) == 7
-    average = task.ema.net.state_dict()
-    for place, number in enumerate((1, 3, 3)):
-        for key, value in other.net.stage_list[place].state_dict().items():
-            assert torch.equal(value, average[f"stages.{number - 1}.{key}"])
-    assert other.ema is not None and not other.ema.started
-    assert MusicaTask(**SMALL).start_state(given) is given
-    with pytest.raises(LabError, match="no iteration 4"):
-        MusicaTask(**SMALL, start_from=[1, 2, 4]).start_state(given)
-
-
 @pytest.mark.parametrize("rank", [0, 4])
-def test_hidden_layers_learn_at_their_own_rate(rank: int) -> None:
-    for given, expected in ((0.25, [5e-4] * 3), ([1, 0.5, 0.25], [2e-3, 1e-3, 5e-4])):
-        task = MusicaTask(**SMALL, rank=rank, hidden_lr=given, lr=2e-3)
-        first, *hidden = task.parameter_groups()
-        assert [group["lr"] for group in hidden] == pytest.approx(expected)
-        inputs = 256 * 5 + 16  # five patches and the state
-        slow = [parameter for group in hidden for parameter in group["params"]]
-        assert all(inputs in parameter.shape for parameter in slow)
-        others = {id(p) for p in task.net.parameters()} - {id(p) for p in slow}
-        assert "lr" not in first and {id(p) for p in first["params"]} == others
+def test_each_iteration_and_layer_learns_at_its_own_rate(rank: int) -> None:
+    task = MusicaTask(**SMALL, rank=rank, iteration_lr=[4, 2, 1], hidden_lr=0.25, output_lr=[1, 0.5, 2], lr=2e-3)
+    groups = {group["name"]: group for group in task.parameter_groups()}
+    rates = {name: group["lr"] / 2e-3 for name, group in groups.items()}
+    expected: dict[str, list[float]] = {"hidden": [0.25] * 3, "output": [1, 0.5, 2], "iteration": [4, 2, 1]}
+    assert rates == {f"{name}{t}": pytest.approx(shares[t - 1]) for name, shares in expected.items() for t in (1, 2, 3)}
+    inputs = 256 * 5 + 16  # five patches and the state
+    for t, stage in enumerate(task.net.stage_list, 1):
+        (matrix,) = groups[f"hidden{t}"]["params"]
+        assert inputs in matrix.shape
+        assert {id(p) for p in groups[f"output{t}"]["params"]} == {id(p) for p in stage.output.parameters()}
+    taken = [id(p) for group in groups.values() for p in group["params"]]
+    assert len(taken) == len(set(taken)) and set(taken) == {id(p) for p in task.net.parameters()}
     assert len(MusicaTask(**SMALL).parameter_groups()) == 1
 
 
@@ -223,7 +205,8 @@ def test_a_checkpoint_with_unknown_options_is_told(tmp_path: Path) -> None:
         {"origin": "eye"},
         {"patches": "some"},
         {"loss": "l3"},
-        {"start_from": [1, 2]},
+        {"iteration_lr": -1.0},
+        {"output_lr": [1.0, 1.0, 0.0]},
         {"hidden_lr": 0.0},
         {"hidden_lr": [1.0, 0.5]},
     ],

@@ -262,7 +262,7 @@ def test_first_weights() -> None:
 
 
 WRONG: list[dict[str, object]] = [
-    {"iterations": 5}, {"sampling": "nearest"}, {"units": 0}, {"rank": -1}, {"init": "zeros"}, {"levels": [1, 0]},
+    {"iterations": 6}, {"sampling": "nearest"}, {"units": 0}, {"rank": -1}, {"init": "zeros"}, {"levels": [1, 0]},
     {"iterations": 3, "levels": [4, 1, 0]},
 ]  # fmt: skip
 

@@ -20,6 +20,7 @@ from musica.module import MusicaTask
 from musica.policy import read_policy
 from musica.report import confidence_part, iterations_part
 from musica.report_text import BEGIN, END
+from musica.shrink import main as make_small
 from tests.musica.test_exit_policy import trained  # noqa: F401 - a fixture
 
 
@@ -108,15 +109,48 @@ def test_report_from_a_checkpoint(
     assert thin["parameters"] < whole["parameters"] == integers["parameters"] and integers["macs"] == whole["macs"]
     assert content["speed"][2]["mbytes"] < 0.52 * content["speed"][0]["mbytes"]
     assert integers["nme"] == pytest.approx(whole["nme"], abs=1e-3)
-    assert content["faces"] == 6 and content["exit"]["macs_saved"] == pytest.approx(2 / 3)
-    assert sum(content["exit"]["share_leaving"]) == pytest.approx(1)
-    assert content["exit"]["macs_saved"] <= content["exit"]["best_saving"] + 1e-9 and "no rule can" in text
+    full, early = content["exit"]["ways"]
+    saved = 1 - early["macs"] / full["macs"]
+    assert content["faces"] == 6 and saved == pytest.approx(2 / 3) and early["exit"] and not full["exit"]
+    assert [sum(share) for share in content["exit"]["share_leaving"]] == [pytest.approx(1)]
+    assert saved <= content["exit"]["best_saving"] + 1e-9 and "no rule can" in text
     assert read_policy(policy, 3, "ibug68").exit_below
     for name in ("figures/attention.png", "figures/exit.png", "figures/risk.png", "run/attention.png"):
         assert (tmp_path / name).stat().st_size > 0
     policy.with_suffix(".png").unlink()
     assert report.main(arguments) == 2
     assert "curve is missing" in capsys.readouterr().err
+
+
+def test_report_of_a_smaller_version_counts_from_the_full_cascade(
+    trained: tuple[Path, Path],  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    checkpoint, recipe = trained
+    small = tmp_path / "small.ckpt"
+    assert make_small([str(checkpoint), str(small), "--rank", "2", "--gate_rank", "8", "--config", str(recipe)]) == 0
+    few = ["--config", str(recipe), "--levels", "4", "--timed", "2", "--repeats", "1", "--copies", "0"]
+    policies = [tmp_path / name for name in ("policy.json", "small.json")]
+    assert choose_exit([str(checkpoint), *few, "--out", str(policies[0]), "--max_loss", "0"]) == 0
+    against = ["--against", str(checkpoint), "--max_loss", "9"]
+    assert choose_exit([str(small), *few, "--out", str(policies[1]), *against]) == 0
+    whole, thin = (load_task(MusicaTask, path).evaluated() for path in (checkpoint, small))
+    chosen = read_policy(policies[1], 3, "ibug68").chosen_on
+    assert chosen["full"]["macs"] == whole.macs(3) and chosen["chosen"]["macs"] == pytest.approx(thin.macs(1))
+    assert chosen["full"]["nme"] == read_policy(policies[0], 3, "ibug68").chosen_on["full"]["nme"]
+    out = tmp_path / "report.json"
+    arguments = [str(checkpoint), "--config", str(recipe), "--policy", str(policies[0]), "--out", str(out),
+                 "--repeats", "1", "--threads", "1"]  # fmt: skip
+    assert report.main([*arguments, "--small", str(small), "--small_policy", str(policies[1])]) == 0
+    ways = json.loads(out.read_text())["exit"]["ways"]
+    assert [(way["rank"], way["exit"]) for way in ways] == [(0, False), (0, True), (2, False), (2, True)]
+    assert [way["macs"] for way in ways[::2]] == [whole.macs(3), thin.macs(3)]
+    assert ways[3]["macs"] == pytest.approx(thin.macs(1)) and ways[0]["difference_interval"] == [0, 0]
+    assert all(min(way["ms"].values()) > 0 for way in ways)
+    assert "| rank 2, gates 8 | policy |" in capsys.readouterr().out
+    assert report.main([*arguments, "--small", str(small)]) == 2
+    assert "--small_policy" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("small", [[], ["--rank", "4"], ["--bits", "8"]])

@@ -1,4 +1,4 @@
-"""The low-rank hidden layer of a trained cascade."""
+"""Low-rank layers of a trained cascade."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from common.errors import LabError
 from common.task import load_task
 from musica.evaluation import batches, collect, load_data
 from musica.module import MusicaTask
-from musica.shrink import hidden_answers, main, parameters, shrink
+from musica.network import FEATURES
+from musica.shrink import layer_answers, main, parameters, shrink
 from tests.musica.test_exit_policy import trained  # noqa: F401 - a fixture
 
 
@@ -19,7 +21,7 @@ def test_full_rank_changes_nothing_and_less_rank_is_the_best_flat(trained: tuple
     checkpoint, recipe = trained
     task = load_task(MusicaTask, checkpoint)
     faces = list(batches(load_data(recipe, None, task), "val", 12))
-    answers = hidden_answers(task.evaluated(), faces)
+    answers = layer_answers(task.evaluated(), faces)
     before = collect(task, faces)
     same = collect(shrink(task, answers, 16), faces)
     assert abs(before.nme - same.nme).max() < 1e-3
@@ -37,8 +39,31 @@ def test_full_rank_changes_nothing_and_less_rank_is_the_best_flat(trained: tuple
         small.net(faces[0].image)
     handle.remove()
     # The answers keep their mean, and lie in a flat of four dimensions.
-    torch.testing.assert_close(seen[0].mean(0).double(), answers[0].mean, rtol=0, atol=1e-4)
+    torch.testing.assert_close(seen[0].mean(0).double(), answers[0].hidden.mean, rtol=0, atol=1e-4)
     assert torch.linalg.matrix_rank((seen[0] - seen[0].mean(0)).double(), rtol=1e-5) == 4
+
+
+def test_thin_attention_is_the_whole_one_at_full_rank_and_costs_less(trained: tuple[Path, Path]) -> None:  # noqa: F811
+    checkpoint, recipe = trained
+    task = load_task(MusicaTask, checkpoint)
+    faces = list(batches(load_data(recipe, None, task), "val", 12))
+    answers, before = layer_answers(task.evaluated(), faces), collect(task, faces)
+    assert abs(before.nme - collect(shrink(task, answers, 16, FEATURES), faces).nme).max() < 1e-3
+    thin = shrink(task, answers, 16, 8)
+    after = collect(thin, faces)
+    assert 1e-4 < abs(before.nme - after.nme).max() < 5
+    saved = shrink(task, answers, 16).net.macs(3) - thin.net.macs(3)
+    assert saved == 3 * 5 * (FEATURES**2 - 2 * 8 * FEATURES)  # iterations, patches
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        thin.net(faces[0].image[:1])
+    assert counter.get_total_flops() == 2 * thin.net.macs(3)
+    seen: list[torch.Tensor] = []
+    thin.net.stage_list[0].attention.register_forward_hook(lambda _, __, answer: seen.append(answer.double()))
+    with torch.inference_mode():
+        thin.net(faces[0].image)
+    mean = answers[0].attention.mean
+    torch.testing.assert_close(seen[0].mean(0), mean, rtol=0, atol=1e-4)
+    assert torch.linalg.matrix_rank(seen[0] - mean, rtol=1e-5) == 8
 
 
 def test_command_writes_a_checkpoint(
@@ -58,6 +83,11 @@ def test_command_writes_a_checkpoint(
     assert main([str(target), str(tmp_path / "x.ckpt"), "--rank", "2", "--config", str(recipe)]) == 2
     assert "rank 3 already" in capsys.readouterr().err
     task = load_task(MusicaTask, checkpoint)
-    for rank in (0, 17):
+    for rank, gates in ((0, 0), (17, 0), (3, -1), (3, FEATURES + 1)):
         with pytest.raises(LabError, match="rank"):
-            shrink(task, [], rank)
+            shrink(task, [], rank, gates)
+    thin = tmp_path / "thin.ckpt"
+    assert main([str(checkpoint), str(thin), "--rank", "3", "--gate_rank", "2", "--config", str(recipe)]) == 0
+    assert load_task(MusicaTask, thin).net.state_dict()["stages.2.attention.0.weight"].shape == (2, FEATURES)
+    assert main([str(checkpoint), str(tmp_path / "y.ckpt"), "--bits", "8", "--gate_rank", "2"]) == 2
+    assert "needs --rank" in capsys.readouterr().err and not (tmp_path / "y.ckpt").exists()

@@ -57,7 +57,7 @@ def _exit(content: dict[str, Any]) -> str:
     found = content["exit"]
     full, failures = found["ways"][0], found["failures"]
     head = [
-        "hidden layers",
+        "layers",
         "exit",
         "NME",
         "mean multiply-adds",

@@ -214,8 +214,11 @@ def attention_part(
 def build(options: argparse.Namespace) -> dict[str, Any]:
     """Return all parts, for writing as JSON."""
     task = load_task(MusicaTask, options.checkpoint)
-    if not options.policy.with_suffix(".png").is_file():
-        raise LabError(f"{options.policy.with_suffix('.png')}: the policy's curve is missing; make the policy again")
+    curves = {"exit.png": options.policy, "exit_small.png": options.small_policy}
+    pictures = {name: path.with_suffix(".png") for name, path in curves.items() if path is not None}
+    for path in pictures.values():
+        if not path.is_file():
+            raise LabError(f"{path}: the policy's curve is missing; make the policy again")
     faces = list(batches(load_data(options.config, options.root, task), options.split, EVAL_BATCH))
     found = runners(options, faces)
     net, records = task.evaluated(), found[0].records
@@ -225,7 +228,8 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
     # A trial run leaves the README's pictures alone, as it does its text.
     figures = FIGURES if options.write else options.out.parent / "figures"
     figures.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(options.policy.with_suffix(".png"), figures / "exit.png")
+    for name, path in pictures.items():
+        shutil.copyfile(path, figures / name)
     write_risk_curve(figures / "risk.png", records.nme[:, -1], records.predicted[:, -1])
     return {
         "faces": len(records.ids), "split": options.split, "points": net.num_points,

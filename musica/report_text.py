@@ -76,6 +76,13 @@ def _exit(content: dict[str, Any]) -> str:
     )
 
 
+def _curves(content: dict[str, Any]) -> str:
+    shown = "![Exit curve on validation faces](figures/exit.png)"
+    if len(content["exit"]["chosen_on"]) > 1:
+        shown += "\n\n![Exit curve of the smaller version, beside the full cascade](figures/exit_small.png)"
+    return shown
+
+
 def _confidence(content: dict[str, Any]) -> str:
     found = content["confidence"]
     rows = [
@@ -157,7 +164,7 @@ def render(content: dict[str, Any]) -> str:
     )
     return (
         f"{size}\n\n### Iterations\n\n{_iterations(content)}\n\n### Early exit\n\n{_exit(content)}\n\n"
-        "![Exit curve on validation faces](figures/exit.png)\n\n"
+        f"{_curves(content)}\n\n"
         f"### Predicted error as confidence\n\n{_confidence(content)}\n\n"
         f"### Patch sampling\n\nFaces of {content['sampling_split']}.\n\n{_sampling(content)}\n\n"
         f"### Smaller layers\n\nFaces of {content['sampling_split']}; by `musica/shrink.py`, not trained.\n\n"

@@ -148,7 +148,9 @@ def test_report_of_a_smaller_version_counts_from_the_full_cascade(
     assert [way["macs"] for way in ways[::2]] == [whole.macs(3), thin.macs(3)]
     assert ways[3]["macs"] == pytest.approx(thin.macs(1)) and ways[0]["difference_interval"] == [0, 0]
     assert all(min(way["ms"].values()) > 0 for way in ways)
-    assert "| rank 2, gates 8 | policy |" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "| rank 2, gates 8 | policy |" in shown and "figures/exit_small.png" in shown
+    assert {path.name for path in (tmp_path / "figures").glob("exit*")} == {"exit.png", "exit_small.png"}
     assert report.main([*arguments, "--small", str(small)]) == 2
     assert "--small_policy" in capsys.readouterr().err
 

@@ -116,6 +116,8 @@ class Prepared:
         self.usable = all(array.flags.c_contiguous for group in self.weights for array in group)
 
     def _arrays(self, stage: Stage) -> list[np.ndarray]:
+        """Return an iteration's weights as `cascade_share` takes them, and note where they are."""
+
         def kept(layer: nn.Module, *names: str) -> list[np.ndarray]:
             tensors = [getattr(layer, name) for name in names]
             self._found += [(layer._parameters, name, tensor, tensor.data_ptr())
@@ -123,14 +125,13 @@ class Prepared:
             return [tensor.detach().numpy() for tensor in tensors]
 
         none, both = [np.empty((0, 0), np.float32)], ("weight", "bias")
-        thin, hidden = isinstance(stage.attention, nn.Sequential), stage.hidden
-        gate = stage.attention[1] if isinstance(stage.attention, nn.Sequential) else stage.attention
+        *thin, gate = stage.attention if isinstance(stage.attention, nn.Sequential) else [stage.attention]
         assert stage.widest is not None
         return [
             *kept(stage.conv1, *both), *kept(stage.conv2, *both),
-            *(kept(stage.attention.get_submodule("0"), "weight") if thin else none), *kept(gate, *both),
-            *kept(stage.widest, "kernel"), *(none if hidden is stage.widest else kept(hidden, "weight")),
-            *kept(hidden, "bias"), *kept(stage.output, *both),
+            *(kept(thin[0], "weight") if thin else none), *kept(gate, *both),
+            *kept(stage.widest, "kernel"), *(none if stage.hidden is stage.widest else kept(stage.hidden, "weight")),
+            *kept(stage.hidden, "bias"), *kept(stage.output, *both),
         ]  # fmt: skip
 
     def current(self) -> bool:

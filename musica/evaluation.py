@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -116,7 +117,7 @@ def milliseconds(
 ) -> list[float]:
     """Return the ms a face of each network with its exit rule, at a batch size: pyramid, patches, all of it.
 
-    They take turns, and each one's fastest pass counts, so that other work on the machine touches all alike.
+    They take turns, so that other work on the machine touches all alike; medians over the passes after a first one.
 
     Args:
         runs: networks and the thresholds they run with; None for no exit.
@@ -125,20 +126,20 @@ def milliseconds(
         repeats: passes over all faces.
     """
     chunks = [chunk for chunk in images.split(batch) if len(chunk) == batch] or [images]
-    best = [float("inf")] * len(runs)
+    times: list[list[float]] = [[] for _ in runs]
     kept = [(net, net.exit_below) for net, _ in runs]
     try:
         with torch.inference_mode():
-            for _ in range(repeats):
-                for index, (net, rule) in enumerate(runs):
+            for _ in range(1 + repeats):
+                for own, (net, rule) in zip(times, runs, strict=True):
                     net.exit_below = None if rule is None else tuple(rule)
                     passed = 0.0
                     for chunk in chunks:
                         start = time.perf_counter()
                         net(chunk)
                         passed += time.perf_counter() - start
-                    best[index] = min(best[index], 1000 * passed / sum(len(chunk) for chunk in chunks))
+                    own.append(1000 * passed / sum(len(chunk) for chunk in chunks))
     finally:
         for net, rule in reversed(kept):
             net.exit_below = rule
-    return best
+    return [statistics.median(own[1:]) for own in times]

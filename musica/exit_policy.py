@@ -137,7 +137,7 @@ def policy_of(
     return ExitPolicy(
         tuple(float(v) for v in exit_below), fail, len(exit_below) + 1, task.scheme.name,
         {"split": options.split, "faces": len(set(records.ids)), "copies": options.copies, "max_loss": options.max_loss,
-         "failed_above": options.failed_above, **points, **saved},
+         "failed_above": options.failed_above, **points, **saved}, task.ranks,
     )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ class MusicaTask(LandmarkTask):
         levels: level of the pyramid of each iteration; None for the paper's (3 iterations: 2, 1, 0).
         units: hidden units (released: 512).
         rank: factor the hidden layer's matrix through so many numbers, which makes it smaller; 0 does not.
-        gate_rank: the same for the attention's matrix.
+        attention_rank: the same for the attention's matrix.
         hidden_bits: keep the hidden layer of a trained network as integers of 8 or 16 bits (`musica.shrink` makes such
             checkpoints); it can't be trained. 0 keeps floating point.
         sampling: bilinear (the gradient reaches the coordinates) or official (truncation, for released weights).
@@ -76,7 +76,7 @@ class MusicaTask(LandmarkTask):
         levels: list[int] | None = None,
         units: int = 512,
         rank: int = 0,
-        gate_rank: int = 0,
+        attention_rank: int = 0,
         hidden_bits: int = 0,
         sampling: str = "bilinear",
         init: str = "released",
@@ -118,7 +118,7 @@ class MusicaTask(LandmarkTask):
         indices = patch_sets(patches, self.scheme.num_points)
         self.net = CascadeNet(
             self.scheme.num_points, indices, iterations, units, rank, sampling, levels, init, detach, hidden_bits,
-            dropout, gate_rank,
+            dropout, attention_rank,
         )  # fmt: skip
         self.net.start.copy_(default_shape(self.scheme, input_size))
         self.ema = AveragedNet(self.net, ema_decay) if ema_decay else None
@@ -126,7 +126,12 @@ class MusicaTask(LandmarkTask):
         self.paper_augment = PaperAugment() if paper_augment else None
         self.policy: ExitPolicy | None = None
         if policy is not None:
-            self.policy = read_policy(policy, iterations, self.scheme.name)
+            self.policy = read_policy(policy, iterations, self.scheme.name, self.ranks)
+
+    @property
+    def ranks(self) -> tuple[int, int]:
+        """Ranks of the hidden layers and of the attention; 0 for whole ones."""
+        return self.hparams["rank"], self.hparams["attention_rank"]
 
     def network(self) -> nn.Module:
         fitting = self._trainer is not None and self.trainer.state.fn == "fitting"

@@ -70,7 +70,7 @@ class Stage(nn.Module):
             reach the hidden layer at full size from the first step on.
         hidden_bits: keep the hidden layer's matrix as integers of 8 or 16 bits, see `musica.integer`; 0 does not.
         dropout: chance that a patch's feature does not reach the hidden layer in training [ours].
-        gate_rank: factor the attention's matrix through so many numbers [ours]; 0 keeps it whole.
+        attention_rank: factor the attention's matrix through so many numbers [ours]; 0 keeps it whole.
     """
 
     def __init__(
@@ -82,15 +82,15 @@ class Stage(nn.Module):
         init: str = "released",
         hidden_bits: int = 0,
         dropout: float = 0.0,
-        gate_rank: int = 0,
+        attention_rank: int = 0,
     ) -> None:
         super().__init__()
         self.num_points, self.num_patches, self.units, self.dropout = num_points, num_patches, units, dropout
         self.conv1 = nn.Conv2d(3, CHANNELS, 3)
         self.conv2 = nn.Conv2d(CHANNELS, CHANNELS, 3)
         self.attention: nn.Linear | nn.Sequential = nn.Linear(FEATURES, FEATURES)
-        if gate_rank:
-            thin = nn.Linear(FEATURES, gate_rank, bias=False), nn.Linear(gate_rank, FEATURES)
+        if attention_rank:
+            thin = nn.Linear(FEATURES, attention_rank, bias=False), nn.Linear(attention_rank, FEATURES)
             self.attention = nn.Sequential(*thin)
         inputs = FEATURES * num_patches + units
         self.squeeze = HiddenLinear(inputs, rank, bias=False) if rank else nn.Identity()
@@ -175,7 +175,7 @@ class CascadeNet(nn.Module):
             as it can be by itself, which is what an early exit needs.
         hidden_bits: as in `Stage`.
         dropout: as in `Stage`.
-        gate_rank: as in `Stage`.
+        attention_rank: as in `Stage`.
 
     Attributes:
         start: (N, 2) first shape, row and column, pixels of level 0 from the origin that a run is given.
@@ -201,7 +201,7 @@ class CascadeNet(nn.Module):
         detach: bool = False,
         hidden_bits: int = 0,
         dropout: float = 0.0,
-        gate_rank: int = 0,
+        attention_rank: int = 0,
     ) -> None:
         super().__init__()
         if iterations not in LEVELS:
@@ -210,8 +210,10 @@ class CascadeNet(nn.Module):
             raise LabError(f"sampling must be one of {', '.join(SAMPLINGS)}, got {sampling}")
         if init not in INITS:
             raise LabError(f"init must be one of {', '.join(INITS)}, got {init}")
-        if units < 1 or min(rank, gate_rank) < 0:
-            raise LabError(f"units must be positive, rank and gate_rank not negative, got {units}, {rank}, {gate_rank}")
+        if units < 1 or min(rank, attention_rank) < 0:
+            raise LabError(
+                f"units must be positive, rank and attention_rank not negative, got {units}, {rank}, {attention_rank}"
+            )
         if levels is not None and (len(levels) != iterations or not 0 <= min(levels) <= max(levels) <= DEEPEST_LEVEL):
             raise LabError(f"levels must be {iterations} numbers from 0 to {DEEPEST_LEVEL}, got {list(levels)}")
         if not 0 <= dropout < 1:
@@ -222,7 +224,7 @@ class CascadeNet(nn.Module):
         self.exit_below: tuple[float, ...] | None = None
         sets = one_set_each(patch_indices, iterations)
         self.stages = nn.ModuleList(
-            Stage(num_points, len(indices), units, rank, init, hidden_bits, dropout, gate_rank) for indices in sets
+            Stage(num_points, len(indices), units, rank, init, hidden_bits, dropout, attention_rank) for indices in sets
         )
         self.register_buffer("start", torch.zeros(num_points, 2))
         self.register_buffer("indices", torch.tensor([index for one in sets for index in one]), persistent=False)

@@ -26,6 +26,7 @@ class ExitPolicy:
         iterations: of the cascade that the thresholds were chosen for.
         scheme: its landmark scheme.
         chosen_on: what the choice rests on (data, faces, NME, multiply-adds), for the reader.
+        ranks: of the cascade's hidden layers and attention; 0 for whole ones.
     """
 
     exit_below: tuple[float, ...]
@@ -33,6 +34,7 @@ class ExitPolicy:
     iterations: int
     scheme: str
     chosen_on: dict[str, Any] = field(default_factory=dict)
+    ranks: tuple[int, int] = (0, 0)
 
     def write(self, path: Path) -> None:
         """Write the policy as JSON, whole or not at all."""
@@ -49,7 +51,12 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def read_policy(path: Path | str, iterations: int, scheme: str) -> ExitPolicy:
+def _pair(value: Any) -> tuple[int, int]:
+    first, second = value
+    return int(first), int(second)
+
+
+def read_policy(path: Path | str, iterations: int, scheme: str, ranks: tuple[int, int] = (0, 0)) -> ExitPolicy:
     """Return a policy that fits a cascade.
 
     Raises:
@@ -72,6 +79,7 @@ def read_policy(path: Path | str, iterations: int, scheme: str) -> ExitPolicy:
         policy = ExitPolicy(
             tuple(_number(value) for value in content["exit_below"]), _number(content["fail_above"]),
             int(content["iterations"]), str(content["scheme"]), dict(content.get("chosen_on", {})),
+            _pair(content.get("ranks", (0, 0))),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError):
         raise LabError(f"{path}: is no exit policy; make it with `python -m musica.exit_policy`") from None
@@ -79,5 +87,10 @@ def read_policy(path: Path | str, iterations: int, scheme: str) -> ExitPolicy:
         raise LabError(
             f"{path}: was made for {policy.iterations} iterations and scheme {policy.scheme}, but the cascade has "
             f"{iterations} and {scheme}; make one for it with `python -m musica.exit_policy`"
+        )
+    if policy.ranks != ranks:
+        raise LabError(
+            f"{path}: was made for a cascade with ranks {policy.ranks} of hidden layers and attention (0: whole), but "
+            f"this one has {ranks}; make one for it with `python -m musica.exit_policy`"
         )
     return policy

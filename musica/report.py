@@ -86,7 +86,7 @@ def runners(options: argparse.Namespace, faces: list[FaceBatch]) -> list[Runner]
         if checkpoint is None:
             continue
         task = load_task(MusicaTask, checkpoint)
-        policy = read_policy(path, len(task.evaluated().level_of), task.scheme.name)
+        policy = read_policy(path, len(task.evaluated().level_of), task.scheme.name, task.ranks)
         result.append(Runner(task, collect(task, faces), policy))
     return result
 
@@ -101,8 +101,8 @@ def ways_part(found: list[Runner], faces: list[FaceBatch], repeats: int) -> list
     for index, (one, with_exit) in enumerate(rules):
         given, macs = one.answers(with_exit)
         rows.append({
-            **{name: one.task.hparams[name] for name in ("rank", "gate_rank")}, "exit": with_exit,
-            "nme": float(given.mean()), "macs": macs,
+            **{name: one.task.hparams[name] for name in ("rank", "attention_rank")}, "exit": with_exit,
+            "max_loss": one.policy.chosen_on["max_loss"], "nme": float(given.mean()), "macs": macs,
             "difference_interval": list(bootstrap_interval(given - full)),
             "ms": {str(batch): times[batch][index] for batch in BATCHES},
         })  # fmt: skip
@@ -183,7 +183,7 @@ def small_part(
     ]
     rows: list[dict[str, Any]] = []
     for one in used if given is None else [*used, given]:
-        net, kind = one.evaluated(), {name: one.hparams[name] for name in ("rank", "gate_rank")}
+        net, kind = one.evaluated(), {name: one.hparams[name] for name in ("rank", "attention_rank")}
         rows.append({**kind, "bits": one.hparams["hidden_bits"], "nme": float(collect(one, faces).nme[:, -1].mean()),
                      "parameters": parameters(net), "mbytes": weight_bytes(net) / 1e6,
                      "macs": net.macs(len(net.level_of))})  # fmt: skip

@@ -31,7 +31,8 @@ def _way(way: dict[str, Any], full: dict[str, Any]) -> list[str]:
     pairs = [(way["nme"], full["nme"], f"{way['nme']:.3f}"),
              (way["macs"], full["macs"], f"{way['macs'] / 1e6:.1f} M"),
              *((ms, full["ms"][batch], f"{ms:.2f}") for batch, ms in way["ms"].items())]  # fmt: skip
-    kind = [_kind(way), "policy" if way["exit"] else "none"]
+    limit = f"policy, limit {100 * way['max_loss']:g} %" if way["exit"] else "none"
+    kind = [_kind(way), limit]
     if way is full:
         return kind + [text for _, _, text in pairs]
     digits = [2, *[1] * (len(pairs) - 1)]
@@ -56,14 +57,10 @@ def _choice(chosen: dict[str, Any], leaving: list[float], interval: list[float])
 def _exit(content: dict[str, Any]) -> str:
     found = content["exit"]
     full, failures = found["ways"][0], found["failures"]
-    head = [
-        "layers",
-        "exit",
-        "NME",
-        "mean multiply-adds",
-        *(f"ms a face, batch {batch}" for batch in full["ms"]),
-    ]
+    times = [f"ms a face, batch {batch}" for batch in full["ms"]]
+    head = ["layers", "exit", "NME", "mean multiply-adds", *times]
     text = table(head, [_way(way, full) for way in found["ways"]])
+    text += "\n\nMilliseconds: medians, the rows in turns of one run."
     policies = [way for way in found["ways"] if way["exit"]]
     for way, chosen, leaving in zip(policies, found["chosen_on"], found["share_leaving"], strict=True):
         text += f"\n\n{_kind(way).capitalize()}: {_choice(chosen, leaving, way['difference_interval'])}"
@@ -128,8 +125,8 @@ def _kind(row: dict[str, Any]) -> str:
     """Return what is done to a network's layers."""
     if row.get("bits"):
         return f"{row['bits']} bits"
-    gates = f", gates {row['gate_rank']}" if row.get("gate_rank") else ""
-    return f"rank {row['rank']}{gates}" if row["rank"] else "whole"
+    attention = f", attention {row['attention_rank']}" if row.get("attention_rank") else ""
+    return f"rank {row['rank']}{attention}" if row["rank"] else "whole"
 
 
 def _size(row: dict[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """Smaller layers for a trained cascade: products of two thin matrices, or integers of fewer bytes.
 
-python -m musica.shrink runs/musica/helen/checkpoints/best.ckpt SMALL.ckpt --rank 64 --gate_rank 32 \\
+python -m musica.shrink runs/musica/helen/checkpoints/best.ckpt SMALL.ckpt --rank 64 --attention_rank 32 \\
     --config musica/helen.yaml
 python -m musica.shrink runs/musica/helen/checkpoints/best.ckpt SMALL.ckpt --bits 16
 
@@ -95,14 +95,14 @@ def thin_pair(weight: Tensor, bias: Tensor, answers: Answers, rank: int) -> tupl
     return first.T @ weight, first, answers.mean + first @ (first.T @ (bias - answers.mean))
 
 
-def shrink(task: MusicaTask, answers: Sequence[StageAnswers], rank: int, gate_rank: int = 0) -> MusicaTask:
+def shrink(task: MusicaTask, answers: Sequence[StageAnswers], rank: int, attention_rank: int = 0) -> MusicaTask:
     """Return a task whose layers are products of two; its network is the one that predicts in `task`.
 
     Args:
         task: trained, with whole layers, whose start shape counts from the crop.
         answers: from `layer_answers` of its network.
         rank: numbers that the hidden layers go through, at most the number of hidden units.
-        gate_rank: numbers that the attention goes through, at most `FEATURES`; 0 leaves it whole.
+        attention_rank: numbers that the attention goes through, at most `FEATURES`; 0 leaves it whole.
 
     Raises:
         LabError: a rank is out of range, or the layers are small already.
@@ -111,15 +111,15 @@ def shrink(task: MusicaTask, answers: Sequence[StageAnswers], rank: int, gate_ra
     units = net.stage_list[0].units
     if not 1 <= rank <= units:
         raise LabError(f"rank must be from 1 to the {units} hidden units, got {rank}")
-    if not 0 <= gate_rank <= FEATURES:
-        raise LabError(f"gate_rank must be from 0 to {FEATURES}, got {gate_rank}")
+    if not 0 <= attention_rank <= FEATURES:
+        raise LabError(f"attention_rank must be from 0 to {FEATURES}, got {attention_rank}")
     _check_whole(task)
-    small = _task_like(task, rank=rank, gate_rank=gate_rank)
+    small = _task_like(task, rank=rank, attention_rank=attention_rank)
     state = net.state_dict()
     for t, stage in enumerate(answers):
         layers = [("hidden", stage.hidden, rank, "squeeze", "hidden")]
-        if gate_rank:
-            layers.append(("attention", stage.attention, gate_rank, "attention.0", "attention.1"))
+        if attention_rank:
+            layers.append(("attention", stage.attention, attention_rank, "attention.0", "attention.1"))
         for name, found, numbers, first, second in layers:
             weight, bias = (state.pop(f"stages.{t}.{name}.{kind}") for kind in ("weight", "bias"))
             keys = (f"{first}.weight", f"{second}.weight", f"{second}.bias")
@@ -149,8 +149,8 @@ def store_as_integers(task: MusicaTask, bits: int) -> MusicaTask:
 def _check_whole(task: MusicaTask) -> None:
     if task.hparams["rank"]:
         raise LabError(f"the hidden layers have rank {task.hparams['rank']} already; start from the whole ones")
-    if task.hparams["gate_rank"]:
-        raise LabError(f"the attention has rank {task.hparams['gate_rank']} already; start from the whole one")
+    if task.hparams["attention_rank"]:
+        raise LabError(f"the attention has rank {task.hparams['attention_rank']} already; start from the whole one")
     if task.hparams["hidden_bits"]:
         raise LabError(f"the hidden layers have {task.hparams['hidden_bits']} bits already; start from the whole ones")
 
@@ -203,14 +203,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--rank", type=int, help="numbers between the hidden layers' two thin matrices")
     how.add_argument("--bits", type=int, choices=tuple(TYPES), help="of a weight kept as an integer")
-    parser.add_argument("--gate_rank", type=int, default=0, help="the same for the attention; needs --rank")
+    parser.add_argument("--attention_rank", type=int, default=0, help="the same for the attention; needs --rank")
     parser.add_argument("--config", type=Path, default=None, help="recipe that names the data; --rank needs it")
     parser.add_argument("--root", default=None, help="folder of the data")
     options = parser.parse_args(arguments)
     task = load_task(MusicaTask, options.source)
     net = task.evaluated()
-    if options.bits and options.gate_rank:
-        raise LabError("--gate_rank needs --rank; integers are for the hidden layers alone")
+    if options.bits and options.attention_rank:
+        raise LabError("--attention_rank needs --rank; integers are for the hidden layers alone")
     if options.bits:
         small = store_as_integers(task, options.bits)
     elif options.config is None:
@@ -218,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         data = load_data(options.config, options.root, task)
         answers = layer_answers(net, batches(data, "train", EVAL_BATCH))
-        small = shrink(task, answers, options.rank, options.gate_rank)
+        small = shrink(task, answers, options.rank, options.attention_rank)
     write_checkpoint(small, options.target)
     count = len(net.level_of)
     print(f"{options.target}: {parameters(net):,} -> {parameters(small.net):,} weights, "

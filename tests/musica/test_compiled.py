@@ -20,10 +20,11 @@ pytestmark = pytest.mark.skipif(not compiled.available, reason="the extra `fast`
                         ("bilinear", 5, 6)])  # fmt: skip
 def net(request: pytest.FixtureRequest) -> CascadeNet:
     torch.manual_seed(0)
-    sampling, rank, gate_rank = request.param
-    made = CascadeNet(68, range(0, 68, 3), 3, 32, rank, sampling, gate_rank=gate_rank).eval()
+    sampling, rank, attention_rank = request.param
+    made = CascadeNet(68, range(0, 68, 3), 3, 32, rank, sampling, attention_rank=attention_rank).eval()
+    # Twice these weights, and single precision itself, by either way, is no longer surely within the limits.
     for parameter in made.parameters():
-        parameter.data.uniform_(-0.2, 0.2)
+        parameter.data.uniform_(-0.1, 0.1)
     made.start.uniform_(20, 200)
     return made
 

@@ -120,10 +120,16 @@ def test_policy_file_round_trip_and_its_errors(tmp_path: Path) -> None:
     for iterations, scheme in ((4, "ibug68"), (3, "wflw98")):
         with pytest.raises(LabError, match="was made for 3 iterations and scheme ibug68"):
             read_policy(path, iterations, scheme)
+    with pytest.raises(LabError, match=r"ranks \(0, 0\).*has \(64, 32\)"):
+        read_policy(path, 3, "ibug68", (64, 32))
+    thin = replace(policy, ranks=(64, 32))
+    thin.write(tmp_path / "thin.json")
+    assert read_policy(tmp_path / "thin.json", 3, "ibug68", (64, 32)) == thin
     with pytest.raises(LabError, match="no such policy"):
         read_policy(tmp_path / "none.json", 3, "ibug68")
     content = json.loads(path.read_text())
-    for wrong in ({"method": "other"}, {"exit_below": "x"}, {"exit_below": [None, 1]}, {"fail_above": "high"}):
+    for wrong in ({"method": "other"}, {"exit_below": "x"}, {"exit_below": [None, 1]}, {"fail_above": "high"}, {"ranks": 3},
+                  {"ranks": [1]}, {"ranks": ["a", 1]}):  # fmt: skip
         path.write_text(json.dumps(content | wrong))
         with pytest.raises(LabError, match="polic"):
             read_policy(path, 3, "ibug68")

@@ -129,14 +129,16 @@ def test_report_of_a_smaller_version_counts_from_the_full_cascade(
 ) -> None:
     checkpoint, recipe = trained
     small = tmp_path / "small.ckpt"
-    assert make_small([str(checkpoint), str(small), "--rank", "2", "--gate_rank", "8", "--config", str(recipe)]) == 0
+    assert (
+        make_small([str(checkpoint), str(small), "--rank", "2", "--attention_rank", "8", "--config", str(recipe)]) == 0
+    )
     few = ["--config", str(recipe), "--levels", "4", "--timed", "2", "--repeats", "1", "--copies", "0"]
     policies = [tmp_path / name for name in ("policy.json", "small.json")]
     assert choose_exit([str(checkpoint), *few, "--out", str(policies[0]), "--max_loss", "0"]) == 0
     against = ["--against", str(checkpoint), "--max_loss", "9"]
     assert choose_exit([str(small), *few, "--out", str(policies[1]), *against]) == 0
     whole, thin = (load_task(MusicaTask, path).evaluated() for path in (checkpoint, small))
-    chosen = read_policy(policies[1], 3, "ibug68").chosen_on
+    chosen = read_policy(policies[1], 3, "ibug68", (2, 8)).chosen_on
     assert chosen["full"]["macs"] == whole.macs(3) and chosen["chosen"]["macs"] == pytest.approx(thin.macs(1))
     assert chosen["full"]["nme"] == read_policy(policies[0], 3, "ibug68").chosen_on["full"]["nme"]
     out = tmp_path / "report.json"
@@ -149,7 +151,7 @@ def test_report_of_a_smaller_version_counts_from_the_full_cascade(
     assert ways[3]["macs"] == pytest.approx(thin.macs(1)) and ways[0]["difference_interval"] == [0, 0]
     assert all(min(way["ms"].values()) > 0 for way in ways)
     shown = capsys.readouterr().out
-    assert "| rank 2, gates 8 | policy |" in shown and "figures/exit_small.png" in shown
+    assert "| rank 2, attention 8 | policy, limit 900 % |" in shown and "figures/exit_small.png" in shown
     assert {path.name for path in (tmp_path / "figures").glob("exit*")} == {"exit.png", "exit_small.png"}
     assert report.main([*arguments, "--small", str(small)]) == 2
     assert "--small_policy" in capsys.readouterr().err

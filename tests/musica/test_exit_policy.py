@@ -128,8 +128,8 @@ def test_policy_file_round_trip_and_its_errors(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="no such policy"):
         read_policy(tmp_path / "none.json", 3, "ibug68")
     content = json.loads(path.read_text())
-    for wrong in ({"method": "other"}, {"exit_below": "x"}, {"exit_below": [None, 1]}, {"fail_above": "high"}, {"ranks": 3},
-                  {"ranks": [1]}, {"ranks": ["a", 1]}):  # fmt: skip
+    for wrong in ({"method": "other"}, {"exit_below": "x"}, {"exit_below": [None, 1]}, {"fail_above": "high"},
+                  {"ranks": 3}, {"ranks": [1]}, {"ranks": ["a", 1]}):  # fmt: skip
         path.write_text(json.dumps(content | wrong))
         with pytest.raises(LabError, match="polic"):
             read_policy(path, 3, "ibug68")

@@ -94,7 +94,7 @@ class AWingTask(LandmarkTask):
             self.net = AWingNet(points, stacks=stacks, width=width, depth=depth, coord_conv=coord_conv,
                                 boundary=boundary, logits=self.logits)  # fmt: skip
         else:
-            from awing.backbone import TimmUNet  # timm takes seconds to import; most runs do not need it
+            from awing.timm_unet import TimmUNet  # timm takes seconds to import; most runs do not need it
 
             self.net = TimmUNet(backbone, points, pretrained=pretrained, logits=self.logits)
         self.targets = AWingTargets(

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.layers.blocks import CoordConv, Hourglass, MultiScaleBlock
+from awing.layers import CoordConv, Hourglass, MultiScaleBlock
 
 FOCAL_PRIOR = -2.19  # bias of a head of logits: a cell is a landmark with chance 0.1 before training
 

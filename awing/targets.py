@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, pad
 
-from awing import compiled
+from awing import native
 from awing.boundary import BoundaryRenderer
 from awing.curves import boundary_lines
 from common.heatmaps import gaussian_patches, write_patches
@@ -68,7 +68,7 @@ class AWingTargets(nn.Module):
         if boundary:
             self.boundary = BoundaryRenderer(boundary_lines(self.scheme), map_size, stride, x_shift, quantise)
         self.boundary_threshold = MAP_THRESHOLD if boundary_map_unit_range else MAP_THRESHOLD / 255
-        self._canvas: compiled.Canvas | None = None
+        self._canvas: native.Canvas | None = None
 
     def make(self, points: Tensor, reuse: bool = False) -> tuple[Tensor, Tensor]:
         """Return targets of points (B, L, 2) in crop pixels, corner of the first pixel at (0, 0).
@@ -108,7 +108,7 @@ class AWingTargets(nn.Module):
         """
         if points.ndim != 3 or points.shape[1:] != (self.scheme.num_points, 2):
             raise ValueError(f"points must be (B, {self.scheme.num_points}, 2), got {tuple(points.shape)}")
-        if reuse and compiled.available and points.device.type == "cpu":
+        if reuse and native.available and points.device.type == "cpu":
             self._canvas = self._canvas or self._new_canvas()
             return self._canvas.draw(points, self.stride)
         landmarks, size = points.shape[1], self.map_size
@@ -120,13 +120,13 @@ class AWingTargets(nn.Module):
             maps[:, landmarks] = self.boundary(points)
         return maps
 
-    def _new_canvas(self) -> compiled.Canvas:
+    def _new_canvas(self) -> native.Canvas:
         style = (self.map_size, self.sigma, self.radius, self.legacy_border)
         if self.boundary is None:
-            return compiled.Canvas(*style)
+            return native.Canvas(*style)
         drawn = self.boundary
         times = drawn.get_buffer("times").tolist()
-        return compiled.Canvas(*style, drawn.lines, times, drawn.x_shift, drawn.weights, drawn.quantise)
+        return native.Canvas(*style, drawn.lines, times, drawn.x_shift, drawn.weights, drawn.quantise)
 
     def _patches(self, points: Tensor, reach: int) -> tuple[Tensor, Tensor]:
         """Return cells and profiles (B, L, 2, 2 * reach + 1) of the peaks, zero beyond the radius."""

@@ -11,17 +11,17 @@ from common.errors import USER_ERROR, LabError
 
 # Commands that bring their own options: name -> (module, what it does).
 MODULES = {
-    "score": ("benchmarks.score", "score anyone's predictions under any protocol"),
-    "adopt": ("benchmarks.adopt", "take a run that was trained apart as a cell of a plan"),
-    "cross": ("benchmarks.crossdata", "score a trained model on a data set that it was not trained on"),
-    "speed": ("benchmarks.speed", "parameters, multiply-adds, time and memory of the networks"),
-    "robustness": ("benchmarks.robustness", "wrong boxes, bad pictures, confidence and flicker"),
+    "score": ("benchmarks.score.score", "score anyone's predictions under any protocol"),
+    "adopt": ("benchmarks.run.adopt", "take a run that was trained apart as a cell of a plan"),
+    "cross": ("benchmarks.score.cross_dataset", "score a trained model on a data set that it was not trained on"),
+    "speed": ("benchmarks.measure.speed", "parameters, multiply-adds, time and memory of the networks"),
+    "robustness": ("benchmarks.measure.robustness", "wrong boxes, bad pictures, confidence and flicker"),
     "report": (
-        "benchmarks.report",
+        "benchmarks.report.build",
         "write tables and report.html from the records; --documents: BENCHMARKS.md and README too",
     ),
-    "lint": ("benchmarks.lint", "check a table of published figures against arithmetic"),
-    "helen": ("benchmarks.helen", "score a run on the 330 HELEN test faces beside the references"),
+    "lint": ("benchmarks.published.lint", "check a table of published figures against arithmetic"),
+    "helen": ("benchmarks.studies.helen", "score a run on the 330 HELEN test faces beside the references"),
 }
 # Commands on a plan: train, test, time.
 PLANS = {
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
     if options.command in MODULES:
         importlib.import_module(MODULES[options.command][0]).main(options)
         return
-    from benchmarks import plan, runner
+    from benchmarks.run import plan, runner
 
     chosen = plan.restrict(plan.read_plan(options.config), options.methods, options.datasets)
     if options.command == "train":

@@ -5,15 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from benchmarks.provenance import ROOT
 from common.data.crops import CropConfig
 from common.task import LandmarkTask
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)

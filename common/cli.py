@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import netrc
-import os
 import re
 import sys
 import warnings
@@ -13,7 +11,7 @@ from typing import Any
 import yaml
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
 from common.callbacks import PredictionFile, PredictionPictures, SaveConfig
@@ -21,6 +19,7 @@ from common.checkpoints import load_weights, read_checkpoint, read_state_dict, s
 from common.data.datamodule import FaceDataModule
 from common.errors import USER_ERROR, LabError
 from common.task import LandmarkTask, check_method
+from common.tracking import wandb_logger
 
 DEFAULTS = Path(__file__).parent / "configs" / "defaults.yaml"
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
@@ -112,40 +111,6 @@ class LandmarkCLI(LightningCLI):
 
     def before_predict(self) -> None:
         self._warm_start()
-
-
-def _logged_in() -> bool:
-    """Return whether the user has given W&B a key, by its variable or by the netrc file that `wandb login` writes."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        hosts = netrc.netrc(os.environ.get("NETRC")).hosts
-    except (OSError, netrc.NetrcParseError):
-        return False
-    return any("wandb" in host for host in hosts)
-
-
-def wandb_logger(folder: Path, method: str, job: str) -> WandbLogger:
-    """Return a W&B logger that never asks and never fails the run: offline unless the user is logged in."""
-    os.environ.setdefault("WANDB_SILENT", "true")
-    # Decided before wandb is imported, which reads its environment once.
-    os.environ.setdefault("WANDB_MODE", "online" if _logged_in() else "offline")
-    import wandb
-
-    folder.mkdir(parents=True, exist_ok=True)
-    name = "-".join(folder.parts[-3:])
-    settings = wandb.Settings(init_timeout=30)
-    offline = os.environ["WANDB_MODE"] == "offline"
-    logger = WandbLogger(project="face-alignment-lab", name=name, group=method, job_type=job, save_dir=str(folder),
-                         offline=offline, settings=settings)  # fmt: skip
-    try:
-        logger.experiment  # noqa: B018 - starts the run, so that a failure shows here
-    except Exception as error:  # the network's failures have no common class
-        print(f"W&B cannot be reached ({type(error).__name__}); this run is tracked offline", file=sys.stderr)
-        os.environ["WANDB_MODE"] = "offline"
-        logger = WandbLogger(project="face-alignment-lab", name=name, group=method, job_type=job,
-                             save_dir=str(folder), offline=True)  # fmt: skip
-    return logger
 
 
 def run_cli(task_class: type[LandmarkTask], args: ArgsType = None) -> LandmarkCLI:

@@ -3,35 +3,27 @@
 A file of weights says itself what it is: the method's name, the arguments of its network and the crop lie in the
 metadata of a `.safetensors` file, or in a training checkpoint and the `config.yaml` of its run. The method's package
 is imported by that name, and only if it lies beside this one.
-
-python -m common.inference RUN/checkpoints/best.ckpt OUT.safetensors    packs a checkpoint into one small file
 """
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import importlib
 import importlib.util
 import inspect
-import json
 import re
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
-import yaml
-from safetensors import SafetensorError, safe_open
 
-from common.checkpoints import load_weights, read_checkpoint, read_state_dict, save_safetensors
+from common.checkpoints import load_weights, read_state_dict
 from common.data.base import check_box
 from common.data.crops import CropConfig, draw_matrix, move_box, warp_image
-from common.errors import LabError, command
+from common.errors import LabError
 from common.geometry import apply_affine, invert_affine
+from common.packing import describe, read_metadata
 from common.schemes import LandmarkScheme
 from common.task import LandmarkTask
 from common.types import FaceBatch, Prediction
@@ -56,83 +48,6 @@ def task_class(method: str) -> type[LandmarkTask]:
                 if issubclass(value, LandmarkTask) and value.METHOD == method:
                     return value
     raise LabError(f"method {method[:40]!r} of the weights is not in this project")
-
-
-@dataclasses.dataclass(frozen=True)
-class Description:
-    """What must be known to use weights.
-
-    Attributes:
-        method: name of the method's package.
-        hyper_parameters: arguments of its task.
-        crop: what its data module cut out.
-    """
-
-    method: str
-    hyper_parameters: dict[str, Any]
-    crop: CropConfig
-
-    def metadata(self) -> dict[str, str]:
-        """Return the entries of a `.safetensors` file's metadata."""
-        crop = dataclasses.asdict(self.crop.still())
-        return {"method": self.method, "hyper_parameters": json.dumps(self.hyper_parameters), "crop": json.dumps(crop)}
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a `.safetensors` file.
-
-    Raises:
-        LabError: the file is missing or damaged.
-    """
-    if not path.is_file():
-        raise LabError(f"{path}: weights are missing; check the path")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError):
-        raise LabError(f"{path}: weights are truncated or damaged; copy them again") from None
-
-
-def describe(path: Path, config: Path | None = None) -> Description:
-    """Return what a file of weights is.
-
-    Args:
-        path: `.safetensors` or `.ckpt`.
-        config: configuration of the run, for the crop; default: config.yaml in the run's folder of a checkpoint.
-
-    Raises:
-        LabError: the file does not say it.
-    """
-    if path.suffix == ".safetensors":
-        found: Mapping[str, Any] = read_metadata(path)
-        try:
-            hyper = json.loads(found["hyper_parameters"])
-            crop = json.loads(found["crop"]) if config is None else _crop_of(config)
-            return Description(found["method"], dict(hyper), CropConfig(**crop).still())
-        except (KeyError, ValueError, TypeError):
-            raise LabError(
-                f"{path}: does not say what network it is for (method, hyper_parameters, crop in its metadata); "
-                "pack a checkpoint with python -m common.inference"
-            ) from None
-    checkpoint = read_checkpoint(path)
-    if "method" not in checkpoint or "hyper_parameters" not in checkpoint:
-        raise LabError(f"{path}: is no checkpoint of this project (method and hyper_parameters are missing)")
-    hyper = {key: _plain(value) for key, value in checkpoint["hyper_parameters"].items() if key != "_instantiator"}
-    run = config or path.resolve().parents[1] / "config.yaml"
-    return Description(str(checkpoint["method"]), hyper, CropConfig(**_crop_of(run)).still())
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _crop_of(config: Path) -> dict[str, Any]:
-    if not config.is_file():
-        raise LabError(f"{config}: no configuration of the run; give it, since it says how faces were cropped")
-    try:
-        return dict(yaml.safe_load(config.read_text(encoding="utf-8"))["data"]["crop"])
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
-        raise LabError(f"{config}: has no data.crop; give the config.yaml of the run") from None
 
 
 class Predictor:
@@ -265,35 +180,3 @@ def default_weights() -> Path:
         if read_metadata(path).get("default") == "true":
             return path
     raise LabError("no default weights are embedded; give --weights FILE")
-
-
-def pack(source: Path, target: Path, config: Path | None = None, extra: Mapping[str, str] | None = None) -> Description:
-    """Write a checkpoint as one `.safetensors` file that `Predictor.load` can read without anything else.
-
-    Raises:
-        LabError: see `describe` and `save_safetensors`.
-    """
-    found = describe(source, config)
-    save_safetensors(read_state_dict(source), target, {**found.metadata(), **(extra or {})})
-    return found
-
-
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line of `pack`; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m common.inference", description="Pack a checkpoint.")
-    parser.add_argument("source", type=Path, help="checkpoint of a run")
-    parser.add_argument("target", type=Path, help="file to write; .safetensors")
-    parser.add_argument("--config", type=Path, help="config.yaml of the run; default: beside its checkpoints")
-    parser.add_argument("--default", action="store_true", help="mark as the default of python -m common.predict")
-    options = parser.parse_args(arguments)
-    if options.target.suffix != ".safetensors":
-        raise LabError(f"{options.target}: the packed file must be named .safetensors")
-    extra = {"default": "true"} if options.default else {}
-    found = pack(options.source, options.target, options.config, extra)
-    print(f"{options.target}: {found.method}, {options.target.stat().st_size / 1e6:.1f} MB")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 import yaml
 
-from common.data.crops import Collate, CropConfig
+from common.data.batching import Collate
+from common.data.crops import CropConfig
 from common.data.datamodule import FaceDataModule
 from common.errors import LabError
 from common.geometry import apply_affine

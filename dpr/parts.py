@@ -51,8 +51,8 @@ def neutral_face(scheme: LandmarkScheme) -> np.ndarray:
     Training puts the training set's own mean in its place. Schemes that the synthetic head does not draw get points
     on a circle, which only have to be distinct until then.
     """
-    from common.data.synthetic_head import Head
-    from common.data.synthetic_marks import plane_points
+    from common.data.synthetic.head import Head
+    from common.data.synthetic.landmarks import plane_points
 
     if scheme.name in ("ibug68", "wflw98"):
         return np.asarray(plane_points(Head(), scheme.name), np.float64)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from musica import compiled
+from musica.native import loops
+from musica.network import CascadeNet
 from musica.patches import cut_patches
 from musica.pyramid import Pyramid
 
@@ -72,9 +73,9 @@ def run_cascade(
         exit_below: for each iteration but the last, the predicted error under which a face leaves; None for no exit.
         keep_traces: keep what each iteration saw.
     """
-    loops = not keep_traces and compiled.usable(start) and start.dtype == tower.levels[0].image.dtype == torch.float32
-    if loops and len(start) <= compiled.MOST_FACES and (weights := compiled.prepared(net)):
-        return compiled.run(weights, net, tower, start, exit_below)
+    use_loops = not keep_traces and loops.usable(start) and start.dtype == tower.levels[0].image.dtype == torch.float32
+    if use_loops and len(start) <= loops.MOST_FACES and (weights := loops.prepared(net)):
+        return loops.run(weights, net, tower, start, exit_below)
     faces: Tensor | None = None  # None: all of them, so that no index is spent on a whole batch
     moved = torch.zeros_like(start)
     state = start.new_zeros(start.shape[0], net.stage_list[0].units)
@@ -83,8 +84,8 @@ def run_cascade(
     for t, (level, stage, indices) in enumerate(zip(net.level_of, net.stage_list, net.index_sets, strict=True)):
         centres = (origin / 2**level + moved)[:, indices]
         where = (tower.levels[level], centres, net.patch, net.sampling, faces, tower.scale)
-        if loops:
-            output = stage.answer(compiled.describe(*where, stage.conv1, stage.conv2), state)
+        if use_loops:
+            output = stage.answer(loops.describe(*where, stage.conv1, stage.conv2), state)
         else:
             patches = cut_patches(*where)
             output = stage(patches, state)
@@ -119,3 +120,10 @@ def _record(run: CascadeRun, faces: Tensor | None, points: Tensor, error: Tensor
         return
     run.points.append(run.points[-1].index_copy(0, faces, points))
     run.errors.append(run.errors[-1].index_copy(0, faces, error))
+
+
+def traced(net: CascadeNet, image: Tensor) -> list[Trace]:
+    """Return what every iteration saw for crops (B, 3, S, S), all iterations."""
+    with torch.inference_mode():
+        start = net.start.expand(image.shape[0], -1, -1)
+        return run_cascade(net, net.pyramid(image), start, keep_traces=True).traces

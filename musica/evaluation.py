@@ -13,13 +13,14 @@ import torch
 import yaml
 from torch import Tensor
 
-from common.data.crops import Collate, CropConfig, CroppedFaces
+from common.data.batching import Collate, CroppedFaces
+from common.data.crops import CropConfig
 from common.data.datamodule import FaceDataModule
 from common.errors import LabError
 from common.geometry import apply_affine
 from common.metrics.functional import nme, point_errors
 from common.types import FaceBatch
-from musica.losses import landmark_error
+from musica.loss import landmark_error
 from musica.module import MusicaTask
 from musica.network import CascadeNet
 

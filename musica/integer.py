@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import LabError
-from musica import compiled
+from musica.native import loops
 
 MOST_FACES = 2  # for the loops, which read the weights anew for each face
 TYPES = {8: torch.int8, 16: torch.int16}  # bits of a weight
@@ -59,6 +59,6 @@ class IntegerLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the units' answers (A, U) to inputs (A, I)."""
-        if len(x) <= MOST_FACES and x.dtype == torch.float32 and compiled.usable(x):
-            return compiled.integer_linear(x, self.weight, self.scale, self.bias)
+        if len(x) <= MOST_FACES and x.dtype == torch.float32 and loops.usable(x):
+            return loops.integer_linear(x, self.weight, self.scale, self.bias)
         return F.linear(x, self.weight.to(x.dtype) * self.scale[:, None], self.bias)

@@ -12,11 +12,11 @@ from common.types import FaceBatch, Prediction
 from musica.augment import PaperAugment
 from musica.cascade import CascadeRun
 from musica.ema import AveragedNet
-from musica.losses import CascadeLoss
+from musica.exit import ExitPolicy, read_policy
+from musica.loss import CascadeLoss
 from musica.network import CascadeNet
 from musica.patch_sets import patch_sets
-from musica.policy import ExitPolicy, read_policy
-from musica.start import default_shape, mean_shape
+from musica.targets import default_shape, mean_shape
 
 ORIGINS = ("crop", "box")
 
@@ -46,7 +46,8 @@ class MusicaTask(LandmarkTask):
         units: hidden units (released: 512).
         rank: factor the hidden layer's matrix through so many numbers, which makes it smaller; 0 does not.
         attention_rank: the same for the attention's matrix.
-        hidden_bits: keep the hidden layer of a trained network as integers of 8 or 16 bits (`musica.shrink` makes such
+        hidden_bits: keep the hidden layer of a trained network as integers of 8 or 16 bits (`musica.compress`
+            makes such
             checkpoints); it can't be trained. 0 keeps floating point.
         sampling: bilinear (the gradient reaches the coordinates) or official (truncation, for released weights).
         init: first weights, released or fan_in (learns faster, see `musica.network.Stage`).
@@ -55,13 +56,13 @@ class MusicaTask(LandmarkTask):
         iteration_lr: learning rate as a share of `lr`: one for all or one for each iteration (released: 1).
         hidden_lr: the same for the hidden layers' matrices (with `rank`, for the factors that meet the patches).
         output_lr: the same for the layers that answer displacements and error.
-        loss: l1 (released) or rmse, see `musica.losses`.
+        loss: l1 (released) or rmse, see `musica.loss`.
         error_share: weight of the error term against the landmark term (released: 0.05).
         ema_decay: of the moving average of the weights, which evaluation uses (released: 0.9999); 0 for none.
         origin: where the start shape counts from: the crop's first pixel, or the box's corner (released weights).
         start_faces: most faces of the training set that the mean shape is made from.
         paper_augment: colour, occlusion and grey changes of the paper, beside the geometry of the crop.
-        policy: file of `python -m musica.exit_policy`; with it, faces leave the cascade early at prediction. It is
+        policy: file of `python -m musica.choose_exit`; with it, faces leave the cascade early at prediction. It is
             not kept in checkpoints, so that `--model.policy` always says which one is used.
     """
 
@@ -170,7 +171,7 @@ class MusicaTask(LandmarkTask):
     def on_fit_start(self) -> None:
         super().on_fit_start()
         if self.hparams["hidden_bits"]:
-            raise LabError("integers can't be trained: train with hidden_bits 0, then call musica.shrink")
+            raise LabError("integers can't be trained: train with hidden_bits 0, then call musica.compress")
 
     def training_loss(self, batch: FaceBatch) -> dict[str, Tensor]:
         if self.paper_augment is not None and self.training:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from common.errors import LabError
 from musica.cascade import CascadeRun, run_cascade
-from musica.hidden import HiddenLinear
 from musica.integer import IntegerLinear, check_bits
+from musica.layers import HiddenLinear
 from musica.patch_sets import one_set_each
 from musica.patches import SAMPLINGS
 from musica.pyramid import Pyramid, pyramid

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from musica import compiled
+from musica.native import loops
 from musica.patches import Level, make_level
 
 SIGMA = 2 / 3  # pixels, of the blur before each halving
@@ -121,8 +121,8 @@ def halvings(image: Tensor | Level, depth: int) -> list[Level]:
 
 def pyramid(image: Tensor, depth: int) -> Pyramid:
     """Return the pyramid of `depth` levels of faces (B, H, W, 3), bytes or floats at any scale."""
-    if image.dtype == torch.uint8 and compiled.usable(image):
-        levels, deviation = compiled.levels(image, depth)
+    if image.dtype == torch.uint8 and loops.usable(image):
+        levels, deviation = loops.levels(image, depth)
         return Pyramid(levels, deviation.clamp_min_(FLAT).reciprocal_())
     centred, scale = centre(image)
     return Pyramid(halvings(centred, depth), scale)

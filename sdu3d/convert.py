@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from common.checkpoints import save_safetensors
 from common.errors import LabError, command
-from sdu3d.mxnet_params import read_params
+from sdu3d.convert_mxnet import read_params
 from sdu3d.network import SduNet
 
 TASK_PREFIX = "net."  # where SduTask holds its network, so that --init_from takes the converted file

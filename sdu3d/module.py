@@ -12,7 +12,7 @@ from common.heatmaps import cells_to_crop
 from common.task import LandmarkTask, check_choice
 from common.types import FaceBatch, Prediction
 from sdu3d.decode import DECODERS, decode
-from sdu3d.losses import (
+from sdu3d.loss import (
     LOSSES,
     PEAK,
     centred,

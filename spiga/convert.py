@@ -25,7 +25,7 @@ from common.checkpoints import read_state_dict, save_safetensors
 from common.data.crops import CropConfig
 from common.errors import LabError, command
 from common.schemes import IBUG68, WFLW98, LandmarkScheme
-from spiga.meanface import read_mean_face
+from spiga.mean_face import read_mean_face
 from spiga.network import HEADS, SAMPLES, STRIDE, WINDOW, SpigaNet
 from spiga.schemes import edge_curves
 

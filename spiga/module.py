@@ -15,7 +15,7 @@ from common.types import FaceBatch, Prediction
 from spiga.drawing import draw_pose_axes
 from spiga.graph import make_edges
 from spiga.loss import cascade_loss, landmark_loss, pose_loss, read_points
-from spiga.meanface import default_mean_face, read_mean_face
+from spiga.mean_face import default_mean_face, read_mean_face
 from spiga.network import SpigaNet
 from spiga.release import predict_release
 from spiga.schemes import NOSE_TIP, check_scheme, edge_curves

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from common.types import Prediction
-from spiga.crops import SIZE, Face, crop_face
 from spiga.network import SpigaNet
+from spiga.original import SIZE, Face, crop_face
 
 
 @torch.inference_mode()

@@ -10,7 +10,9 @@ import lightning as L
 from torch.utils.data import DataLoader
 
 from common.data.base import FaceDataset
-from common.data.crops import Collate, CropConfig, CroppedFace, CroppedFaces
+from common.data.batching import Collate, CroppedFaces
+from common.data.crops import CropConfig, CroppedFace
+from common.data.wrappers import CachedFaces
 from common.errors import LabError
 from common.schemes import get_scheme
 from common.types import FaceBatch
@@ -19,7 +21,7 @@ VAL_OFFSET, TEST_OFFSET = 1_000_000, 2_000_000  # synthetic faces of the three s
 
 
 def _synthetic(split: str, data: FaceDataModule) -> FaceDataset:
-    from common.data.synthetic import SyntheticFaces
+    from common.data.synthetic.dataset import SyntheticFaces
 
     count = {"train": data.train_count, "val": data.val_count, "test": data.test_count}[split]
     offset = {"train": 0, "val": VAL_OFFSET, "test": TEST_OFFSET}[split]
@@ -29,21 +31,21 @@ def _synthetic(split: str, data: FaceDataModule) -> FaceDataset:
     from common.data.store import build, digest
 
     content = {"count": count, "scheme": data.scheme, "seed": data.synthetic_seed, "offset": offset}
-    program = [*Path(__file__).parent.glob("synthetic*.py"), Path(__file__).parents[1] / "schemes.py"]
+    program = [*Path(__file__).parent.joinpath("synthetic").glob("*.py"), Path(__file__).parents[1] / "schemes.py"]
     name = f"synthetic-{data.scheme}-{split}-{count}-{digest(content, program)}"
     return build(faces, Path(data.store) / name, data.num_workers)
 
 
 def _crops(split: str, data: FaceDataModule) -> FaceDataset:
     from common.data.base import check_root
-    from common.data.prepared import PreparedCrops
+    from common.data.readers.crops import PreparedCrops
 
     return PreparedCrops(str(check_root(data.root, "crops")), split, scheme=data.scheme)
 
 
 def _wflw(split: str, data: FaceDataModule) -> FaceDataset:
     from common.data.base import check_root
-    from common.data.wflw import WFLW
+    from common.data.readers.wflw import WFLW
 
     # The set has no validation part; its test list must not choose an epoch unless the user asks for it.
     return WFLW(str(check_root(data.root, "wflw")), "train" if split == "train" else data.eval_split or "test")
@@ -51,7 +53,7 @@ def _wflw(split: str, data: FaceDataModule) -> FaceDataset:
 
 def _w300(split: str, data: FaceDataModule) -> FaceDataset:
     from common.data.base import check_root
-    from common.data.w300 import W300
+    from common.data.readers.w300 import W300
 
     name = data.train_split or "train" if split == "train" else data.eval_split or "full"
     return W300(str(check_root(data.root, "w300")), name)
@@ -59,36 +61,36 @@ def _w300(split: str, data: FaceDataModule) -> FaceDataset:
 
 def _cofw(split: str, data: FaceDataModule) -> FaceDataset:
     from common.data.base import check_root
-    from common.data.cofw import COFW
+    from common.data.readers.cofw import COFW
 
     return COFW(str(check_root(data.root, "cofw")), "train" if split == "train" else data.eval_split or "test")
 
 
 def _json(split: str, data: FaceDataModule) -> FaceDataset:
-    from common.data.annotated import JsonFaces
     from common.data.base import check_root
+    from common.data.readers.json_faces import JsonFaces
 
     name = data.train_split or "train" if split == "train" else data.eval_split or "test"
     return JsonFaces(str(check_root(data.root, "json")), name, data.scheme, data.norm)
 
 
 def _synthetic3d(split: str, data: FaceDataModule) -> FaceDataset:
-    from common.data.depth import WithDepth
+    from common.data.wrappers import WithDepth
 
     return WithDepth(_synthetic(split, data))
 
 
 def _w300lp(split: str, data: FaceDataModule) -> FaceDataset:
     from common.data.base import check_root
-    from common.data.w300lp import W300LP
+    from common.data.readers.w300lp import W300LP
 
     return W300LP(str(check_root(data.root, "w300lp")), "train" if split == "train" else data.eval_split or "val")
 
 
 def _aflw2000(dims: int) -> Callable[[str, FaceDataModule], FaceDataset]:
     def make(split: str, data: FaceDataModule) -> FaceDataset:
-        from common.data.aflw2000 import AFLW2000
         from common.data.base import check_root
+        from common.data.readers.aflw2000 import AFLW2000
 
         if split == "train":
             raise LabError("aflw2000 is a test set; train on w300lp and give --data.dataset aflw2000 to test")
@@ -227,20 +229,3 @@ class FaceDataModule(L.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: FaceBatch, device: Any, dataloader_idx: int) -> FaceBatch:
         return batch.to(device, non_blocking=True)
-
-
-class CachedFaces(FaceDataset):
-    """Keeps the samples of another data set in memory once they were asked for."""
-
-    def __init__(self, faces: FaceDataset) -> None:
-        self.inner = faces
-        self.name, self.scheme, self.subset_names = faces.name, faces.scheme, faces.subset_names
-        self._kept: dict[int, Any] = {}
-
-    def __len__(self) -> int:
-        return len(self.inner)
-
-    def __getitem__(self, index: int) -> Any:
-        if index not in self._kept:
-            self._kept[index] = self.inner[index]
-        return self._kept[index]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-from common.data.crops import CroppedFaces
+from common.data.batching import CroppedFaces
 
 
 class EpochSampler(Sampler[int]):

@@ -15,19 +15,10 @@ from safetensors.torch import load_file, save_file
 from awing.module import AWingTask
 from common.checkpoints import save_safetensors
 from common.data.crops import CropConfig
-from common.data.synthetic import SyntheticFaces
+from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
-from common.inference import (
-    Description,
-    FaceDetector,
-    Predictor,
-    default_weights,
-    describe,
-    embedded_weights,
-    main,
-    read_metadata,
-    task_class,
-)
+from common.inference import FaceDetector, Predictor, default_weights, embedded_weights, task_class
+from common.packing import Description, describe, main, read_metadata
 from tests.conftest import needs_shared
 
 CROP = CropConfig(size=64, box_scale=1.3)

@@ -15,9 +15,9 @@ from awing.module import AWingTask
 from common.checkpoints import save_safetensors
 from common.data.base import read_image
 from common.data.crops import CropConfig
-from common.data.synthetic import SyntheticFaces
+from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
-from common.inference import Description
+from common.packing import Description
 from common.predict import main, output_names, read_rct
 
 SETTINGS: dict[str, Any] = {"scheme": "ibug68", "input_size": 64, "stacks": 1, "width": 16, "depth": 2}

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from common import predict
-from common.inference import Predictor, describe
+from common.inference import Predictor
+from common.packing import describe
 from dpr.convert import convert_files, main, read_released
 from tests.conftest import needs_shared
 from tests.dpr import golden as golden_data

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from common.data.synthetic import SyntheticFaces
+from benchmarks.studies.dpr import speed
+from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
 from common.schemes import IBUG68
-from dpr import speed
 from dpr.fast import FastDpr, export
 from dpr.network import DPRNet
 from dpr.parts import neutral_face

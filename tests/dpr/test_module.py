@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.data.crops import Collate, CropConfig, CroppedFaces
-from common.data.synthetic import SyntheticFaces
+from common.data.batching import Collate, CroppedFaces
+from common.data.crops import CropConfig
+from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
 from common.types import FaceBatch
 from dpr.boxes import grow, landmark_box

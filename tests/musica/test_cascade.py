@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from musica import compiled
 from musica.cascade import CascadeRun, run_cascade
+from musica.native import loops
 from musica.network import CascadeNet, Stage
 
 SIZE, FACES = 96, 6
@@ -31,8 +31,8 @@ def net(request: pytest.FixtureRequest) -> CascadeNet:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Take each of the two ways through the cascade; six faces are few enough for the loops."""
     if request.param == "tensors":
-        monkeypatch.setattr(compiled, "available", False)
-    elif not compiled.available:
+        monkeypatch.setattr(loops, "available", False)
+    elif not loops.available:
         pytest.skip("the extra `fast` is not installed (numba)")
     return str(request.param)
 
@@ -96,13 +96,13 @@ def test_no_later_stage_is_called_once_all_have_left(
 ) -> None:
     if way == "loops":  # which return how many iterations they ran; see the tests of infinite thresholds
         seen: list[int] = []
-        original = compiled.together
+        original = loops.together
 
         def together(calls: list[Any]) -> int:
             seen.append(original(calls))
             return seen[-1]
 
-        monkeypatch.setattr(compiled, "together", together)
+        monkeypatch.setattr(loops, "together", together)
         run(net, images, (torch.inf, torch.inf))
         run(net, images, (-torch.inf, torch.inf))
         assert seen == [1, 2]
@@ -121,7 +121,7 @@ def test_no_later_stage_is_called_once_all_have_left(
 def test_the_batch_shrinks_to_the_faces_that_stay(
     net: CascadeNet, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiled, "available", False)
+    monkeypatch.setattr(loops, "available", False)
     sizes: list[int] = []
     original = Stage.forward
 

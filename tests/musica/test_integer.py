@@ -13,13 +13,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from common.errors import LabError
 from common.task import load_task
-from musica import compiled
+from musica.compress import main, store_as_integers
 from musica.evaluation import batches, collect, load_data
 from musica.integer import IntegerLinear
 from musica.module import MusicaTask
+from musica.native import loops
 from musica.network import CascadeNet
-from musica.shrink import main, store_as_integers
-from tests.musica.test_exit_policy import trained  # noqa: F401 - a fixture
+from tests.musica.test_choose_exit import trained  # noqa: F401 - a fixture
 
 
 def _layer(bits: int, units: int = 22) -> tuple[IntegerLinear, torch.Tensor, torch.Tensor]:
@@ -49,23 +49,23 @@ def test_both_ways_multiply_alike(bits: int, faces: int, monkeypatch: pytest.Mon
     expected = F.linear(x.double(), layer.weight.double() * layer.scale[:, None].double(), layer.bias.double())
     with torch.inference_mode():
         found = layer(x)
-        monkeypatch.setattr(compiled, "available", False)
+        monkeypatch.setattr(loops, "available", False)
         plain = layer(x)
     for answer in (found, plain):  # limits: single precision's sums of 300 products of up to some tens
         np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.skipif(not compiled.available, reason="the extra `fast` is not installed (numba)")
+@pytest.mark.skipif(not loops.available, reason="the extra `fast` is not installed (numba)")
 def test_one_face_takes_the_compiled_way(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, _, _ = _layer(16)
     calls: list[int] = []
-    original = compiled.integer_linear
+    original = loops.integer_linear
 
     def multiply(*given: torch.Tensor) -> torch.Tensor:
         calls.append(1)
         return original(*given)
 
-    monkeypatch.setattr(compiled, "integer_linear", multiply)
+    monkeypatch.setattr(loops, "integer_linear", multiply)
     with torch.inference_mode():
         layer(torch.randn(1, 300))
         assert calls == [1]

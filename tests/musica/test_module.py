@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from common.data.crops import Collate, CropConfig, CroppedFaces
-from common.data.synthetic import SyntheticFaces
+from common.data.batching import Collate, CroppedFaces
+from common.data.crops import CropConfig
+from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
 from common.task import load_task
 from common.types import FaceBatch
 from musica.augment import PaperAugment, was_augmented
 from musica.ema import AveragedNet
-from musica.losses import CascadeLoss, landmark_error
+from musica.exit import ExitPolicy
+from musica.loss import CascadeLoss, landmark_error
 from musica.module import MusicaTask
-from musica.policy import ExitPolicy
-from musica.start import default_shape, mean_shape
+from musica.targets import default_shape, mean_shape
 
 SMALL: dict[str, Any] = {"scheme": "ibug68", "input_size": 96, "patches": [30, 36, 45, 48, 54], "units": 16}
 CROP = CropConfig(size=96, box_scale=1.6)

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.speed import count_macs, count_parameters
+from benchmarks.measure.speed import count_macs, count_parameters
 from common.errors import LabError
 from common.schemes import IBUG68, WFLW98
-from musica import compiled
 from musica.cascade import CascadeRun, run_cascade
-from musica.losses import CascadeLoss, landmark_error
+from musica.loss import CascadeLoss, landmark_error
+from musica.native import loops
 from musica.network import INITS, CascadeNet, Stage
 from musica.patch_sets import NAMED, patch_indices, patch_sets
 from musica.patches import cut_patches, make_level
@@ -69,22 +69,22 @@ def test_compiled_loops_reach_the_golden_shapes(
     name: str, whole: bool, shared_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without traces and gradients the cascade takes the compiled way; the limits are those of `test_forward`."""
-    if not compiled.available:
+    if not loops.available:
         pytest.skip("the extra `fast` is not installed (numba)")
     calls: list[str] = []
 
     def watch(way: str) -> None:
-        original = getattr(compiled, way)
+        original = getattr(loops, way)
 
         def watched(*given: Any) -> Any:
             calls.append(way)
             return original(*given)
 
-        monkeypatch.setattr(compiled, way, watched)
+        monkeypatch.setattr(loops, way, watched)
 
     watch("run")
     watch("describe")
-    monkeypatch.setattr(compiled, "MOST_FACES", 99 if whole else 0)
+    monkeypatch.setattr(loops, "MOST_FACES", 99 if whole else 0)
     golden, net = golden_arrays(shared_dir, name), make_net(shared_dir, name)
     tower = golden_pyramid(shared_dir, name)
     with torch.no_grad():

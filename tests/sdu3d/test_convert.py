@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.studies.sdu3d.evaluate import load_net
 from common.checkpoints import load_weights, read_state_dict
 from common.errors import LabError
 from sdu3d.convert import Size, convert_arrays, describe, main, released_arrays, released_names
-from sdu3d.evaluate import load_net
+from sdu3d.convert_mxnet import parse_params, read_params, write_params
 from sdu3d.module import SduTask
-from sdu3d.mxnet_params import parse_params, read_params, write_params
 from sdu3d.network import SduNet
 from tests.conftest import needs_shared
 from tests.sdu3d.golden import GOLDEN, assert_close, fill, image, read_json

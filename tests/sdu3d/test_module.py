@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from common.data.crops import Collate, CropConfig, CroppedFaces
-from common.data.depth import WithDepth
-from common.data.synthetic import SyntheticFaces
+from benchmarks.studies.sdu3d.evaluate import main as evaluate_main
+from benchmarks.studies.sdu3d.evaluate import score_crops
+from common.data.batching import Collate, CroppedFaces
+from common.data.crops import CropConfig
+from common.data.synthetic.dataset import SyntheticFaces
+from common.data.wrappers import WithDepth
 from common.errors import LabError
 from common.task import load_task
 from common.types import FaceBatch
 from sdu3d.cli import main
-from sdu3d.evaluate import main as evaluate_main
-from sdu3d.evaluate import score_crops
 from sdu3d.module import SduTask
 from sdu3d.optim import SharedNadam
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sdu3d.convert import build, convert_arrays, released_names
+from sdu3d.convert_mxnet import params_bytes
 from sdu3d.decode import decode_released
-from sdu3d.mxnet_params import params_bytes
 from sdu3d.network import INSIDE, SduNet, count_parameters
 from tests.conftest import needs_shared
 from tests.sdu3d.golden import arrays, assert_close, image, parameters, read_json

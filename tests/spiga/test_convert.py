@@ -12,7 +12,7 @@ from torch import Tensor
 
 from common.checkpoints import load_weights, read_state_dict
 from common.errors import LabError
-from common.inference import describe
+from common.packing import describe
 from spiga.convert import constants, convert_file, convert_state_dict, find_scheme, main, our_name
 from spiga.module import SpigaTask
 from tests.conftest import needs_shared

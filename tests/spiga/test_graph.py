@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.studies.spiga import speed
 from common.data.crops import CropConfig
 from common.errors import LabError
 from common.schemes import IBUG68, WFLW98, LandmarkScheme
-from spiga import speed
 from spiga.fold import fold_network
 from spiga.graph import GraphAttention, anatomical_edges, complete_edges, make_edges, nearest_edges
-from spiga.meanface import default_mean_face
+from spiga.mean_face import default_mean_face
 from spiga.network import SpigaNet
 from spiga.schemes import edge_curves
 

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 from common.checkpoints import load_weights, read_state_dict, save_safetensors
-from common.data.crops import Collate, CropConfig, CroppedFaces
-from common.data.synthetic import SyntheticFaces
+from common.data.batching import Collate, CroppedFaces
+from common.data.crops import CropConfig
+from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
 from common.inference import Predictor
 from common.types import FaceBatch
 from spiga.cli import main
 from spiga.convert import TASK_PREFIX
 from spiga.drawing import axis_ends, draw_attention, draw_pose_axes
-from spiga.meanface import default_mean_face, read_mean_face
+from spiga.mean_face import default_mean_face, read_mean_face
 from spiga.module import SpigaTask
 from spiga.schemes import NOSE_TIP, identifiers
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from common.schemes import IBUG68, WFLW98
 from spiga.convert import constants, convert_state_dict
-from spiga.crops import SIZE, Face, crop_face
 from spiga.fold import fold_network
 from spiga.network import Answer, SpigaNet
+from spiga.original import SIZE, Face, crop_face
 from spiga.schemes import edge_curves
 from tests.conftest import needs_shared
 from tests.spiga import golden

@@ -12,7 +12,7 @@ from torch import Tensor
 from common.losses import adaptive_wing
 from common.schemes import IBUG68, WFLW98
 from spiga.loss import cascade_loss, coordinate_loss, landmark_loss, pose_loss, read_points
-from spiga.meanface import default_mean_face
+from spiga.mean_face import default_mean_face
 from spiga.network import SpigaNet
 from spiga.schemes import edge_curves
 from spiga.targets import TargetMaker, boundary_map, boundary_maps, point_maps

@@ -1,0 +1,204 @@
+"""Size and speed of a network: parameters, multiply-adds, milliseconds, memory. One machine, one run, medians."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.provenance import machine
+from common.data.batching import Collate, CroppedFaces
+from common.data.crops import CropConfig
+from common.data.synthetic.dataset import SyntheticFaces
+from common.errors import LabError
+from common.task import LandmarkTask
+from common.types import FaceBatch
+
+WARM_UP, REPEATS = 3, 9
+BATCHES = (1, 8)
+STEP_FACES = 8  # faces in a timed training step
+RECORD = "speed.jsonl"
+
+
+def count_parameters(net: nn.Module) -> int:
+    """Return the number of parameters (buffers are not counted)."""
+    return sum(p.numel() for p in net.parameters())
+
+
+def count_macs(net: nn.Module, image: torch.Tensor) -> int:
+    """Return the multiply-adds of convolutions and matrix products for one forward pass.
+
+    Additions of biases, normalisation, activations and sampling are not counted, as is the field's habit.
+    """
+    # Without gradients, but not in inference mode: the counter decomposes composite calls such as attention only then.
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net(image)
+    return counter.get_total_flops() // 2
+
+
+def median_ms(
+    call: Callable[[], Any], warm_up: int = WARM_UP, repeats: int = REPEATS, synchronise: bool = False
+) -> float:
+    """Return the median time of a call in milliseconds, after warm-up."""
+    times = []
+    for index in range(warm_up + repeats):
+        start = time.perf_counter()
+        call()
+        if synchronise:
+            torch.cuda.synchronize()
+        if index >= warm_up:
+            times.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+def _resident_mb(field: str) -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+def peak_memory_mb(call: Callable[[], Any], device: str) -> float | None:
+    """Return by how many MB a call's peak lies above the memory held before it; None where it cannot be told."""
+    if device.startswith("cuda"):
+        held = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        call()
+        return (torch.cuda.max_memory_allocated() - held) / 2**20
+    with suppress(OSError, AttributeError):  # memory of earlier work that the allocator kept would hide the call's own
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is held now
+        before = _resident_mb("VmRSS:")
+        call()
+        return max(0.0, _resident_mb("VmHWM:") - before)
+    except OSError:
+        return None
+
+
+def measure(net: nn.Module, size: int, batches: tuple[int, ...] = BATCHES, device: str = "cpu") -> dict[str, Any]:
+    """Return parameters, MACs of one face, ms a face at each batch size, and memory.
+
+    Args:
+        net: takes uint8 crops (B, 3, size, size); moved to the device and back to the CPU.
+        size: side of the crops in pixels.
+        batches: batch sizes that are timed.
+        device: cpu or cuda.
+    """
+    net.eval().to(device)
+    image = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=device)
+    result: dict[str, Any] = {"parameters": count_parameters(net), "macs": count_macs(net, image)}
+    with torch.inference_mode():
+        result["peak_memory_mb"] = peak_memory_mb(partial(net, image.repeat(max(batches), 1, 1, 1)), device)
+        for batch in batches:
+            faces = image.repeat(batch, 1, 1, 1)
+            took = median_ms(partial(net, faces), synchronise=device.startswith("cuda"))
+            result[f"ms_per_face_b{batch}"] = took / batch
+    net.to("cpu")
+    return result | {"machine": machine(device)}
+
+
+def train_step_ms(task: LandmarkTask, batch: FaceBatch, device: str = "cpu", faces: int = STEP_FACES) -> float | None:
+    """Return the median time of one training step (forward, loss, backward, update) in milliseconds.
+
+    The task's parameters are changed by it; call it after all that needs them. None where nothing is trained.
+    """
+    chosen = torch.arange(faces) % len(batch)
+    some = batch._map(lambda tensor: tensor[chosen])
+    some.ids = [batch.ids[int(k)] for k in chosen]
+    some = some.to(device)
+    task.to(device).train()
+    groups = [{"params": group["params"]} for group in task.parameter_groups()]
+    if not any(group["params"] for group in groups):
+        return None
+    optimizer = torch.optim.SGD(groups, lr=1e-6)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        task.training_loss(some)["loss"].backward()
+        optimizer.step()
+
+    with torch.enable_grad():
+        took = median_ms(step, warm_up=1, repeats=5, synchronise=device.startswith("cuda"))
+    task.to("cpu").eval()
+    return took
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the subcommand's options."""
+    parser.add_argument("--methods", nargs="+", help="names of the registry; default all")
+    parser.add_argument("--recipe", default="smoke", help="key in the registry's recipes")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"),
+                        help="auto: the CPU, and CUDA too where there is one")  # fmt: skip
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--step", action=argparse.BooleanOptionalAction, default=True, help="time a training step too")
+    parser.add_argument("--folder", type=Path, default=Path("runs/benchmark"))
+
+
+def made_up_batch(task: LandmarkTask, faces: int = STEP_FACES) -> FaceBatch:
+    """Return a batch of synthetic faces as a task's training takes it."""
+    drawn = SyntheticFaces(faces, scheme=task.scheme.name)
+    crops = CroppedFaces(drawn, CropConfig(size=task.input_size))
+    return Collate(drawn.subset_names)([crops[index] for index in range(faces)])
+
+
+def examine(name: str, recipe: str, batches: tuple[int, ...], device: str, step: bool) -> dict[str, Any]:
+    """Return the record of one method's network with the random weights of a recipe on one device.
+
+    Timings do not depend on weights; a method whose time depends on its input (an early exit) is timed with every
+    exit closed, so at its slowest.
+    """
+    from benchmarks.provenance import commit
+    from benchmarks.registry import METHODS, make_task
+
+    task = make_task(name, recipe)
+    found = measure(task.network(), task.input_size, batches, device)
+    if step:
+        found["train_step_ms"] = train_step_ms(task, made_up_batch(task), device)
+    return {
+        "cell": f"{name}/{recipe}/{device}", "method": name, "title": METHODS[name].title, "recipe": recipe,
+        "pixels": task.input_size, "commit": commit(), "date": datetime.now(UTC).isoformat(timespec="seconds"), **found,
+    }  # fmt: skip
+
+
+def main(options: argparse.Namespace) -> None:
+    """Time the networks of a recipe, print and record them.
+
+    Raises:
+        LabError: there is no such method, recipe or device.
+    """
+    from benchmarks.records import append_record
+    from benchmarks.registry import METHODS
+    from benchmarks.report.markdown import NONE, figure, markdown
+
+    cuda = torch.cuda.is_available()
+    if options.device == "cuda" and not cuda:
+        raise LabError("--device cuda: no CUDA device here; use --device cpu")
+    names, batches = options.methods or list(METHODS), tuple(options.batches)
+    for name in names:
+        if name not in METHODS or options.recipe not in METHODS[name].recipes:
+            raise LabError(f"--methods {name}: no such method with a recipe {options.recipe}")
+    for device in [options.device] if options.device != "auto" else ["cpu", *["cuda"] * cuda]:
+        rows = []
+        for name in names:
+            found = examine(name, options.recipe, batches, device, options.step)
+            append_record(options.folder / RECORD, found)
+            rows.append([found["title"], str(found["pixels"]), f"{found['parameters'] / 1e6:.2f} M",
+                         f"{found['macs'] / 1e9:.3f} G", *(f"{found[f'ms_per_face_b{b}']:.2f}" for b in batches),
+                         figure(found.get("train_step_ms"), 0) if options.step else NONE,
+                         figure(found["peak_memory_mb"], 0)])  # fmt: skip
+        header = ["method", "px", "parameters", "MACs", *(f"ms/face b{b}" for b in batches), "step, ms", "MB"]
+        print(markdown(header, rows))
+        print(json.dumps(machine(device)))

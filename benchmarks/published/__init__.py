@@ -1,0 +1,1 @@
+"""What others published, checked and set beside ours."""

@@ -1,0 +1,1 @@
+"""Tables, the page and W&B from records."""

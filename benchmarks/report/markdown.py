@@ -1,0 +1,203 @@
+"""Tables from records, as Markdown and LaTeX; no figure is ever typed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.report.model import Comparison, Entry, compare
+from common.metrics.stats import least_difference
+
+NONE = "-"  # a figure that was not measured
+CORRELATIONS = (0.7, 0.9)  # between the errors of two methods on the same faces, as they are found in practice
+LATEX_SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "<": "$<$", ">": "$>$",
+}  # fmt: skip
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table with aligned columns."""
+    table = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[k]) for row in table) for k in range(len(header))]
+    lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in table]
+    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    return "\n".join(lines)
+
+
+def figure(value: float | None, digits: int = 2) -> str:
+    """Return a number for a table, or a dash where there is none."""
+    return NONE if value is None else f"{value:.{digits}f}"
+
+
+def interval(found: tuple[float, float] | None, digits: int = 2) -> str:
+    """Return an interval for a table, or a dash where there is none."""
+    return NONE if found is None else f"[{found[0]:.{digits}f}, {found[1]:.{digits}f}]"
+
+
+def count(value: float | None, unit: float, letter: str) -> str:
+    """Return a large number in thousands, millions or milliards, or a dash where there is none."""
+    return NONE if value is None else f"{value / unit:.2f} {letter}"
+
+
+def sizes(entry: Entry) -> list[str]:
+    """Return parameters, MACs and milliseconds per face of a row, dashes where they were not measured."""
+    speed = entry.speed
+    return [count(speed.get("parameters"), 1e6, "M"), count(speed.get("macs"), 1e9, "G"),
+            figure(speed.get("ms_per_face_b1"), 1), figure(speed.get("ms_per_face_b8"), 1)]  # fmt: skip
+
+
+def describe(comparison: Comparison) -> str:
+    """Return in one line what the figures of a comparison are."""
+    card = comparison.card
+    parts = [f"NME by {card['normaliser']}" if "normaliser" in card else "NME", "percent"]
+    if "threshold" in card:
+        parts.insert(1, f"FR and AUC at {comparison.threshold:g} %")
+    if "n" in card:
+        parts.append(f"{card['n']} faces")
+    if "protocol" in card:
+        parts.append(f"protocol {card['protocol']}")
+    return f"{comparison.title}: {', '.join(parts)}"
+
+
+def least_text(nmes: np.ndarray, level: float = 95.0) -> str:
+    """Return in a sentence what difference of NME these faces can show, empty for a single face."""
+    nmes = nmes[np.isfinite(nmes)]
+    if len(nmes) < 2:
+        return ""
+    alone = least_difference(nmes, level=level)
+    low, high = (least_difference(nmes, rho, level) for rho in CORRELATIONS)
+    return (
+        f"Least difference of NME that these {len(nmes)} faces can show ({level:g} %): {alone:.3f} against a printed "
+        f"figure; {high:.3f} to {low:.3f} between methods on the same faces whose errors correlate by "
+        f"{CORRELATIONS[1]:g} to {CORRELATIONS[0]:g}."
+    )
+
+
+def least_of(comparison: Comparison) -> str:
+    """Return what difference the faces of a comparison can show, by the spread of its best row with predictions."""
+    known = [entry.nmes for entry in comparison.entries if entry.nmes is not None]
+    return least_text(known[0]) if known else ""
+
+
+def _rows(comparison: Comparison) -> list[tuple[str, ...]]:
+    """Return one row per method and subset."""
+    rows = []
+    for number, entry in enumerate(comparison.entries):
+        for subset in ["", *entry.subsets]:
+            key = f"{subset}/" if subset else ""
+            figures = [figure(entry.metrics.get(f"{key}{name}")) for name in ("fr", "auc")]
+            mark = "" if subset else comparison.against_best(number)
+            rows.append((entry.label, subset or "all", figure(entry.metrics.get(f"{key}nme")),
+                         interval(entry.intervals.get(f"{key}nme")), mark, *figures,
+                         *(sizes(entry) if not subset else ("",) * 4)))  # fmt: skip
+    return rows
+
+
+HEADER = ("method", "subset", "NME", "95 % interval", "beside the best", "FR", "AUC", "parameters", "MACs",
+          "ms/face b1", "ms/face b8")  # fmt: skip
+
+
+def _without_empty(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """Leave out the columns in which nothing was measured, and the subset column where there are no subsets."""
+    silent = {"", NONE, "best", "not measured", "all"}
+    kept = [k for k, name in enumerate(header) if name == "method" or any(row[k] not in silent for row in rows)]
+    return [header[k] for k in kept], [[row[k] for k in kept] for row in rows]
+
+
+def comparison(records: Iterable[dict[str, Any]], folder: Path | None = None) -> str:
+    """Return the comparison of finished records as Markdown: a table for each data set and protocol card.
+
+    Args:
+        records: finished cells.
+        folder: where their predictions are, for the comparison with the best row.
+    """
+    found = compare(records, folder)
+    tables = [markdown(*_without_empty(HEADER, _rows(entry))) for entry in found]
+    if len(found) == 1:
+        return tables[0]
+    return "\n\n".join(f"{describe(entry)}\n\n{table}" for entry, table in zip(found, tables, strict=True))
+
+
+def plain_rows(comparison: Comparison) -> tuple[list[str], list[list[Any]]]:
+    """Return columns and rows of a comparison as numbers, None where nothing was measured."""
+    columns = ["method", "nme", "nme_low", "nme_high", "vs_best", "fr", "auc", "parameters", "macs", "ms_per_face_b1",
+               "ms_per_face_b8"]  # fmt: skip
+    rows = []
+    for number, entry in enumerate(comparison.entries):
+        low, high = entry.intervals.get("nme", (None, None))
+        figures = [entry.metrics["nme"], low, high, comparison.against_best(number)]
+        figures += [entry.metrics.get("fr"), entry.metrics.get("auc")]
+        rows.append([entry.label, *figures, *map(entry.speed.get, columns[7:])])
+    return columns, rows
+
+
+def _subsets(comparison: Comparison) -> str:
+    """Return the NME of each row on each subset with its interval, empty where there are no subsets."""
+    names = list(dict.fromkeys(name for entry in comparison.entries for name in entry.subsets))
+    rows = []
+    for entry in comparison.entries:
+        cells = [entry.label]
+        for name in names:
+            span = entry.intervals.get(f"{name}/nme")
+            value = figure(entry.metrics.get(f"{name}/nme"))
+            cells.append(value if span is None else f"{value} {interval(span)}")
+        rows.append(cells)
+    return markdown(["NME on subsets", *names], rows) if names else ""
+
+
+def described(comparison: Comparison, subsets: bool = True) -> str:
+    """Return a comparison as Markdown with what its figures are, what its faces can show and which fields differ.
+
+    Args:
+        comparison: rows that may share columns.
+        subsets: add the NME on each subset.
+    """
+    rows = [row for row in _rows(comparison) if row[1] == "all"]
+    text = f"{describe(comparison)}.\n\n{markdown(*_without_empty(HEADER, rows))}"
+    if subsets and (parts := _subsets(comparison)):
+        text += f"\n\n{parts}"
+    if least := least_of(comparison):
+        text += f"\n\n{least}"
+    if comparison.differing:
+        lines = [f"- {name}: " + "; ".join(f"{e.label}: {e.card.get(name, 'not stated')}" for e in comparison.entries)
+                 for name in comparison.differing]  # fmt: skip
+        text += "\n\nThe rows differ in:\n\n" + "\n".join(lines)
+    return text
+
+
+def escape_latex(text: str) -> str:
+    """Return text that LaTeX prints as it is."""
+    return "".join(LATEX_SPECIAL.get(letter, letter) for letter in text)
+
+
+def _latex_row(comparison: Comparison, number: int) -> str:
+    entry = comparison.entries[number]
+    nme = figure(entry.metrics["nme"])
+    if number == 0:
+        nme = rf"\textbf{{{nme}}}"
+    elif comparison.against_best(number) == "not separable":
+        nme += r"$^{\dagger}$"
+    cells = [escape_latex(entry.label), nme, interval(entry.intervals.get("nme"))]
+    cells += [figure(entry.metrics.get(name)) for name in ("fr", "auc")]
+    return " & ".join([*cells, *sizes(entry)]) + r" \\"
+
+
+def latex(comparisons: Sequence[Comparison]) -> str:
+    """Return the comparisons as LaTeX tables (package booktabs); the dagger marks what cannot be told from the best."""
+    parts = ["% Written by `python -m benchmarks report`; needs \\usepackage{booktabs}."]
+    for number, comparison in enumerate(comparisons):
+        threshold = f"{comparison.threshold:g}"
+        caption = escape_latex(f"{describe(comparison)}. 95 % bootstrap intervals over faces.")
+        parts.append("\n".join((
+            r"\begin{table}", r"\centering", rf"\caption{{{caption} $^{{\dagger}}$: not separable from the best.}}",
+            rf"\label{{tab:benchmark-{number + 1}}}", r"\begin{tabular}{lrcrrrrrr}", r"\toprule",
+            rf"method & NME & interval & FR$_{{{threshold}}}$ & AUC$_{{{threshold}}}$ & parameters & MACs & ms b1 "
+            r"& ms b8 \\", r"\midrule",
+            *(_latex_row(comparison, row) for row in range(len(comparison.entries))),
+            r"\bottomrule", r"\end{tabular}", r"\end{table}",
+        )))  # fmt: skip
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,243 @@
+"""One cell of the benchmark: train stage by stage, test the last checkpoint, time the network, return the record."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import yaml
+
+from benchmarks.measure.speed import measure, train_step_ms
+from benchmarks.provenance import ROOT, commit, machine
+from benchmarks.registry import METHODS
+from benchmarks.run.plan import Cell
+from common.cli import LandmarkCLI
+from common.data.batching import CroppedFaces
+from common.errors import LabError
+from common.geometry import apply_affine, invert_affine
+from common.metrics.protocols import PROTOCOLS
+from common.metrics.stats import metric_intervals
+from common.plotting import TRUE, draw_landmarks, write_image
+
+SHOWN = 4  # worst and median faces that are drawn for each cell
+PICTURE = 192  # side of such a picture in pixels
+PATIENCE = 30.0  # seconds that a process gets to end by itself
+
+
+def stage_folder(folder: Path, cell: Cell, stage: int) -> Path:
+    """Return the run folder of a stage; one-stage recipes have none below the cell's."""
+    run = folder / cell.name
+    return run / f"stage{stage + 1}" if len(cell.stages) > 1 else run
+
+
+def last_checkpoint(folder: Path, cell: Cell) -> Path:
+    """Return the path of the last stage's last checkpoint."""
+    return stage_folder(folder, cell, len(cell.stages) - 1) / "checkpoints" / "last.ckpt"
+
+
+def _arguments(folder: Path, cell: Cell, stage: int) -> list[str]:
+    run = stage_folder(folder, cell, stage)
+    return ["--config", str(ROOT / cell.stages[stage]), "--run", str(run), "--seed_everything", str(cell.seed),
+            "--data.seed", str(cell.seed), *cell.args]  # fmt: skip
+
+
+def run_children(
+    commands: Sequence[list[str]], pass_fds: tuple[int, ...] = (), threads: int | None = None
+) -> list[int]:
+    """Run commands side by side and return their exit codes; when this process is told to end, they are told first.
+
+    An orphan would go on training, and hold its cell's lock.
+
+    Args:
+        commands: at least one.
+        pass_fds: descriptors that the children keep open.
+        threads: threads of each child's arithmetic; None leaves the environment as it is.
+
+    Raises:
+        SystemExit: with 143, after the children have ended on a SIGTERM.
+    """
+    env = None if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    told: list[int] = []
+    children: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, _: Any) -> None:
+        told.append(number)
+        for child in children:
+            child.terminate()
+
+    main = threading.current_thread() is threading.main_thread()  # only the main thread may handle signals
+    former = signal.signal(signal.SIGTERM, pass_on) if main else None  # before a child is there: none is missed
+    try:
+        for command in commands:
+            children.append(subprocess.Popen(command, pass_fds=pass_fds, env=env))
+            if told:
+                children[-1].terminate()
+        codes = [child.wait() for child in children]
+    except BaseException:
+        _end(children)
+        raise
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, former)
+    if told:
+        raise SystemExit(128 + told[0])
+    return codes
+
+
+def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End processes: asked first, so that they end their own children; killed when they do not."""
+    for child in children:
+        child.terminate()
+    for child in children:
+        try:
+            child.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+
+
+def trained_seconds(folder: Path, cell: Cell) -> float:
+    """Return the seconds that the finished stages of a cell took; marks of adopted runs tell none."""
+    marks = [stage_folder(folder, cell, stage) / "finished" for stage in range(len(cell.stages))]
+    return sum(float(mark.read_text(encoding="utf-8") or 0) for mark in marks if mark.is_file())
+
+
+def train(folder: Path, cell: Cell, lock: int | None = None) -> None:
+    """Train every stage that is not finished, each in its own process.
+
+    Raises:
+        LabError: a training process failed; its own message stands above.
+    """
+    for stage in range(len(cell.stages)):
+        done = stage_folder(folder, cell, stage) / "finished"
+        if not done.is_file():
+            start = time.perf_counter()
+            _train_stage(folder, cell, stage, lock)
+            done.write_text(f"{time.perf_counter() - start:.1f}\n", encoding="utf-8")
+
+
+def _train_stage(folder: Path, cell: Cell, stage: int, lock: int | None) -> None:
+    command = [sys.executable, "-m", METHODS[cell.method].cli, "fit", *_arguments(folder, cell, stage)]
+    last = stage_folder(folder, cell, stage) / "checkpoints" / "last.ckpt"
+    if last.is_file():
+        command += ["--ckpt_path", str(last)]
+    elif stage:
+        command += ["--init_from", str(stage_folder(folder, cell, stage - 1) / "checkpoints" / "last.ckpt")]
+    part = f", stage {stage + 1} of {len(cell.stages)}" if len(cell.stages) > 1 else ""
+    print(f"[{cell.name}] training{part}{' (resumed)' if last.is_file() else ''}", flush=True)
+    code = run_children([command], () if lock is None else (lock,))[0]
+    if code:
+        raise LabError(f"{cell.name}: training ended with exit code {code}: {' '.join(command)}")
+
+
+def load_test(folder: Path, cell: Cell, *more: str) -> LandmarkCLI:
+    """Test the last checkpoint and return the command line object with its model and data.
+
+    Raises:
+        LabError: there is no checkpoint.
+    """
+    path = last_checkpoint(folder, cell)
+    if not path.is_file():
+        raise LabError(f"{path}: checkpoint is missing; train the cell first (python -m benchmarks train)")
+    stage = len(cell.stages) - 1
+    limit = PROTOCOLS["canonical"].measure(cell.dataset, 0).threshold
+    arguments = [*_arguments(folder, cell, stage), "--ckpt_path", str(path), "--track", "false",
+                 "--model.threshold", str(limit), *more]  # fmt: skip
+    return METHODS[cell.method].main()(["test", *arguments])  # type: ignore[no-any-return]
+
+
+def intervals(per_image: dict[str, np.ndarray], threshold: float) -> dict[str, tuple[float, float]]:
+    """Return the 95 % bootstrap intervals of nme, fr and auc, over all faces and over each subset's."""
+    nmes = per_image["nme"]
+    parts = {"": np.ones(len(nmes), bool)}
+    parts |= {f"{k.removeprefix('subset/')}/": v for k, v in per_image.items() if k.startswith("subset/") and v.any()}
+    return {f"{name}{key}": span for name, chosen in parts.items()
+            for key, span in metric_intervals(nmes[chosen], threshold).items()}  # fmt: skip
+
+
+def training_state(path: Path, epochs: int | None) -> str:
+    """Return which state of a training a checkpoint is: its last epoch, or an earlier one where it had stopped."""
+    done = int(torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("epoch", -1)) + 1
+    return "last epoch" if epochs is None or epochs < 0 or done >= epochs else f"epoch {done} of {epochs}"
+
+
+def planned_epochs(run: Path, recipe: int | None) -> int | None:
+    """Return how many epochs a run was to have: by its own configuration, where it kept one, or by the recipe.
+
+    An adopted run may have had another length than the recipe.
+    """
+    own = run / "config.yaml"
+    if not own.is_file():
+        return recipe
+    epochs = (yaml.safe_load(own.read_text(encoding="utf-8")).get("trainer") or {}).get("max_epochs")
+    return recipe if epochs is None else int(epochs)
+
+
+def card(tested: LandmarkCLI, cell: Cell, count: int, state: str) -> dict[str, Any]:
+    """Return the protocol card of the figures: all that decides them besides the points."""
+    faces, scheme = tested.datamodule.cropped("test"), tested.model.scheme
+    crop = faces.config
+    own = {"trained on": str(tested.datamodule.dataset)}
+    if faces.faces[0].norm is not None:
+        own["normaliser"] = "the data set's own"
+    return PROTOCOLS["canonical"].card(
+        cell.dataset, scheme.num_points, n=count, landmarks=scheme.name, threshold=tested.model.test_metric.threshold,
+        box=f"data set's box, {crop.side_rule} side times {crop.box_scale:g}, crop {crop.size} px",
+        decode=str(getattr(tested.model, "decode", "of the method")), checkpoint=state, **own,
+    )  # fmt: skip
+
+
+def draw_faces(folder: Path, tested: LandmarkCLI) -> None:
+    """Draw the worst and the median test faces, prediction beside truth, to `folder`."""
+    faces: CroppedFaces = tested.datamodule.cropped("test")
+    ids, nmes = list(tested.model.test_points), tested.model.test_per_image["nme"]
+    order, middle = np.argsort(nmes), len(nmes) // 2
+    chosen = {"worst": order[::-1][:SHOWN], "median": order[max(0, middle - SHOWN // 2) :][:SHOWN]}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in chosen.items():
+        for k, row in enumerate(rows):
+            face = faces[int(row)]
+            assert face.id == ids[row], "the test loader keeps the data set's order"
+            scale = PICTURE / face.image.shape[0]
+            points = apply_affine(invert_affine(face.to_image.astype(np.float64)), tested.model.test_points[face.id])
+            canvas = cv2.resize(face.image, (PICTURE, PICTURE), interpolation=cv2.INTER_AREA)
+            scheme = tested.model.scheme
+            canvas = draw_landmarks(canvas, (face.points + 0.5) * scale - 0.5, scheme, TRUE)
+            canvas = draw_landmarks(canvas, (points + 0.5) * scale - 0.5, scheme)
+            write_image(folder / f"{name}-{k}.png", canvas)
+
+
+def evaluate(folder: Path, cell: Cell, seconds: float, timing: bool = True) -> dict[str, Any]:
+    """Test, draw and time a trained cell; return its record."""
+    tested = load_test(folder, cell)
+    metrics = {key.removeprefix("test/"): float(value) for key, value in tested.trainer.callback_metrics.items()}
+    per_image = tested.model.test_per_image
+    run = stage_folder(folder, cell, len(cell.stages) - 1)
+    pictures = folder / "faces" / cell.name
+    draw_faces(pictures, tested)
+    state = training_state(last_checkpoint(folder, cell), planned_epochs(run, tested.trainer.max_epochs))
+    speed: dict[str, Any] = {}
+    if timing:
+        print(f"[{cell.name}] timing", flush=True)
+        speed = measure(tested.model.network(), tested.model.input_size)
+        speed["train_step_ms"] = train_step_ms(tested.model, next(iter(tested.datamodule.test_dataloader())))
+    return {
+        "cell": cell.name, "method": cell.method, "title": METHODS[cell.method].title, "dataset": cell.dataset,
+        "recipe": cell.stages[-1], "seed": cell.seed, "protocol": "canonical",
+        "card": card(tested, cell, len(per_image["nme"]), state), "metrics": metrics,
+        "intervals": intervals(per_image, tested.model.test_metric.threshold),
+        "predictions": str((run / "test_predictions.npz").relative_to(folder)),
+        "pictures": str(pictures.relative_to(folder)), "seconds": seconds, "speed": speed, "commit": commit(),
+        "device": machine()["device"], "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "torch": torch.__version__,
+    }  # fmt: skip

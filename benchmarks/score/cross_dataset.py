@@ -1,0 +1,143 @@
+"""`python -m benchmarks cross WEIGHTS`: a trained model on a data set that it was not trained on.
+
+    python -m benchmarks cross runs/benchmark/awing/synthetic/smoke/0/checkpoints/last.ckpt \\
+        --dataset crops --root ../shared/data/crops_300w --name helen
+
+The model sees each test face as it would see a photograph: its own crop about the data set's box. Points of another
+scheme go through the scheme map, whose own error stands beside the figures. The figures become a row of the report
+among the models that were trained on that data, marked by what their protocol cards do not share.
+"""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from benchmarks.provenance import commit, machine
+from benchmarks.records import append_record
+from benchmarks.registry import METHODS
+from benchmarks.score.cross_scheme import source_scheme, through
+from benchmarks.score.formats import Faces
+from benchmarks.score.score import Task, all_scores, card, floor_of, intervals, map_text, record
+from benchmarks.score.text import figures_text, matrix_text, protocols_text
+from common.data.base import FaceDataset
+from common.data.datamodule import DATASETS, FaceDataModule
+from common.inference import Predictor
+from common.metrics.protocols import PROTOCOLS
+from common.schemes import SCHEMES
+
+DIGITS = 3  # printed behind the point
+PROGRESS = 100  # faces between words on the screen
+
+
+def trained_on(weights: Path, config: Path | None) -> str:
+    """Return the data set that a run was trained on by its configuration, "not stated" where there is none."""
+    path = config or weights.resolve().parents[1] / "config.yaml"
+    if not path.is_file():
+        return "not stated"
+    data = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("data") or {}
+    return str(data.get("dataset", "not stated"))
+
+
+def predict_faces(predictor: Predictor, faces: FaceDataset, count: int | None = None) -> tuple[np.ndarray, Faces]:
+    """Return the model's points (N, L, 2) in image pixels, in its own scheme, and the truth of the same faces."""
+    found, ids, points, boxes, visible = [], [], [], [], []
+    members: dict[str, list[bool]] = {name: [] for name in faces.subset_names}
+    total = min(len(faces), count or len(faces))
+    for index in range(total):
+        face = faces[index]
+        found.append(predictor(face.image, face.box[None]).points[0].double().cpu().numpy()[:, :2])
+        ids.append(face.id)
+        points.append(face.points[:, :2].astype(np.float64))
+        boxes.append(np.concatenate([face.box[:2], face.box[2:] - face.box[:2]]))
+        visible.append(face.visible)
+        for name, rows in members.items():
+            rows.append(name in face.subsets)
+        if (index + 1) % PROGRESS == 0:
+            print(f"{index + 1} of {total} faces", flush=True)
+    subsets = {name: np.array(rows) for name, rows in members.items() if any(rows)}
+    truth = Faces(Path(faces.name), ids, np.stack(points), np.stack(boxes).astype(np.float64),
+                  np.stack(visible).astype(np.float64), subsets)  # fmt: skip
+    return np.stack(found), truth
+
+
+def make_task(predictor: Predictor, faces: FaceDataset, name: str, count: int | None) -> Task:
+    """Return predictions beside their truth, mapped where the schemes differ.
+
+    Raises:
+        LabError: no map between the schemes is known.
+    """
+    found, truth = predict_faces(predictor, faces, count)
+    source = None
+    if found.shape[1] != faces.scheme.num_points:
+        source = source_scheme(found.shape[1], faces.scheme, predictor.scheme.name)
+        found = through(found, source, faces.scheme)
+    return Task(found, truth, faces.scheme, name, truth.subsets, source)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the subcommand's options."""
+    parser.add_argument("weights", type=Path, help=".ckpt of a run, or .safetensors")
+    parser.add_argument("--weights-config", type=Path, help="config.yaml of the run, if it does not lie beside it")
+    parser.add_argument("--dataset", required=True, choices=sorted(DATASETS), help="reader of the data set")
+    parser.add_argument("--root", help="folder of the data set")
+    parser.add_argument("--scheme", default="ibug68", choices=sorted(SCHEMES), help="of the data set")
+    parser.add_argument("--eval-split", help="where the data set has several test lists")
+    parser.add_argument("--name", help="of the data set in tables; default the reader's")
+    parser.add_argument("--faces", type=int, help="first faces of the test set only")
+    parser.add_argument("--protocol", default="canonical", choices=sorted(PROTOCOLS), help="how it is scored")
+    parser.add_argument("--all", action="store_true", help="print the score by every protocol and normaliser; no row")
+    parser.add_argument("--title", help="name of the row; default the method's, and what it was trained on")
+    parser.add_argument("--level", type=float, default=95.0, help="of the intervals, percent")
+    parser.add_argument("--record", type=Path, metavar="FOLDER", default=Path("runs/benchmark"),
+                        help="folder of the report that gets the row")  # fmt: skip
+
+
+def _facts(predictor: Predictor, options: argparse.Namespace) -> dict[str, Any]:
+    crop = predictor.crop
+    return {
+        "box": f"data set's box, {crop.side_rule} side times {crop.box_scale:g}, crop {crop.size} px",
+        "decode": str(getattr(predictor.task, "decode", "of the method")), "flip": "none",
+        "checkpoint": options.weights.name, "trained on": trained_on(options.weights, options.weights_config),
+    }  # fmt: skip
+
+
+def main(options: argparse.Namespace) -> None:
+    """Score weights on a data set, print the figures and add them to the report.
+
+    Raises:
+        LabError: weights or data set cannot be read, or no map between their schemes is known.
+    """
+    predictor = Predictor.load(options.weights, options.weights_config)
+    data = FaceDataModule(options.dataset, options.root, options.scheme, eval_split=options.eval_split,
+                          **({"test_count": options.faces} if options.faces else {}))  # fmt: skip
+    faces = data.cropped("test").faces
+    task = make_task(predictor, faces, options.name or options.dataset, options.faces)
+    if options.all:
+        scores = all_scores(task)
+        print(f"{protocols_text(scores, DIGITS)}\n\n{matrix_text(scores, DIGITS)}")
+        return
+    found = task.evaluate(options.protocol)
+    facts = _facts(predictor, options)
+    floor = floor_of(task, found["norm"])
+    if floor is not None:
+        facts |= {"mapped from": floor.source, "map floor": floor.words}
+    face = card(task, options.protocol, found, facts)
+    print(figures_text(found, face, intervals(found, task, options.level), options.level, DIGITS))
+    if floor is not None:
+        print("\n" + map_text(task, floor, found["nme"]))
+    method = predictor.task.METHOD
+    title = METHODS[method].title if method in METHODS else method
+    options.official = None
+    options.title = options.title or f"{title}, trained on {facts['trained on']}"
+    made = record(task, options, found, face) | {
+        "method": method, "recipe": str(options.weights), "commit": commit(), "device": machine()["device"],
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }  # fmt: skip
+    append_record(options.record / "records.jsonl", made)
+    print(f"\nrecorded in {options.record / 'records.jsonl'}; `python -m benchmarks report` shows it")

@@ -1,0 +1,1 @@
+"""Scripts that make the READMEs' figures, and one-off measurements."""

@@ -1,0 +1,1 @@
+"""Figures of awing's README."""

@@ -1,0 +1,139 @@
+"""Speed of `FastDpr` against the way of the released program, same weights, same run, taking turns.
+
+The released way: eager float32 networks one face at a time, normalisations as layers of their own, the four parts one
+after the other, crops cut by OpenCV (paper file, section 5). Weights are random: the work does not depend on them.
+
+Run: python -m benchmarks.studies.dpr.speed [--threads 2] [--points 98]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from common.errors import command
+from common.schemes import IBUG68, WFLW98, LandmarkScheme
+from dpr.fast import FastDpr, cut
+from dpr.network import DPRNet
+from dpr.parts import neutral_face, part_indices
+from dpr.regress import LocalRegress
+from dpr.reinit import SIZE
+from dpr.transform import box_map, compose, invert, move_points, normalise, scaled, theta_map
+
+RECORD = Path("runs/benchmark/dpr_speed.json")
+SCHEMES = {scheme.num_points: scheme for scheme in (WFLW98, IBUG68)}
+PICTURE, BOX = (480, 640, 3), (200.0, 120.0, 420.0, 360.0)
+BATCH = 16
+
+
+class ReleasedWay:
+    """One face at a time through eager networks, parts in a loop."""
+
+    def __init__(self, net: DPRNet, local: bool) -> None:
+        self.net, self.local = net.eval(), local
+        self.singles = [LocalRegress([len(part)], net.part_size).eval() for part in net.parts]
+
+    @torch.inference_mode()
+    def __call__(self, image: np.ndarray, box: np.ndarray) -> torch.Tensor:
+        """Return landmarks (1, L, 2), image pixels."""
+        net = self.net
+        to_box = box_map(torch.from_numpy(box[None]), SIZE)
+        theta = net.global_reinit(_input(cut(image, to_box, SIZE)))
+        face_map = scaled(compose(theta_map(theta, SIZE), to_box), net.face_size / SIZE)
+        face = cut(image, face_map, net.face_size)
+        face_points = (0.5 * net.global_regress(_input(face)) + net.mean_face) * net.face_size
+        to_image = invert(face_map)
+        points = move_points(to_image, face_points)
+        if self.local:
+            assert net.local_reinit is not None
+            part_map = theta_map(net.local_reinit(face_points.float()), net.part_size)
+            back = invert(part_map)
+            for k, (part, mean, single) in enumerate(zip(net.parts, net.mean_parts(), self.singles, strict=True)):
+                crop = _input(cut(face[0], part_map[:, k], net.part_size))
+                found = (0.5 * single(crop[:, None])[0] + mean) * net.part_size
+                points[:, list(part)] = move_points(to_image, move_points(back[:, k], found))
+        return points
+
+
+def _input(crops: np.ndarray) -> torch.Tensor:
+    return normalise(torch.from_numpy(crops).permute(0, 3, 1, 2).float())
+
+
+def medians(calls: dict[str, Callable[[], Any]], repeats: int, warm_up: int = 5) -> dict[str, float]:
+    """Return the median milliseconds of each call; the calls take turns, so that all see the same machine."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(repeats + warm_up):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if turn >= warm_up:
+                times[name].append(1000 * (time.perf_counter() - start))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def measure(scheme: LandmarkScheme, threads: int, repeats: int) -> dict[str, Any]:
+    """Return milliseconds a face and ratios for GSR and GLSR.
+
+    Raises:
+        LabError: the packages of the extra `fast` are missing.
+    """
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    net = DPRNet(scheme, torch.from_numpy(neutral_face(scheme)))
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):  # numbers of usual size all the way: tiny ones would slow the CPU down
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    image = np.random.default_rng(0).integers(0, 256, PICTURE, np.uint8)
+    box = np.array(BOX)
+    boxes = np.tile(box, (BATCH, 1))
+    result: dict[str, Any] = {"threads": threads, "points": scheme.num_points, "parts": len(part_indices(scheme))}
+    for name, local in (("gsr", False), ("glsr", True)):
+        slow, fast = ReleasedWay(net, local), FastDpr(net, local, threads)
+        calls: dict[str, Callable[[], Any]] = {
+            "released_ms": lambda slow=slow: slow(image, box),  # type: ignore[misc]
+            "fast_ms": lambda fast=fast: fast(image, boxes[:1]),  # type: ignore[misc]
+            "fast_batch_ms": lambda fast=fast: fast(image, boxes),  # type: ignore[misc]
+        }
+        found = medians(calls, repeats)
+        found["fast_batch_ms"] /= BATCH
+        found["ratio"] = found["released_ms"] / found["fast_ms"]
+        found["ratio_batch"] = found["released_ms"] / found["fast_batch_ms"]
+        result[name] = found
+    return result
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; write the record and print it; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.studies.dpr.speed", description="Fast DPR against the released way."
+    )
+    parser.add_argument("--points", type=int, default=98, choices=sorted(SCHEMES))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--record", type=Path, default=RECORD)
+    options = parser.parse_args(arguments)
+    record = measure(SCHEMES[options.points], options.threads, options.repeats)
+    options.record.parent.mkdir(parents=True, exist_ok=True)
+    options.record.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    for name in ("gsr", "glsr"):
+        row = record[name]
+        print(f"{name.upper()}: released way {row['released_ms']:.1f} ms, fast {row['fast_ms']:.1f} ms "
+              f"({row['ratio']:.1f} times), in batches of {BATCH} {row['fast_batch_ms']:.1f} ms a face "
+              f"({row['ratio_batch']:.1f} times)")  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

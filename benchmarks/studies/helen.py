@@ -1,0 +1,150 @@
+"""Real photographs: our predictions for the 330 HELEN test faces beside two references and the mean face.
+
+All rows are computed here by the project's own metrics, on the same faces, normalised by the outer eye corners.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks.provenance import ROOT
+from benchmarks.report.markdown import markdown
+from common.data.readers.crops import PreparedCrops
+from common.errors import LabError
+from common.geometry import apply_affine, box_center, box_sides, crop_matrix, invert_affine
+from common.metrics.functional import auc_exact, failure_rate, nme, normaliser, point_errors
+from common.metrics.stats import bootstrap_interval
+from common.plotting import draw_landmarks, grid, write_ced, write_image
+from common.readme import fill
+from common.schemes import IBUG68
+
+THRESHOLD = 8.0
+CED_END = 10.0  # percent, end of the drawn curves
+PFLD_SIZE, PFLD_SCALE = 112, 1.12  # input of the network, side of its crop over the landmark box's longer side
+BEGIN, END = "<!-- helen:begin -->", "<!-- helen:end -->"
+README = ROOT / "README.md"
+GRID_FACES, CELL = 24, 160
+
+
+def face_nmes(pred: np.ndarray, gt: np.ndarray) -> np.ndarray:
+    """Return each face's NME (N,) in percent."""
+    return nme(point_errors(pred, gt, normaliser("corners", gt, IBUG68)))
+
+
+def mean_face(train: PreparedCrops, test: PreparedCrops) -> np.ndarray:
+    """Return the training set's mean face laid into each test face's landmark box (N, 68, 2)."""
+    unit = (train.points - train.boxes[:, None, :2]) / box_sides(train.boxes)[:, None]
+    return np.asarray(test.boxes[:, None, :2] + unit.mean(axis=0) * box_sides(test.boxes)[:, None])
+
+
+def pfld(test: PreparedCrops, model: Path) -> np.ndarray:
+    """Return the points (N, 68, 2) of the public PFLD network, run on the landmark box."""
+    net = cv2.dnn.readNetFromONNX(str(model))
+    names = net.getUnconnectedOutLayersNames()
+    points = []
+    for index in range(len(test)):
+        sample = test[index]
+        side = float(box_sides(sample.box).max()) * PFLD_SCALE
+        matrix = crop_matrix(box_center(sample.box), side, PFLD_SIZE)
+        crop = cv2.warpAffine(sample.image, matrix, (PFLD_SIZE, PFLD_SIZE))
+        net.setInput(cv2.dnn.blobFromImage(crop, 1 / 255))
+        found = next(out for out in net.forward(names) if out.size == 2 * IBUG68.num_points)
+        points.append(apply_affine(invert_affine(matrix), found.reshape(-1, 2) * PFLD_SIZE))
+    return np.stack(points)
+
+
+def spiga_nmes(shared: Path) -> np.ndarray:
+    """Return the NMEs (330,) of SPIGA's published predictions for the same faces."""
+    table = np.load(shared / "golden/metrics/spiga_300wpublic_test.npz", allow_pickle=False)
+    rows = table["subset_helen"]
+    return face_nmes(table["pred"][rows], table["gt"][rows])
+
+
+def load_predictions(path: Path, test: PreparedCrops) -> np.ndarray:
+    """Return predictions (N, 68, 2) in the order of the test set; a missing face is an error."""
+    if not path.is_file():
+        raise LabError(f"{path}: no predictions; run the method's `test` on the crops first")
+    record = np.load(path, allow_pickle=False)
+    rows = {str(name): row for row, name in enumerate(record["ids"])}
+    missing = [name for name in test.files if name not in rows]
+    if missing:
+        raise LabError(f"{path}: {len(missing)} of the {len(test)} test faces have no prediction, first {missing[0]}")
+    return np.asarray(record["points"][[rows[name] for name in test.files]])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the subcommand's options."""
+    parser.add_argument("--row", action="append", required=True, metavar="LABEL=FILE",
+                        help="a row of the table: what it is, and test_predictions.npz of its run")  # fmt: skip
+    parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder of the reference data")
+
+
+def main(options: argparse.Namespace) -> None:
+    """Score all rows; write runs/benchmark/helen.json, two pictures in docs/ and the README's section.
+
+    The picture grid shows the last row.
+
+    Raises:
+        LabError: a row is not LABEL=FILE, or its file lacks faces.
+    """
+    folder = options.shared / "data/crops_300w"
+    test, train = PreparedCrops(str(folder), "test"), PreparedCrops(str(folder), "train")
+    rows = {"mean face in the landmark box": face_nmes(mean_face(train, test), test.points)}
+    points = np.zeros(0)
+    for row in options.row:
+        label, mark, file = row.partition("=")
+        if not mark:
+            raise LabError(f"--row {row}: must be LABEL=FILE")
+        points = load_predictions(Path(file), test)
+        rows[label] = face_nmes(points, test.points)
+    pfld_file = options.shared / "data/models/pfld_68pt_112.onnx"
+    rows["PFLD network (public ONNX)"] = face_nmes(pfld(test, pfld_file), test.points)
+    rows["SPIGA's published predictions"] = spiga_nmes(options.shared)
+    rows = dict(sorted(rows.items(), key=lambda item: -item[1].mean()))
+    write_ced(README.parent / "docs/helen_ced.png", rows, CED_END)
+    _write_grid(README.parent / "docs/helen_grid.png", points, test)
+    table = table_of(rows)
+    _fill_readme(table, next(reversed(options.row)).partition("=")[0])
+    print(table)
+
+
+def table_of(rows: dict[str, np.ndarray]) -> str:
+    """Return the table of the rows' NMEs (N,), worst first, and record it in runs/benchmark/helen.json."""
+    lines, content = [], {}
+    for name, values in rows.items():
+        low, high = bootstrap_interval(values)
+        rate, area = failure_rate(values, THRESHOLD), auc_exact(values, THRESHOLD)
+        lines.append((name, f"{values.mean():.2f}", f"[{low:.2f}, {high:.2f}]", f"{rate:.1f}", f"{area:.1f}"))
+        content[name] = {"nme": values.mean(), "interval": [low, high], "fr8": rate, "auc8": area, "n": len(values)}
+    out = Path("runs/benchmark/helen.json")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(content, indent=1))
+    return markdown(("method", "NME", "95 % interval", "FR8", "AUC8"), lines)
+
+
+def _write_grid(path: Path, ours: np.ndarray, test: PreparedCrops) -> None:
+    """Draw prediction over truth for faces spread evenly over the error's range, without the photographs' pixels."""
+    order = np.argsort(face_nmes(ours, test.points))
+    cells = []
+    for index in order[np.linspace(0, len(order) - 1, GRID_FACES).astype(int)]:
+        box = test.boxes[index]
+        matrix = crop_matrix(box_center(box), float(box_sides(box).max()) * 1.2, CELL)
+        blank = np.full((CELL, CELL, 3), 250, np.uint8)
+        true = draw_landmarks(blank, apply_affine(matrix, test.points[index].astype(np.float64)), IBUG68, (60, 160, 80))
+        cells.append(draw_landmarks(true, apply_affine(matrix, ours[index].astype(np.float64)), IBUG68, (220, 50, 30)))
+    write_image(path, grid(cells, 8))
+
+
+def _fill_readme(table: str, shown: str) -> None:
+    body = (
+        f"{table}\n\n"
+        "330 HELEN test faces, percent of the distance of the outer eye corners; from `python -m benchmarks helen`."
+        f"\n\n![Cumulative error curves](docs/helen_ced.png)\n\n{shown}: prediction (red) over truth (green), best "
+        "face to worst:\n\n![Predictions](docs/helen_grid.png)"
+    )
+    fill(README, BEGIN, END, body)

@@ -1,0 +1,1 @@
+"""Figures of musica's README."""

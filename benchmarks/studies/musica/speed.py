@@ -1,0 +1,128 @@
+"""How far the cascade is from the time of reading its weights once.
+
+python -m benchmarks.studies.musica.speed [--threads 2]
+
+At one face the hidden layer's weights are each used once, so no program can be faster than memory gives them. Both are
+measured in one run, taking turns, from empty caches; medians. A face's pyramid and cascade follow each other, as in
+use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from common.errors import command
+from musica.cascade import run_cascade
+from musica.compress import parameters, weight_bytes
+from musica.integer import IntegerLinear
+from musica.layers import HiddenLinear
+from musica.network import CascadeNet
+from musica.patch_sets import patch_indices
+
+SIZE = 228
+WARM_UP = 2  # turns that do not count
+EVICTED = 128 * 2**20  # bytes, several times the largest cache
+
+
+def median_ms(groups: Sequence[dict[str, Callable[[], Any]]], repeats: int) -> dict[str, float]:
+    """Return each call's median time in milliseconds.
+
+    The groups take turns; the calls of a group follow each other at once. Before each group so much memory is written
+    that no weight is left in a cache; this takes long enough, too, for the tensors' threads to stop spinning.
+    """
+    times: dict[str, list[float]] = {name: [] for group in groups for name in group}
+    other = np.zeros(EVICTED // 8)
+    for _ in range(WARM_UP + repeats):
+        for group in groups:
+            other += 1
+            for name, call in group.items():
+                start = time.perf_counter()
+                call()
+                times[name].append(1000 * (time.perf_counter() - start))
+    return {name: statistics.median(values[WARM_UP:]) for name, values in times.items()}
+
+
+def build(points: int, patches: str, iterations: int = 3, units: int = 512, rank: int = 0, bits: int = 0) -> CascadeNet:
+    """Return a network with random weights; with `bits`, its hidden layers are those of a whole one, as integers."""
+    indices = patch_indices(patches, points)
+    net = CascadeNet(points, indices, iterations, units, rank, hidden_bits=bits)
+    if bits:
+        whole = CascadeNet(points, indices, iterations, units, rank)
+        for ours, theirs in zip(net.stage_list, whole.stage_list, strict=True):
+            assert isinstance(ours.hidden, IntegerLinear)
+            assert isinstance(theirs.hidden, HiddenLinear) and theirs.hidden.bias is not None
+            ours.hidden.take(theirs.hidden.weight, theirs.hidden.bias)
+    return net.eval()
+
+
+def _reading(net: CascadeNet) -> Callable[[], Any]:
+    """Return a call that reads every weight once: 8 bytes at a time, where they are integers of fewer."""
+    weights = [weight.detach() for weight in net.parameters()]
+    for stage in net.stage_list:
+        if isinstance(stage.hidden, IntegerLinear):
+            flat = stage.hidden.weight.flatten().view(torch.uint8)
+            weights.append(flat[: len(flat) // 8 * 8].view(torch.int64))
+    return lambda: [weight.sum() for weight in weights]
+
+
+def measure(net: CascadeNet, whole: CascadeNet, repeats: int) -> dict[str, float]:
+    """Return size and milliseconds of one face: reading the weights, pyramid, cascade, and the cascade's ratios.
+
+    Args:
+        net: what is measured.
+        whole: the network with whole hidden layers of single precision, whose weights' reading is the yardstick.
+        repeats: passes; the calls take turns.
+    """
+    image = torch.randint(0, 256, (1, SIZE, SIZE, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        net.start.uniform_(0, SIZE)
+        tower, start = net.pyramid(image), net.start[None]
+        times = median_ms(
+            [
+                {"whole_reading": _reading(whole)},
+                {"reading": _reading(net)},
+                {"pyramid": lambda: net.pyramid(image), "cascade": lambda: run_cascade(net, tower, start)},
+            ],
+            repeats,
+        )
+    result = {"parameters": float(parameters(net)), "mbytes": weight_bytes(net) / 1e6,
+              "macs": float(net.macs(len(net.level_of)))}  # fmt: skip
+    result |= {f"{name}_ms": value for name, value in times.items()}
+    return result | {"ratio": times["cascade"] / times["reading"],
+                     "ratio_whole": times["cascade"] / times["whole_reading"]}  # fmt: skip
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; print the measurement as JSON."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.studies.musica.speed", description="Cascade against reading its weights."
+    )
+    parser.add_argument("--points", type=int, default=98)
+    parser.add_argument("--patches", default="every_second")
+    parser.add_argument("--iterations", type=int, default=3)
+    parser.add_argument("--units", type=int, default=512)
+    parser.add_argument("--rank", type=int, default=0)
+    parser.add_argument("--bits", type=int, default=0, help="8 or 16: hidden layers kept as integers")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=50)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    size = (options.points, options.patches, options.iterations, options.units)
+    whole = build(*size)
+    net = build(*size, options.rank, options.bits) if options.rank or options.bits else whole
+    print(json.dumps({"threads": options.threads, **measure(net, whole, options.repeats)}, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

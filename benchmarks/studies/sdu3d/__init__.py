@@ -1,0 +1,1 @@
+"""Figures of sdu3d's README."""

@@ -1,0 +1,105 @@
+"""What the dual transformers bring on real faces: one training for each choice, scored on the validation split.
+
+python -m benchmarks.studies.sdu3d.ablation --data ../shared/data/crops_300w --out runs/sdu3d/ablation
+
+A training that was cut off goes on from its last epoch; `--only NAME` trains one choice and scores what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.provenance import ROOT
+from benchmarks.studies.sdu3d.evaluate import face_scores
+from common.checkpoints import read_checkpoint
+from common.data.crops import CropConfig
+from common.data.readers.crops import PreparedCrops
+from common.errors import command
+from common.metrics.stats import bootstrap_interval
+from common.task import load_task
+from sdu3d.cli import main as train
+from sdu3d.module import SduTask
+
+RECIPE = ROOT / "sdu3d" / "helen.yaml"
+BOX_SCALE = 1.35  # as the recipe
+EPOCHS, WIDTH = 3, 32
+CHOICES: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "deformable inside": ("--model.inside", "dcn"),
+    "coherent outside": ("--model.coherent", "1.0"),
+    "spatial transformer inside": ("--model.inside", "stn"),
+    # A cross-entropy leaves the maps' height free, so at weight 1 flat maps serve the coherent loss best; at 0.001 it
+    # is a small part of the loss, and what remains is what a second, moved view of each face brings.
+    "coherent outside 0.001": ("--model.coherent", "0.001"),
+    "deformable and coherent": ("--model.inside", "dcn", "--model.coherent", "0.001"),
+}
+
+
+def folder_of(out: Path, name: str) -> Path:
+    """Return the folder of a choice's training."""
+    return out / name.replace(" ", "_")
+
+
+def epochs_done(checkpoint: Path) -> int:
+    """Return the number of whole epochs in a checkpoint; 0 when there is none."""
+    return int(read_checkpoint(checkpoint)["epoch"]) + 1 if checkpoint.is_file() else 0
+
+
+def train_choice(name: str, data: Path, out: Path, epochs: int, more: Sequence[str]) -> None:
+    """Train a choice, or go on with it, up to `epochs` epochs."""
+    folder = folder_of(out, name)
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    done = epochs_done(checkpoint)
+    if done >= epochs:
+        return
+    resume = ["--ckpt_path", str(checkpoint)] if done else []
+    # The recipe validates rarely; what is scored, and gone on with, is the last epoch.
+    sizes = ["--trainer.max_epochs", str(epochs), "--model.width", str(WIDTH),
+             "--last_checkpoint.save_on_train_epoch_end", "true"]  # fmt: skip
+    train(["fit", "--config", str(RECIPE), "--data.root", str(data), "--run", str(folder), "--track", "false",
+           *sizes, *CHOICES[name], *resume, *more])  # fmt: skip
+
+
+def score(data: Path, out: Path, epochs: int) -> dict[str, dict[str, float]]:
+    """Return choice -> nme, low, high in percent, and the parameters, of every choice whose training is complete."""
+    faces, report = PreparedCrops(str(data), "val"), {}
+    for name in CHOICES:
+        checkpoint = folder_of(out, name) / "checkpoints" / "last.ckpt"
+        if epochs_done(checkpoint) < epochs:
+            continue
+        task = load_task(SduTask, checkpoint)
+        scores = face_scores(task, faces, CropConfig(size=task.input_size, box_scale=BOX_SCALE))
+        low, high = bootstrap_interval(scores)
+        values = sum(parameter.numel() for parameter in task.parameters())
+        report[name] = {"nme": float(scores.mean()), "low": low, "high": high, "parameters": values}
+    return report
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; print a table and write report.json; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.studies.sdu3d.ablation", description="Compare the transformers."
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of prepared crops")
+    parser.add_argument("--out", type=Path, default=Path("runs/sdu3d/ablation"))
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--only", choices=tuple(CHOICES), help="train this choice alone")
+    options, more = parser.parse_known_args(arguments)
+    for name in (options.only,) if options.only else CHOICES:
+        train_choice(name, options.data, options.out, options.epochs, more)
+    report = score(options.data, options.out, options.epochs)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    print("| transformers | NME, % of the outer eye corners' distance | 95 % interval |\n|---|---|---|")
+    for name, values in report.items():
+        print(f"| {name} | {values['nme']:.2f} | [{values['low']:.2f}, {values['high']:.2f}] |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

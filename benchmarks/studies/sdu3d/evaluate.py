@@ -1,0 +1,180 @@
+"""Scores by the release's evaluator, beside scores without its habits (specification, sections 9, 10 and 13).
+
+python -m benchmarks.studies.sdu3d.evaluate WEIGHTS.safetensors --records ibug.rec
+    released records, released crops
+python -m benchmarks.studies.sdu3d.evaluate RUN/checkpoints/best.ckpt --data crops_300w --split val
+    this project's crops
+
+Both give every decoder's NME on the same maps, by the distance of the eye centres and by the root of the landmark
+box's area.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.checkpoints import load_weights, read_state_dict
+from common.data.base import FaceDataset
+from common.data.batching import Collate, CroppedFaces
+from common.data.crops import CropConfig
+from common.data.readers.crops import PreparedCrops
+from common.errors import LabError, command
+from common.geometry import apply_affine, compose_affine, invert_affine
+from common.metrics.functional import nme, normaliser, point_errors
+from common.schemes import IBUG68
+from common.task import load_task
+from sdu3d.convert import TASK_PREFIX, build, describe
+from sdu3d.decode import DECODERS, decode
+from sdu3d.module import SduTask
+from sdu3d.network import SduNet
+from sdu3d.original import released_test_crop
+from sdu3d.records import RecordFaces
+
+NORMS = ("eye_centres", "lnd_bbox")
+ROUNDING = {"AFLW2000-3D": np.round}  # how true points are quantised in the crop; others are floored
+
+
+def quantised_truth(points: np.ndarray, matrix: np.ndarray, dataset: str) -> np.ndarray:
+    """Return true points (68, 2), whole numbers of crop pixels carried back to the record."""
+    rounding = ROUNDING.get(dataset, np.floor)
+    return np.asarray(apply_affine(invert_affine(matrix), rounding(apply_affine(matrix, points))))
+
+
+def mean_nme(pred: np.ndarray, true: np.ndarray, norm: str) -> float:
+    """Return the mean NME in percent of points (N, 68, 2); the normaliser is taken from `true`."""
+    return float(nme(point_errors(pred, true, normaliser(norm, true, IBUG68))).mean())
+
+
+def validation_nme(pred: np.ndarray, true: np.ndarray, norm: str, whole_centres: bool = False) -> float:
+    """Return the mean NME as a fraction, as the release's training reports it.
+
+    Args:
+        pred, true: (N, 68, 2) whole pixels of the crop.
+        norm: one of NORMS.
+        whole_centres: cut the eye centres to whole pixels, as integer division did in Python 2.
+    """
+    if whole_centres and norm == "eye_centres":
+        lids = (IBUG68.curve(f"{side}_eye_upper").points for side in ("left", "right"))
+        first, second = ((true[:, lid[0]] + true[:, lid[-1]]) // 2 for lid in lids)
+        length = np.linalg.norm((first - second).astype(np.float64), axis=-1)
+        return float(nme(point_errors(pred, true, length)).mean()) / 100
+    return mean_nme(pred, true, norm) / 100
+
+
+@torch.inference_mode()
+def score_records(net: SduNet, faces: FaceDataset, dataset: str) -> dict[str, dict[str, float]]:
+    """Score a network on records of 384 pixels by the release's own crops.
+
+    Args:
+        net: in evaluation mode.
+        faces: records with 68 points.
+        dataset: ibug, cofw_testset, 300W or AFLW2000-3D; decides the crop and the rounding.
+
+    Returns:
+        decoder -> "released_NORM" (quantised truth) and "exact_NORM" (true points as they are, predictions moved by
+        half a pixel, since the release's targets fall into truncated cells), in percent.
+    """
+    found: dict[str, list[np.ndarray]] = {name: [] for name in DECODERS}
+    moved: dict[str, list[np.ndarray]] = {name: [] for name in DECODERS}
+    rounded, exact = [], []
+    for index in range(len(faces)):
+        sample = faces[index]
+        points = sample.points.astype(np.float64)
+        crop, align, cut = released_test_crop(sample.image, points, dataset)
+        matrix = compose_affine(cut, align)
+        maps = net(torch.from_numpy(crop).permute(2, 0, 1)[None], released=True).heatmaps[-1]
+        for name in DECODERS:
+            place = decode(maps, name, net.stride)[0].double().numpy() * net.stride - 0.5
+            found[name].append(apply_affine(invert_affine(matrix), place))
+            moved[name].append(apply_affine(invert_affine(matrix), place + 0.5))
+        rounded.append(quantised_truth(points, matrix, dataset))
+        exact.append(points)
+    report = {}
+    for name in DECODERS:
+        report[name] = {f"released_{n}": mean_nme(np.stack(found[name]), np.stack(rounded), n) for n in NORMS}
+        report[name] |= {f"exact_{n}": mean_nme(np.stack(moved[name]), np.stack(exact), n) for n in NORMS}
+    return report
+
+
+@torch.inference_mode()
+def score_crops(task: SduTask, faces: FaceDataset, config: CropConfig, batch: int = 32) -> dict[str, dict[str, float]]:
+    """Score a trained task on this project's crops: decoder -> normaliser -> NME in percent."""
+    crops, collate = CroppedFaces(faces, config), Collate(faces.subset_names)
+    found: dict[str, list[Tensor]] = {name: [] for name in DECODERS}
+    true: list[Tensor] = []
+    task.eval()
+    for start in range(0, len(crops), batch):
+        faces_now = collate([crops[i] for i in range(start, min(start + batch, len(crops)))])
+        maps = task(faces_now.image).heatmaps[-1]
+        true.append(faces_now.image_points[..., :2])
+        for name in DECODERS:
+            task.decode = name
+            found[name].append(task.to_image_pixels(task.decode_maps(maps), faces_now))
+    truth = torch.cat(true).double().numpy()
+    return {
+        name: {norm: mean_nme(torch.cat(found[name]).double().numpy(), truth, norm) for norm in ("corners", *NORMS)}
+        for name in DECODERS
+    }
+
+
+def face_scores(task: SduTask, faces: FaceDataset, config: CropConfig, batch: int = 32) -> np.ndarray:
+    """Return each face's NME (N,) in percent of the outer eye corners' distance, by the task's own decoder."""
+    crops, collate = CroppedFaces(faces, config), Collate(faces.subset_names)
+    found, true = [], []
+    with torch.inference_mode():
+        for start in range(0, len(crops), batch):
+            now = collate([crops[i] for i in range(start, min(start + batch, len(crops)))])
+            found.append(task.to_image_pixels(task.predict_batch(now).points[..., :2], now))
+            true.append(now.image_points[..., :2])
+    truth = torch.cat(true).double().numpy()
+    return nme(point_errors(torch.cat(found).double().numpy(), truth, normaliser("corners", truth, IBUG68)))
+
+
+def load_net(path: Path) -> SduNet:
+    """Return the network of a converted file, in evaluation mode.
+
+    Raises:
+        LabError: the file is missing or holds other weights.
+    """
+    state = {key.removeprefix(TASK_PREFIX): value for key, value in read_state_dict(path).items()}
+    arrays = {key.replace(".", "_"): value.numpy() for key, value in state.items()}
+    net = build(describe(arrays))
+    load_weights(net, state, str(path))
+    return net.eval()
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; print a JSON report; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.sdu3d.evaluate", description="Score weights.")
+    parser.add_argument("weights", type=Path, help="converted .safetensors with --records, checkpoint with --data")
+    parser.add_argument("--records", type=Path, help="released record file; its name decides crop and rounding")
+    parser.add_argument("--data", type=Path, help="folder of prepared crops")
+    parser.add_argument("--split", default="val", help="of the prepared crops")
+    parser.add_argument("--box_scale", type=float, default=1.35, help="of the prepared crops, as in training")
+    options = parser.parse_args(arguments)
+    report: dict[str, Any]
+    if options.records is not None:
+        faces = RecordFaces(str(options.records))
+        report = score_records(load_net(options.weights), faces, faces.name)
+    elif options.data is not None:
+        task = load_task(SduTask, options.weights)
+        config = CropConfig(size=task.input_size, box_scale=options.box_scale)
+        report = score_crops(task, PreparedCrops(str(options.data), options.split), config)
+    else:
+        raise LabError("give --records FILE or --data FOLDER")
+    print(json.dumps(report, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

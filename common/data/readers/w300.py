@@ -1,0 +1,88 @@
+"""300W: folders of photographs with a `.pts` file of 68 points beside each (Sagonas et al., ICCV workshops 2013)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from common.data.base import FaceDataset, check_box, check_points, check_root, read_image
+from common.data.readers._pts import read_pts
+from common.errors import LabError
+from common.geometry import tight_box
+from common.schemes import IBUG68
+from common.types import FaceSample
+
+IMAGE_SUFFIXES = (".jpg", ".png", ".jpeg", ".bmp")
+# Folder -> subset. Training is AFW and the two trainsets (3,148 faces); common + challenge = full (689 faces); public
+# is both (3,837 faces), which the private test leaves for training.
+SPLITS: dict[str, dict[str, str]] = {
+    "train": {"afw": "afw", "helen/trainset": "helen", "lfpw/trainset": "lfpw"},
+    "common": {"helen/testset": "common", "lfpw/testset": "common"},
+    "challenge": {"ibug": "challenge"},
+    "full": {"helen/testset": "common", "lfpw/testset": "common", "ibug": "challenge"},
+    "public": {"afw": "afw", "helen/trainset": "helen", "lfpw/trainset": "lfpw", "helen/testset": "helen",
+               "lfpw/testset": "lfpw", "ibug": "challenge"},
+    "private": {"300W/01_Indoor": "indoor", "300W/02_Outdoor": "outdoor"},
+}  # fmt: skip
+
+
+class W300(FaceDataset):
+    """300W in its published tree: afw, helen, lfpw, ibug, and 300W for the private test.
+
+    Points are read 1-based and answered 0-based; the box is the tight box of the landmarks.
+
+    Args:
+        root: folder that holds the folders above.
+        split: train, common, challenge, full, public or private.
+        headerless: accept `.pts` files without their header lines.
+        allow_missing: read a part of the set, whichever of the split's folders are there.
+
+    Raises:
+        LabError: a folder, a photograph or a landmark file is missing, or a file is wrong.
+    """
+
+    def __init__(self, root: str, split: str = "train", headerless: bool = False, allow_missing: bool = False) -> None:
+        folder = check_root(root, "w300")
+        if split not in SPLITS:
+            raise LabError(f"w300 has the splits {', '.join(SPLITS)}, not {split}")
+        self.name, self.scheme = f"w300/{split}", IBUG68
+        self.subset_names = tuple(dict.fromkeys(SPLITS[split].values()))
+        self.root, self.headerless = folder, headerless
+        self.items: list[tuple[Path, Path, str]] = []
+        for part, subset in SPLITS[split].items():
+            if not (folder / part).is_dir():
+                if allow_missing:
+                    continue
+                raise LabError(f"{folder / part}: folder is missing; split {split} of w300 needs it")
+            self.items += [(image, pts, subset) for image, pts in _pairs(folder / part)]
+        self.points = [self._read_points(pts) for _, pts, _ in self.items]
+
+    def _read_points(self, path: Path) -> np.ndarray:
+        return check_points(read_pts(path, self.scheme.num_points, self.headerless) - 1, self.scheme, str(path))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> FaceSample:
+        image, pts, subset = self.items[index]
+        points = self.points[index]
+        return FaceSample(
+            image=read_image(image),
+            points=points,
+            visible=np.ones(len(points), dtype=bool),
+            box=check_box(tight_box(points), str(pts)),
+            subsets=(subset,),
+            id=image.relative_to(self.root).as_posix(),
+        )
+
+
+def _pairs(folder: Path) -> list[tuple[Path, Path]]:
+    """Return (photograph, landmark file) of a folder by name; one without the other is an error."""
+    landmarks = {path.stem: path for path in sorted(folder.glob("*.pts"))}
+    images = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
+    for stem in sorted(landmarks.keys() ^ images.keys()):
+        found = landmarks.get(stem) or images[stem]
+        wanted = "its photograph" if stem in landmarks else "its .pts file"
+        raise LabError(f"{found}: {wanted} is missing; is the data set complete?")
+    return [(images[stem], path) for stem, path in landmarks.items()]

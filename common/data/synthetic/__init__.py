@@ -1,0 +1,1 @@
+"""Faces drawn by the project's own parametric head."""

@@ -1,1 +1,0 @@
-"""Network parts that more than one method uses."""

@@ -1,0 +1,231 @@
+"""Smaller layers for a trained cascade: products of two thin matrices, or integers of fewer bytes.
+
+python -m musica.compress runs/musica/helen/checkpoints/best.ckpt SMALL.ckpt --rank 64 --attention_rank 32 \\
+    --config musica/helen.yaml
+python -m musica.compress runs/musica/helen/checkpoints/best.ckpt SMALL.ckpt --bits 16
+
+The hidden layers' matrices hold most of the weights; the attention's take a seventh of the multiply-adds. No training
+is needed. Integers are the hidden layers' weights, rounded (`musica.integer`). Thin matrices do because a layer's
+answers on training faces lie near a flat of few dimensions; the projection on their first principal axes is the best
+approximation of that rank for those answers (in the sense of squares), which the singular vectors of the matrix alone
+are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from common.errors import LabError, command
+from common.task import load_task
+from common.types import FaceBatch
+from musica.cascade import traced
+from musica.evaluation import batches, load_data
+from musica.integer import TYPES, IntegerLinear
+from musica.module import MusicaTask
+from musica.network import FEATURES, CascadeNet
+
+EVAL_BATCH = 32
+
+
+class Answers(NamedTuple):
+    """Of a linear layer with U answers, before what follows it, over faces or patches.
+
+    Attributes:
+        mean: (U,).
+        axes: (U, U) principal axes as columns, the widest first.
+    """
+
+    mean: Tensor
+    axes: Tensor
+
+
+class StageAnswers(NamedTuple):
+    """Of one iteration's layers: the hidden layer over faces, the attention over patches."""
+
+    hidden: Answers
+    attention: Answers
+
+
+class _Moments:
+    """Sums over a layer's answers, from which mean and axes follow without keeping the answers."""
+
+    def __init__(self) -> None:
+        self.count, self.total, self.products = 0, torch.zeros(()), torch.zeros(())
+
+    def __call__(self, layer: nn.Module, given: Any, answer: Tensor) -> None:
+        rows = answer.double()
+        self.count += len(rows)
+        self.total, self.products = self.total + rows.sum(0), self.products + rows.T @ rows
+
+    def answers(self) -> Answers:
+        mean = self.total / self.count
+        _, axes = torch.linalg.eigh(self.products / self.count - torch.outer(mean, mean))
+        return Answers(mean, axes.flip(1))
+
+
+@torch.inference_mode()
+def layer_answers(net: CascadeNet, faces: Iterable[FaceBatch]) -> list[StageAnswers]:
+    """Return mean and principal axes of every iteration's layers, all iterations, on crops of `faces`."""
+    seen = [(_Moments(), _Moments()) for _ in net.stage_list]
+    handles = [
+        layer.register_forward_hook(moments)
+        for stage, pair in zip(net.stage_list, seen, strict=True)
+        for layer, moments in zip((stage.hidden, stage.attention), pair, strict=True)
+    ]
+    try:
+        for batch in faces:
+            traced(net, batch.image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [StageAnswers(*(moments.answers() for moments in pair)) for pair in seen]
+
+
+def thin_pair(weight: Tensor, bias: Tensor, answers: Answers, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the first matrix (rank, I), the second one (U, rank) and its bias (U,) that stand for a layer."""
+    weight, bias, first = weight.double(), bias.double(), answers.axes[:, :rank]
+    return first.T @ weight, first, answers.mean + first @ (first.T @ (bias - answers.mean))
+
+
+def shrink(task: MusicaTask, answers: Sequence[StageAnswers], rank: int, attention_rank: int = 0) -> MusicaTask:
+    """Return a task whose layers are products of two; its network is the one that predicts in `task`.
+
+    Args:
+        task: trained, with whole layers, whose start shape counts from the crop.
+        answers: from `layer_answers` of its network.
+        rank: numbers that the hidden layers go through, at most the number of hidden units.
+        attention_rank: numbers that the attention goes through, at most `FEATURES`; 0 leaves it whole.
+
+    Raises:
+        LabError: a rank is out of range, or the layers are small already.
+    """
+    net = task.evaluated()
+    units = net.stage_list[0].units
+    if not 1 <= rank <= units:
+        raise LabError(f"rank must be from 1 to the {units} hidden units, got {rank}")
+    if not 0 <= attention_rank <= FEATURES:
+        raise LabError(f"attention_rank must be from 0 to {FEATURES}, got {attention_rank}")
+    _check_whole(task)
+    small = _task_like(task, rank=rank, attention_rank=attention_rank)
+    state = net.state_dict()
+    for t, stage in enumerate(answers):
+        layers = [("hidden", stage.hidden, rank, "squeeze", "hidden")]
+        if attention_rank:
+            layers.append(("attention", stage.attention, attention_rank, "attention.0", "attention.1"))
+        for name, found, numbers, first, second in layers:
+            weight, bias = (state.pop(f"stages.{t}.{name}.{kind}") for kind in ("weight", "bias"))
+            keys = (f"{first}.weight", f"{second}.weight", f"{second}.bias")
+            pair = thin_pair(weight, bias, found, numbers)
+            state |= {f"stages.{t}.{key}": value for key, value in zip(keys, pair, strict=True)}
+    small.net.load_state_dict(state, strict=True)
+    return small.eval()
+
+
+def store_as_integers(task: MusicaTask, bits: int) -> MusicaTask:
+    """Return a task whose hidden layers are kept as integers of 8 or 16 bits.
+
+    Raises:
+        LabError: there is no such type, or the layers are small already.
+    """
+    _check_whole(task)
+    small = _task_like(task, hidden_bits=bits)
+    state = task.evaluated().state_dict()
+    for t, stage in enumerate(small.net.stage_list):
+        assert isinstance(stage.hidden, IntegerLinear)
+        stage.hidden.take(*(state[f"stages.{t}.hidden.{kind}"] for kind in ("weight", "bias")))
+        state.update((f"stages.{t}.hidden.{name}", kept) for name, kept in stage.hidden.state_dict().items())
+    small.net.load_state_dict(state, strict=True)
+    return small.eval()
+
+
+def _check_whole(task: MusicaTask) -> None:
+    if task.hparams["rank"]:
+        raise LabError(f"the hidden layers have rank {task.hparams['rank']} already; start from the whole ones")
+    if task.hparams["attention_rank"]:
+        raise LabError(f"the attention has rank {task.hparams['attention_rank']} already; start from the whole one")
+    if task.hparams["hidden_bits"]:
+        raise LabError(f"the hidden layers have {task.hparams['hidden_bits']} bits already; start from the whole ones")
+
+
+def _task_like(task: MusicaTask, **changes: int) -> MusicaTask:
+    """Return a new task with these options changed, which has no moving average: its network is the one to load."""
+    values: dict[str, Any] = {key: value for key, value in task.hparams.items() if key != "_instantiator"}
+    return MusicaTask(**(values | {"ema_decay": 0.0} | changes))
+
+
+def parameters(net: nn.Module) -> int:
+    """Return the number of weights, those kept as integers too."""
+    integers = [layer for layer in net.modules() if isinstance(layer, IntegerLinear)]
+    kept = sum(layer.weight.numel() + layer.bias.numel() for layer in integers)
+    return kept + sum(weight.numel() for weight in net.parameters())
+
+
+def weight_bytes(net: nn.Module) -> int:
+    """Return the memory that the weights take, those kept as integers with their scales."""
+    tensors: list[Tensor] = [*net.parameters()]
+    for layer in net.modules():
+        if isinstance(layer, IntegerLinear):
+            tensors += layer.buffers()
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def write_checkpoint(task: MusicaTask, path: Path) -> None:
+    """Write a checkpoint as `fit` does, but without the optimiser: for validate, test, predict and the commands here.
+
+    Raises:
+        LabError: the file exists.
+    """
+    if path.exists():
+        raise LabError(f"{path}: exists already; choose another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({
+        "state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), "method": task.METHOD,
+        "pytorch-lightning_version": lightning.__version__, "epoch": 0, "global_step": 0,
+    }, path)  # fmt: skip
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m musica.compress", description="Make a trained cascade's layers smaller."
+    )
+    parser.add_argument("source", type=Path, help="checkpoint of `fit`")
+    parser.add_argument("target", type=Path, help="checkpoint to write")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--rank", type=int, help="numbers between the hidden layers' two thin matrices")
+    how.add_argument("--bits", type=int, choices=tuple(TYPES), help="of a weight kept as an integer")
+    parser.add_argument("--attention_rank", type=int, default=0, help="the same for the attention; needs --rank")
+    parser.add_argument("--config", type=Path, default=None, help="recipe that names the data; --rank needs it")
+    parser.add_argument("--root", default=None, help="folder of the data")
+    options = parser.parse_args(arguments)
+    task = load_task(MusicaTask, options.source)
+    net = task.evaluated()
+    if options.bits and options.attention_rank:
+        raise LabError("--attention_rank needs --rank; integers are for the hidden layers alone")
+    if options.bits:
+        small = store_as_integers(task, options.bits)
+    elif options.config is None:
+        raise LabError("--rank needs --config: the recipe whose training faces show what the layer answers")
+    else:
+        data = load_data(options.config, options.root, task)
+        answers = layer_answers(net, batches(data, "train", EVAL_BATCH))
+        small = shrink(task, answers, options.rank, options.attention_rank)
+    write_checkpoint(small, options.target)
+    count = len(net.level_of)
+    print(f"{options.target}: {parameters(net):,} -> {parameters(small.net):,} weights, "
+          f"{weight_bytes(net) / 1e6:.1f} -> {weight_bytes(small.net) / 1e6:.1f} MB, "
+          f"{net.macs(count) / 1e6:.2f} -> {small.net.macs(count) / 1e6:.2f} M multiply-adds")  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""The file that says when to quit: thresholds of the predicted error, chosen on validation data."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common.errors import LabError
+
+METHOD = "musica"
+
+
+@dataclass(frozen=True)
+class ExitPolicy:
+    """When a face leaves the cascade and when it is told as failed.
+
+    Thresholds are in the unit of the predicted error (the landmark loss), not an NME.
+
+    Attributes:
+        exit_below: for each iteration but the last, a face whose predicted error is below it leaves.
+        fail_above: a face whose last predicted error is above it is flagged.
+        iterations: of the cascade that the thresholds were chosen for.
+        scheme: its landmark scheme.
+        chosen_on: what the choice rests on (data, faces, NME, multiply-adds), for the reader.
+        ranks: of the cascade's hidden layers and attention; 0 for whole ones.
+    """
+
+    exit_below: tuple[float, ...]
+    fail_above: float
+    iterations: int
+    scheme: str
+    chosen_on: dict[str, Any] = field(default_factory=dict)
+    ranks: tuple[int, int] = (0, 0)
+
+    def write(self, path: Path) -> None:
+        """Write the policy as JSON, whole or not at all."""
+        text = json.dumps({"method": METHOD, **asdict(self)}, indent=1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        part.write_text(text + "\n", encoding="utf-8")
+        os.replace(part, path)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        raise TypeError
+    return float(value)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    first, second = value
+    return int(first), int(second)
+
+
+def read_policy(path: Path | str, iterations: int, scheme: str, ranks: tuple[int, int] = (0, 0)) -> ExitPolicy:
+    """Return a policy that fits a cascade.
+
+    Raises:
+        LabError: the file is missing or no policy, or was made for another cascade.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise LabError(f"{path}: no such policy file; make it with `python -m musica.choose_exit`")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise LabError(
+            f"{path}:{error.lineno}: is not valid JSON; make it with `python -m musica.choose_exit`"
+        ) from None
+    except UnicodeDecodeError:
+        raise LabError(f"{path}: is no text file; make it with `python -m musica.choose_exit`") from None
+    try:
+        if content["method"] != METHOD:
+            raise LabError(f"{path}: is a policy of method {content['method']}, not of {METHOD}")
+        policy = ExitPolicy(
+            tuple(_number(value) for value in content["exit_below"]), _number(content["fail_above"]),
+            int(content["iterations"]), str(content["scheme"]), dict(content.get("chosen_on", {})),
+            _pair(content.get("ranks", (0, 0))),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError):
+        raise LabError(f"{path}: is no exit policy; make it with `python -m musica.choose_exit`") from None
+    if policy.iterations != iterations or len(policy.exit_below) != iterations - 1 or policy.scheme != scheme:
+        raise LabError(
+            f"{path}: was made for {policy.iterations} iterations and scheme {policy.scheme}, but the cascade has "
+            f"{iterations} and {scheme}; make one for it with `python -m musica.choose_exit`"
+        )
+    if policy.ranks != ranks:
+        raise LabError(
+            f"{path}: was made for a cascade with ranks {policy.ranks} of hidden layers and attention (0: whole), but "
+            f"this one has {ranks}; make one for it with `python -m musica.choose_exit`"
+        )
+    return policy

@@ -1,0 +1,50 @@
+"""The shape from which the cascade starts: the mean face of the training set in the crop."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.data.base import FaceDataset
+from common.data.crops import CropConfig, draw_matrix
+from common.geometry import apply_affine, tight_box
+from common.schemes import IBUG68, WFLW98, LandmarkScheme
+
+BOX_SCALE = 1.6  # of the paper's crops: a margin of 0.3 of the box on every side
+SYNTHETIC_FACES = 64
+
+
+def mean_shape(faces: FaceDataset, crop: CropConfig, most: int) -> Tensor:
+    """Return the mean (N, 2) row, column of a set's faces in the pixels of the crop without augmentation.
+
+    Args:
+        faces: the training faces.
+        crop: how they are cropped.
+        most: take so many of them at most, spread evenly (each one's photograph is decoded).
+    """
+    rows = np.unique(np.linspace(0, len(faces) - 1, min(most, len(faces))).astype(int))
+    total = np.zeros((faces.scheme.num_points, 2))
+    for row in rows.tolist():
+        sample = faces[row]
+        matrix, _ = draw_matrix(sample.box, crop.still(), None)
+        total += apply_affine(matrix, sample.points[:, :2].astype(np.float64))
+    return torch.from_numpy((total / len(rows))[:, ::-1].astype(np.float32).copy())
+
+
+def default_shape(scheme: LandmarkScheme, size: int) -> Tensor:
+    """Return a first guess (N, 2) row, column, for a crop of `size` pixels, before any training set was seen.
+
+    It is the mean of drawn faces where the drawing knows the scheme, else the crop's centre for every landmark.
+    """
+    if scheme.name not in (IBUG68.name, WFLW98.name):
+        return torch.full((scheme.num_points, 2), (size - 1) / 2)
+    from common.data.synthetic.dataset import SyntheticFaces
+
+    faces = SyntheticFaces(SYNTHETIC_FACES, scheme=scheme.name)
+    total = np.zeros((scheme.num_points, 2))
+    for row in range(len(faces)):
+        points = faces.points3d(row)[:, :2].astype(np.float64)
+        matrix, _ = draw_matrix(tight_box(points), CropConfig(size=size, box_scale=BOX_SCALE), None)
+        total += apply_affine(matrix, points)
+    return torch.from_numpy((total / len(faces))[:, ::-1].astype(np.float32).copy())

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from musica.native import loops
-from musica.network import CascadeNet
 from musica.patches import cut_patches
 from musica.pyramid import Pyramid
 

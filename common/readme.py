@@ -1,7 +1,8 @@
-"""Generated parts of Markdown documents: what a script writes between two marks, the text around it kept."""
+"""Generated parts of Markdown documents: tables, and what is written between two marks, the text around it kept."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from common.errors import LabError
@@ -33,3 +34,33 @@ def fill(document: Path, begin: str, end: str, body: str) -> None:
     """
     head, _, tail = split_at_marks(document, begin, end)
     document.write_text(f"{head}{begin}\n{body}\n{end}{tail}", encoding="utf-8")
+
+
+_RULES = {"l": ("", ""), "r": ("", ":"), "c": (":", ":")}
+_PAD = {"l": str.ljust, "r": str.rjust, "c": str.center}
+
+
+def table(header: Sequence[object], rows: Iterable[Sequence[object]], align: str = "") -> str:
+    """Return a Markdown table whose columns are padded to one width, so that it reads well as plain text too.
+
+    Args:
+        header: one entry a column.
+        rows: each as long as the header; an entry is written as `str` gives it, on one line, its pipes escaped.
+        align: a letter for each column: l(eft), r(ight) or c(entre); columns beyond its end are left-aligned.
+
+    Raises:
+        ValueError: a row is not as long as the header, or a letter is unknown.
+    """
+    sides = align.ljust(len(header), "l")
+    if len(sides) > len(header) or not set(sides) <= set(_PAD):
+        raise ValueError(f"align must hold l, r or c for at most {len(header)} columns, got {align!r}")
+    cells = [[" ".join(str(cell).split()).replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "| " + " | ".join(_PAD[side](cell, width) for cell, side, width in zip(row, sides, widths, strict=True)) + " |"
+        for row in cells
+    ]
+    rules = (_RULES[side] for side in sides)
+    parts = (f"{a}{'-' * (width + 2 - len(a + b))}{b}" for (a, b), width in zip(rules, widths, strict=True))
+    lines.insert(1, "|" + "|".join(parts) + "|")
+    return "\n".join(lines)

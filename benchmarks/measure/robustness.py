@@ -22,7 +22,6 @@ import yaml
 from benchmarks.provenance import ROOT
 from benchmarks.records import append_record, read_records
 from benchmarks.registry import METHODS
-from benchmarks.report.markdown import markdown
 from benchmarks.run.plan import Cell, read_plan, restrict
 from benchmarks.run.trial import last_checkpoint, load_test
 from common.data.base import decode_image
@@ -30,6 +29,7 @@ from common.data.batching import Collate
 from common.data.crops import CropConfig, CroppedFace, crop_sample, draw_matrix
 from common.errors import LabError
 from common.geometry import invert_affine
+from common.readme import table
 from common.task import LandmarkTask
 from common.types import FaceSample
 
@@ -257,4 +257,4 @@ def main(options: argparse.Namespace) -> None:
     if not rows:
         return
     print("\nmean NME over each curve's levels (percent), and flicker of a still face (percent)\n")
-    print(markdown(["method", "data", *(kind.removesuffix("_area") for kind in kinds)], rows))
+    print(table(["method", "data", *(kind.removesuffix("_area") for kind in kinds)], rows))

@@ -181,7 +181,8 @@ def main(options: argparse.Namespace) -> None:
     """
     from benchmarks.records import append_record
     from benchmarks.registry import METHODS
-    from benchmarks.report.markdown import NONE, figure, markdown
+    from benchmarks.report.markdown import NONE, figure
+    from common.readme import table
 
     cuda = torch.cuda.is_available()
     if options.device == "cuda" and not cuda:
@@ -200,5 +201,5 @@ def main(options: argparse.Namespace) -> None:
                          figure(found.get("train_step_ms"), 0) if options.step else NONE,
                          figure(found["peak_memory_mb"], 0)])  # fmt: skip
         header = ["method", "px", "parameters", "MACs", *(f"ms/face b{b}" for b in batches), "step, ms", "MB"]
-        print(markdown(header, rows))
+        print(table(header, rows))
         print(json.dumps(machine(device)))

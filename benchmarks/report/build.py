@@ -15,12 +15,12 @@ from pathlib import Path
 
 from benchmarks.provenance import ROOT
 from benchmarks.published.ledger import COLUMNS, cost_figures, ledger_rows, plain, titles
-from benchmarks.report.markdown import NONE, count, described, figure, latex, markdown
+from benchmarks.report.markdown import NONE, count, described, figure, latex
 from benchmarks.report.model import Report, disturbances, flickers, read_report, risk_curves
 from benchmarks.report.page import page
 from benchmarks.report.record_sections import record_sections
 from common.errors import LabError
-from common.readme import split_at_marks
+from common.readme import split_at_marks, table
 
 FOLDER = Path("runs/benchmark")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -48,11 +48,11 @@ def _robustness(report: Report) -> str:
         values += [figure(areas.get((data, label, kind))) for kind in kinds]
         values += [figure(trembling.get((data, label)), 3), figure(sure.get((data, label)))]
         rows.append([label, data, *values])
-    table = markdown(["method", "data", "faces", *kinds, "flicker", "AURC"], rows)
+    body = table(["method", "data", "faces", *kinds, "flicker", "AURC"], rows)
     return (
         "## Robustness (`python -m benchmarks robustness`)\n\nMean NME over the levels of each disturbance, flicker of "
         "a still face under sub-pixel crops, and the area under the risk-coverage curve of methods that say how sure "
-        f"they are; percent.\n\n{table}\n"
+        f"they are; percent.\n\n{body}\n"
     )
 
 
@@ -60,11 +60,11 @@ def _ledger(report: Report) -> str:
     """Return the ledger: paper, released weights, our training; columns without any figure are left out."""
     rows = ledger_rows(report)
     shown = [(key, head) for key, head in COLUMNS if any(plain(row, key) != NONE for row in rows)]
-    table = markdown([head for _, head in shown], [[plain(row, key) for key, _ in shown] for row in rows])
+    body = table([head for _, head in shown], [[plain(row, key) for key, _ in shown] for row in rows])
     return (
         "## Ledger\n\nNME in percent, over full test sets: as the paper prints it, of the released weights under our "
         "canonical protocol, and of our trainings. The gap is ours minus the paper's, told only where both have one "
-        f"normaliser.\n\n{table}\n"
+        f"normaliser.\n\n{body}\n"
     )
 
 
@@ -80,7 +80,7 @@ def _speeds(report: Report) -> str:
                      figure(record.get("train_step_ms"), 0), figure(record.get("peak_memory_mb"), 0)])  # fmt: skip
     head = ("method", "recipe", "machine", "parameters", "MACs", "ms/face b1", "ms/face b8", "ms/face b64",
             "training step, ms", "memory, MB")  # fmt: skip
-    return f"## Networks alone (`python -m benchmarks speed`)\n\nRandom weights, medians.\n\n{markdown(head, rows)}\n"
+    return f"## Networks alone (`python -m benchmarks speed`)\n\nRandom weights, medians.\n\n{table(head, rows)}\n"
 
 
 def _costs(report: Report) -> str:
@@ -94,7 +94,7 @@ def _costs(report: Report) -> str:
     head = ("method", "what", "parameters, M", "MACs, G", "ms", "frames a second", "machine", "source")
     return (
         "## Reference implementations\n\nThe authors' own, as published or measured apart from this benchmark, each on "
-        f"the machine named; not to be compared across machines.\n\n{markdown(head, rows)}\n"
+        f"the machine named; not to be compared across machines.\n\n{table(head, rows)}\n"
         if rows
         else ""
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.report.model import Comparison, Entry, compare
 from common.metrics.stats import least_difference
+from common.readme import table
 
 NONE = "-"  # a figure that was not measured
 CORRELATIONS = (0.7, 0.9)  # between the errors of two methods on the same faces, as they are found in practice
@@ -17,15 +18,6 @@ LATEX_SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "<": "$<$", ">": "$>$",
 }  # fmt: skip
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table with aligned columns."""
-    table = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
-    widths = [max(len(row[k]) for row in table) for k in range(len(header))]
-    lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in table]
-    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
-    return "\n".join(lines)
 
 
 def figure(value: float | None, digits: int = 2) -> str:
@@ -116,10 +108,10 @@ def comparison(records: Iterable[dict[str, Any]], folder: Path | None = None) ->
         folder: where their predictions are, for the comparison with the best row.
     """
     found = compare(records, folder)
-    tables = [markdown(*_without_empty(HEADER, _rows(entry))) for entry in found]
+    tables = [table(*_without_empty(HEADER, _rows(entry))) for entry in found]
     if len(found) == 1:
         return tables[0]
-    return "\n\n".join(f"{describe(entry)}\n\n{table}" for entry, table in zip(found, tables, strict=True))
+    return "\n\n".join(f"{describe(entry)}\n\n{body}" for entry, body in zip(found, tables, strict=True))
 
 
 def plain_rows(comparison: Comparison) -> tuple[list[str], list[list[Any]]]:
@@ -146,7 +138,7 @@ def _subsets(comparison: Comparison) -> str:
             value = figure(entry.metrics.get(f"{name}/nme"))
             cells.append(value if span is None else f"{value} {interval(span)}")
         rows.append(cells)
-    return markdown(["NME on subsets", *names], rows) if names else ""
+    return table(["NME on subsets", *names], rows) if names else ""
 
 
 def described(comparison: Comparison, subsets: bool = True) -> str:
@@ -157,7 +149,7 @@ def described(comparison: Comparison, subsets: bool = True) -> str:
         subsets: add the NME on each subset.
     """
     rows = [row for row in _rows(comparison) if row[1] == "all"]
-    text = f"{describe(comparison)}.\n\n{markdown(*_without_empty(HEADER, rows))}"
+    text = f"{describe(comparison)}.\n\n{table(*_without_empty(HEADER, rows))}"
     if subsets and (parts := _subsets(comparison)):
         text += f"\n\n{parts}"
     if least := least_of(comparison):

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report.markdown import figure, interval, markdown
+from benchmarks.report.markdown import figure, interval
+from common.readme import table
 
 TARGET_GOAL, TARGET_LIMIT, LOADER_GOAL = 50.0, 4.0, 0.85  # of the scripts whose records are told
 Found = dict[str, Any]
@@ -25,7 +26,7 @@ def _limit(value: float, limit: float) -> str:
 def _helen(found: Found) -> str:
     rows = [(name, figure(v["nme"]), interval(v.get("interval")), figure(v["fr8"], 1), figure(v["auc8"], 1),
              str(v["n"])) for name, v in found.items()]  # fmt: skip
-    return markdown(("method", "NME", "95 % interval", "FR8", "AUC8", "faces"), rows)
+    return table(("method", "NME", "95 % interval", "FR8", "AUC8", "faces"), rows)
 
 
 def _targets(found: Found) -> str:
@@ -62,7 +63,7 @@ def _dpr(found: Found) -> str:
              figure(row["fast_batch_ms"], 1), figure(row["ratio_batch"], 1))
             for name, row in found.items() if isinstance(row, dict)]  # fmt: skip
     head = ("network", "released way, ms", "exported, ms", "times faster", "in batches, ms a face", "times faster")
-    return f"{found['points']} points, {found['threads']} threads.\n\n{markdown(head, rows)}"
+    return f"{found['points']} points, {found['threads']} threads.\n\n{table(head, rows)}"
 
 
 def _sdu(found: Found) -> str:
@@ -74,7 +75,7 @@ def _sdu(found: Found) -> str:
         rows.append((name, size, macs, figure(row["ms"]["released"]), ours, f"{100 * row['share'][best]:.0f} %"))
     head = ("network", "parameters", "MACs", "released way, ms", "fastest of ours, ms", "of peak arithmetic")
     peak = f"Peak of this machine {found['peak_gmacs']:.0f} G multiply-adds a second, {found['threads']} thread."
-    return f"{peak}\n\n{markdown(head, rows)}"
+    return f"{peak}\n\n{table(head, rows)}"
 
 
 def _spiga(found: Found) -> str:
@@ -86,8 +87,8 @@ def _spiga(found: Found) -> str:
     return (
         f"{found['points']} points, {found['threads']} thread; {sizes['parameters'] / 1e6:.2f} M parameters, "
         f"{sizes['macs']['fast'] / 1e9:.2f} G multiply-adds.\n\n"
-        f"{markdown(('network', 'plain, ms a face', 'fast, ms a face', 'times faster'), rows)}\n\n"
-        f"{markdown(('attention over the landmarks', 'edges', 'batch 1, ms', 'batch 8, ms'), graphs)}"
+        f"{table(('network', 'plain, ms a face', 'fast, ms a face', 'times faster'), rows)}\n\n"
+        f"{table(('attention over the landmarks', 'edges', 'batch 1, ms', 'batch 8, ms'), graphs)}"
     )
 
 

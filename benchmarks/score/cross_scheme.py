@@ -13,11 +13,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from benchmarks.report.markdown import NONE, markdown
+from benchmarks.report.markdown import NONE
 from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
 from common.metrics.functional import nme, normaliser, point_errors
 from common.metrics.stats import bootstrap_interval
+from common.readme import table
 from common.schemes import SCHEMES, LandmarkScheme, SchemeMap
 
 FLOOR_FACES = 100  # synthetic faces of a floor
@@ -139,10 +140,10 @@ def floor_text(floor: Floor, value: float | None = None, parts: dict[str, float]
     kept = 3 if value is not None else 2
     head = ["points", "map alone", "predictions"][:kept]
     meaning = SCHEMES[floor.source].map_to(floor.target).meaning
-    table = markdown(head, [list(row)[:kept] for row in rows])
+    body = table(head, [list(row)[:kept] for row in rows])
     text = (
         f"Mapped from {floor.source} to {floor.target}: {meaning}. The map's own error, percent of {floor.norm}: "
-        f"{floor.words}\n\n{table}"
+        f"{floor.words}\n\n{body}"
     )
     if value is None:
         return text

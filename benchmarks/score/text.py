@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report.markdown import NONE, least_text, markdown
+from benchmarks.report.markdown import NONE, least_text
 from common.metrics.functional import NORMALISERS
 from common.metrics.protocols import PROTOCOLS
 from common.metrics.stats import Paired
+from common.readme import table
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Any] | str]]
 REFERENCE = "canonical"
@@ -36,7 +37,7 @@ def figures_text(
         for key in ("nme", "fr", "auc"):
             cells += [f"{values[key]:.{digits}f}", _span(spans.get(name, {}).get(key), digits)]
         rows.append([*cells, *(f"{values[f'nme_p{q}']:.{digits}f}" for q in (90, 95, 99))])
-    parts = [markdown(head, rows)]
+    parts = [table(head, rows)]
     if found["missing"]:
         parts.append(f"{found['missing']} of {found['n']} faces have no answer; NME and percentiles are of the others.")
     if found["share"]:
@@ -69,7 +70,7 @@ def protocols_text(scores: Scores, digits: int) -> str:
     head = ("protocol", "normaliser", "threshold", "faces", "NME", "beside canonical", "FR", "AUC", "AUC rule")
     note = ("Rows have different protocol cards and must not be compared with one another: only the arithmetic differs "
             "here, while box, decoding and flip test stay those of the predictions.")  # fmt: skip
-    return f"{markdown(head, rows)}\n\n{note}"
+    return f"{table(head, rows)}\n\n{note}"
 
 
 def matrix_text(scores: Scores, digits: int) -> str:
@@ -85,7 +86,7 @@ def matrix_text(scores: Scores, digits: int) -> str:
             else:
                 cells.append(f"{found['nme']:.{digits}f}")
         rows.append([name, *cells])
-    text = f"NME by every normaliser\n\n{markdown(('protocol', *NORMALISERS), rows)}"
+    text = f"NME by every normaliser\n\n{table(('protocol', *NORMALISERS), rows)}"
     return text + "".join(f"\n\n{NONE}: {reason}" for reason in dict.fromkeys(reasons))
 
 
@@ -99,4 +100,4 @@ def compared_text(found: Mapping[str, Paired], first: str, second: str, level: f
         rows.append([key.upper(), f"{pair.difference:+.{digits}f}", _span((pair.low, pair.high), digits), together,
                      str(pair.n), verdict])  # fmt: skip
     head = ("figure", "difference", f"{level:g} %", "correlation", "faces", "verdict")
-    return f"{first} minus {second}, paired by face\n\n{markdown(head, rows)}"
+    return f"{first} minus {second}, paired by face\n\n{table(head, rows)}"

@@ -13,14 +13,13 @@ import cv2
 import numpy as np
 
 from benchmarks.provenance import ROOT
-from benchmarks.report.markdown import markdown
 from common.data.readers.crops import PreparedCrops
 from common.errors import LabError
 from common.geometry import apply_affine, box_center, box_sides, crop_matrix, invert_affine
 from common.metrics.functional import auc_exact, failure_rate, nme, normaliser, point_errors
 from common.metrics.stats import bootstrap_interval
 from common.plotting import draw_landmarks, grid, write_ced, write_image
-from common.readme import fill
+from common.readme import fill, table
 from common.schemes import IBUG68
 
 THRESHOLD = 8.0
@@ -108,9 +107,9 @@ def main(options: argparse.Namespace) -> None:
     rows = dict(sorted(rows.items(), key=lambda item: -item[1].mean()))
     write_ced(README.parent / "docs/helen_ced.png", rows, CED_END)
     _write_grid(README.parent / "docs/helen_grid.png", points, test)
-    table = table_of(rows)
-    _fill_readme(table, next(reversed(options.row)).partition("=")[0])
-    print(table)
+    text = table_of(rows)
+    _fill_readme(text, next(reversed(options.row)).partition("=")[0])
+    print(text)
 
 
 def table_of(rows: dict[str, np.ndarray]) -> str:
@@ -124,7 +123,7 @@ def table_of(rows: dict[str, np.ndarray]) -> str:
     out = Path("runs/benchmark/helen.json")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(content, indent=1))
-    return markdown(("method", "NME", "95 % interval", "FR8", "AUC8"), lines)
+    return table(("method", "NME", "95 % interval", "FR8", "AUC8"), lines)
 
 
 def _write_grid(path: Path, ours: np.ndarray, test: PreparedCrops) -> None:
@@ -140,9 +139,9 @@ def _write_grid(path: Path, ours: np.ndarray, test: PreparedCrops) -> None:
     write_image(path, grid(cells, 8))
 
 
-def _fill_readme(table: str, shown: str) -> None:
+def _fill_readme(text: str, shown: str) -> None:
     body = (
-        f"{table}\n\n"
+        f"{text}\n\n"
         "330 HELEN test faces, percent of the distance of the outer eye corners; from `python -m benchmarks helen`."
         f"\n\n![Cumulative error curves](docs/helen_ced.png)\n\n{shown}: prediction (red) over truth (green), best "
         "face to worst:\n\n![Predictions](docs/helen_grid.png)"

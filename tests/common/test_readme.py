@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import LabError
-from common.readme import fill, split_at_marks
+from common.readme import fill, split_at_marks, table
 
 BEGIN, END = "<!-- begin -->", "<!-- end -->"
 
@@ -30,3 +30,19 @@ def test_missing_marks_are_told_and_nothing_is_written(tmp_path: Path, text: str
     assert document.read_text() == text
     with pytest.raises(LabError, match=r"other.md: is missing"):
         fill(tmp_path / "other.md", BEGIN, END, "new")
+
+
+def test_tables_are_padded_and_escaped() -> None:
+    text = table(["method", "NME"], [["a|b\nc", 4.5], ["longer name", 10]], align="lr")
+    assert text.splitlines() == [
+        "| method      | NME |",
+        "|-------------|----:|",
+        "| a\\|b c      | 4.5 |",
+        "| longer name |  10 |",
+    ]
+    assert table(["a", "b"], [], "c").splitlines() == ["| a | b |", "|:-:|---|"]
+    with pytest.raises(ValueError, match="argument"):
+        table(["a", "b"], [["one"]])
+    for wrong in ("x", "lll"):
+        with pytest.raises(ValueError, match="align must hold l, r or c for at most 2 columns"):
+            table(["a", "b"], [["1", "2"]], align=wrong)

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.records import append_record
 from benchmarks.report import build, wandb_log
-from benchmarks.report.markdown import comparison, described, escape_latex, latex, markdown, plain_rows
+from benchmarks.report.markdown import comparison, described, escape_latex, latex, plain_rows
 from benchmarks.report.model import (
     Comparison,
     Report,
@@ -26,6 +26,7 @@ from benchmarks.report.model import (
 from benchmarks.report.page import page
 from benchmarks.report.page_ledger import published_rows
 from common.errors import LabError
+from common.readme import table
 from tests.benchmarks import made_up
 
 BEFORE, AFTER = f"before\n{build.BEGIN}", f"{build.END}\nafter"
@@ -147,7 +148,7 @@ def test_robustness_is_read(tmp_path: Path) -> None:
 
 
 def test_markdown_keeps_its_columns() -> None:
-    lines = markdown(("a", "b"), [("x|y", "1"), ("", "22")]).splitlines()
+    lines = table(("a", "b"), [("x|y", "1"), ("", "22")]).splitlines()
     assert lines == ["| a    | b  |", "|------|----|", "| x\\|y | 1  |", "|      | 22 |"]
 
 

@@ -18,6 +18,21 @@ from torch import Tensor, nn
 from common.errors import LabError
 
 KEYS_SHOWN = 5
+# Options that older checkpoints hold -> the value with which the network is what it is without the option.
+RETIRED: dict[str, Any] = {"hidden_bits": 0}
+
+
+def upgrade(values: Mapping[str, Any], where: Path | str) -> dict[str, Any]:
+    """Return the hyper-parameters of a checkpoint of any age without the options that are no more.
+
+    Raises:
+        LabError: such an option changed the network.
+    """
+    for name, neutral in RETIRED.items():
+        if values.get(name, neutral) != neutral:
+            raise LabError(f"{where}: was made with {name} {values[name]}, which is no longer supported; use the "
+                           "version that made it")  # fmt: skip
+    return {name: value for name, value in values.items() if name not in RETIRED}
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
@@ -46,6 +61,8 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         raise LabError(f"{path}: checkpoint is truncated or damaged; copy or download it again") from None
     if not isinstance(content, dict):
         raise LabError(f"{path}: holds a {type(content).__name__} where a dictionary of weights was expected")
+    if isinstance(content.get("hyper_parameters"), Mapping):
+        content["hyper_parameters"] = upgrade(content["hyper_parameters"], path)
     return content
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from safetensors import SafetensorError, safe_open
 
-from common.checkpoints import read_checkpoint, read_state_dict, save_safetensors
+from common.checkpoints import read_checkpoint, read_state_dict, save_safetensors, upgrade
 from common.data.crops import CropConfig
 from common.errors import LabError, command
 
@@ -69,9 +69,9 @@ def describe(path: Path, config: Path | None = None) -> Description:
     if path.suffix == ".safetensors":
         found: Mapping[str, Any] = read_metadata(path)
         try:
-            hyper = json.loads(found["hyper_parameters"])
+            hyper = upgrade(dict(json.loads(found["hyper_parameters"])), path)
             crop = json.loads(found["crop"]) if config is None else _crop_of(config)
-            return Description(found["method"], dict(hyper), CropConfig(**crop).still())
+            return Description(found["method"], hyper, CropConfig(**crop).still())
         except (KeyError, ValueError, TypeError):
             raise LabError(
                 f"{path}: does not say what network it is for (method, hyper_parameters, crop in its metadata); "

@@ -1,14 +1,12 @@
-"""Smaller layers for a trained cascade: products of two thin matrices, or integers of fewer bytes.
+"""Low-rank layers for a trained cascade: each is replaced by the product of two small matrices.
 
 python -m musica.compress runs/musica/helen/checkpoints/best.ckpt SMALL.ckpt --rank 64 --attention_rank 32 \\
     --config musica/helen.yaml
-python -m musica.compress runs/musica/helen/checkpoints/best.ckpt SMALL.ckpt --bits 16
 
 The hidden layers' matrices hold most of the weights; the attention's take a seventh of the multiply-adds. No training
-is needed. Integers are the hidden layers' weights, rounded (`musica.integer`). Thin matrices do because a layer's
-answers on training faces lie near a flat of few dimensions; the projection on their first principal axes is the best
-approximation of that rank for those answers (in the sense of squares), which the singular vectors of the matrix alone
-are not.
+is needed: on training faces a layer's outputs are close to a low-dimensional subspace. The projection on their first
+principal axes is the best approximation of that rank for those outputs in the sense of squares, which the singular
+vectors of the matrix alone do not give.
 """
 
 from __future__ import annotations
@@ -28,7 +26,6 @@ from common.task import load_task
 from common.types import FaceBatch
 from musica.cascade import traced
 from musica.evaluation import batches, load_data
-from musica.integer import TYPES, IntegerLinear
 from musica.module import MusicaTask
 from musica.network import FEATURES, CascadeNet
 
@@ -129,30 +126,11 @@ def shrink(task: MusicaTask, answers: Sequence[StageAnswers], rank: int, attenti
     return small.eval()
 
 
-def store_as_integers(task: MusicaTask, bits: int) -> MusicaTask:
-    """Return a task whose hidden layers are kept as integers of 8 or 16 bits.
-
-    Raises:
-        LabError: there is no such type, or the layers are small already.
-    """
-    _check_whole(task)
-    small = _task_like(task, hidden_bits=bits)
-    state = task.evaluated().state_dict()
-    for t, stage in enumerate(small.net.stage_list):
-        assert isinstance(stage.hidden, IntegerLinear)
-        stage.hidden.take(*(state[f"stages.{t}.hidden.{kind}"] for kind in ("weight", "bias")))
-        state.update((f"stages.{t}.hidden.{name}", kept) for name, kept in stage.hidden.state_dict().items())
-    small.net.load_state_dict(state, strict=True)
-    return small.eval()
-
-
 def _check_whole(task: MusicaTask) -> None:
     if task.hparams["rank"]:
         raise LabError(f"the hidden layers have rank {task.hparams['rank']} already; start from the whole ones")
     if task.hparams["attention_rank"]:
         raise LabError(f"the attention has rank {task.hparams['attention_rank']} already; start from the whole one")
-    if task.hparams["hidden_bits"]:
-        raise LabError(f"the hidden layers have {task.hparams['hidden_bits']} bits already; start from the whole ones")
 
 
 def _task_like(task: MusicaTask, **changes: int) -> MusicaTask:
@@ -162,19 +140,13 @@ def _task_like(task: MusicaTask, **changes: int) -> MusicaTask:
 
 
 def parameters(net: nn.Module) -> int:
-    """Return the number of weights, those kept as integers too."""
-    integers = [layer for layer in net.modules() if isinstance(layer, IntegerLinear)]
-    kept = sum(layer.weight.numel() + layer.bias.numel() for layer in integers)
-    return kept + sum(weight.numel() for weight in net.parameters())
+    """Return the number of weights."""
+    return sum(weight.numel() for weight in net.parameters())
 
 
 def weight_bytes(net: nn.Module) -> int:
-    """Return the memory that the weights take, those kept as integers with their scales."""
-    tensors: list[Tensor] = [*net.parameters()]
-    for layer in net.modules():
-        if isinstance(layer, IntegerLinear):
-            tensors += layer.buffers()
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    """Return the memory that the weights take."""
+    return sum(weight.numel() * weight.element_size() for weight in net.parameters())
 
 
 def write_checkpoint(task: MusicaTask, path: Path) -> None:
@@ -200,25 +172,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("source", type=Path, help="checkpoint of `fit`")
     parser.add_argument("target", type=Path, help="checkpoint to write")
-    how = parser.add_mutually_exclusive_group(required=True)
-    how.add_argument("--rank", type=int, help="numbers between the hidden layers' two thin matrices")
-    how.add_argument("--bits", type=int, choices=tuple(TYPES), help="of a weight kept as an integer")
-    parser.add_argument("--attention_rank", type=int, default=0, help="the same for the attention; needs --rank")
-    parser.add_argument("--config", type=Path, default=None, help="recipe that names the data; --rank needs it")
+    parser.add_argument("--rank", type=int, required=True, help="rank of the hidden layers")
+    parser.add_argument("--attention_rank", type=int, default=0, help="rank of the attention; 0 leaves it whole")
+    parser.add_argument("--config", type=Path, required=True,
+                        help="recipe that names the data; its training faces show what the layers return")  # fmt: skip
     parser.add_argument("--root", default=None, help="folder of the data")
     options = parser.parse_args(arguments)
     task = load_task(MusicaTask, options.source)
     net = task.evaluated()
-    if options.bits and options.attention_rank:
-        raise LabError("--attention_rank needs --rank; integers are for the hidden layers alone")
-    if options.bits:
-        small = store_as_integers(task, options.bits)
-    elif options.config is None:
-        raise LabError("--rank needs --config: the recipe whose training faces show what the layer answers")
-    else:
-        data = load_data(options.config, options.root, task)
-        answers = layer_answers(net, batches(data, "train", EVAL_BATCH))
-        small = shrink(task, answers, options.rank, options.attention_rank)
+    data = load_data(options.config, options.root, task)
+    answers = layer_answers(net, batches(data, "train", EVAL_BATCH))
+    small = shrink(task, answers, options.rank, options.attention_rank)
     write_checkpoint(small, options.target)
     count = len(net.level_of)
     print(f"{options.target}: {parameters(net):,} -> {parameters(small.net):,} weights, "

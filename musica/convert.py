@@ -1,6 +1,6 @@
 """Turn released weights (a TensorFlow checkpoint, or an .npz exported from one) into this project's format.
 
-python -m musica.convert model.ckpt-21300 OUT.safetensors --mean_shape mean_shape.pkl
+python -m musica.convert model.ckpt-21300 OUT.safetensors --mean_shape mean_shape.npy
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from torch import Tensor
 
 from common.checkpoints import save_safetensors
 from common.errors import LabError, command
-from musica.array_pickle import read_array_pickle
 from musica.network import CHANNELS, FEATURES, LEVELS, PATCH
 
 TASK_PREFIX = "net."  # where the task holds its network, so that --init_from takes the converted file
@@ -168,18 +167,17 @@ def _read_npz(source: Path) -> dict[str, np.ndarray]:
 
 
 def read_mean_shape(path: Path, points: int) -> Tensor:
-    """Return the start shape (N, 2) row, column of a pickled or .npy array; nothing in the file is executed.
+    """Return the start shape (N, 2) row, column of an .npy file.
 
     Raises:
         LabError: the file is no such array, or has another number of points.
     """
-    if path.suffix == ".npy":
-        try:
-            shape = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError):
-            raise LabError(f"{path}: missing, damaged or no array") from None
-    else:
-        shape = read_array_pickle(path)
+    if path.suffix != ".npy":
+        raise LabError(f"{path}: the start shape must be an .npy file; see musica/README.md for the export of a pickle")
+    try:
+        shape = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError):
+        raise LabError(f"{path}: missing, damaged or no array") from None
     if shape.shape != (points, 2) or not np.isfinite(shape).all():
         raise LabError(f"{path}: start shape is {shape.shape}, but the weights are for ({points}, 2) finite numbers")
     return torch.from_numpy(np.asarray(shape, np.float32))
@@ -214,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m musica.convert", description="Convert released weights.")
     parser.add_argument("source", type=Path, help="prefix of a TensorFlow checkpoint, or an .npz of its variables")
     parser.add_argument("target", type=Path, help="file to write; .safetensors")
-    parser.add_argument("--mean_shape", type=Path, default=None, help="released start shape (.pkl, or .npy)")
+    parser.add_argument("--mean_shape", type=Path, default=None, help="official start shape, .npy")
     parser.add_argument("--overwrite", action="store_true", help="replace the target if it exists")
     options = parser.parse_args(arguments)
     size = convert_file(options.source, options.target, options.mean_shape, options.overwrite)

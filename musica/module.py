@@ -46,9 +46,6 @@ class MusicaTask(LandmarkTask):
         units: hidden units (released: 512).
         rank: factor the hidden layer's matrix through so many numbers, which makes it smaller; 0 does not.
         attention_rank: the same for the attention's matrix.
-        hidden_bits: keep the hidden layer of a trained network as integers of 8 or 16 bits (`musica.compress`
-            makes such
-            checkpoints); it can't be trained. 0 keeps floating point.
         sampling: bilinear (the gradient reaches the coordinates) or official (truncation, for released weights).
         init: first weights, released or fan_in (learns faster, see `musica.network.Stage`).
         detach: no gradient runs between iterations (released: it does), so that early ones become better.
@@ -78,7 +75,6 @@ class MusicaTask(LandmarkTask):
         units: int = 512,
         rank: int = 0,
         attention_rank: int = 0,
-        hidden_bits: int = 0,
         sampling: str = "bilinear",
         init: str = "released",
         detach: bool = False,
@@ -118,8 +114,8 @@ class MusicaTask(LandmarkTask):
         self.origin, self.start_faces = check_choice("origin", origin, ORIGINS), start_faces
         indices = patch_sets(patches, self.scheme.num_points)
         self.net = CascadeNet(
-            self.scheme.num_points, indices, iterations, units, rank, sampling, levels, init, detach, hidden_bits,
-            dropout, attention_rank,
+            self.scheme.num_points, indices, iterations, units, rank, sampling, levels, init, detach, dropout,
+            attention_rank,
         )  # fmt: skip
         self.net.start.copy_(default_shape(self.scheme, input_size))
         self.ema = AveragedNet(self.net, ema_decay) if ema_decay else None
@@ -168,11 +164,6 @@ class MusicaTask(LandmarkTask):
         run: CascadeRun = self.net(batch.image, self._origin(batch))
         return run
 
-    def on_fit_start(self) -> None:
-        super().on_fit_start()
-        if self.hparams["hidden_bits"]:
-            raise LabError("integers can't be trained: train with hidden_bits 0, then call musica.compress")
-
     def training_loss(self, batch: FaceBatch) -> dict[str, Tensor]:
         if self.paper_augment is not None and self.training:
             batch = self.paper_augment(batch, self._augment_generator())
@@ -189,7 +180,7 @@ class MusicaTask(LandmarkTask):
         # their tanh within a few batches; in the first iteration, whose answers are the largest, it is too short.
         groups: list[dict[str, Any]] = []
         for place, stage in enumerate(self.net.stage_list):
-            parts: dict[str, list[Any]] = {"hidden_lr": [stage.hidden_matrix]}
+            parts: dict[str, list[Any]] = {"hidden_lr": [stage.widest.kernel]}
             parts["output_lr"] = list(stage.output.parameters())
             own = {id(parameter) for part in parts.values() for parameter in part}
             parts["iteration_lr"] = [parameter for parameter in stage.parameters() if id(parameter) not in own]

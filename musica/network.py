@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from common.errors import LabError
 from musica.cascade import CascadeRun, run_cascade
-from musica.integer import IntegerLinear, check_bits
 from musica.layers import HiddenLinear
 from musica.patch_sets import one_set_each
 from musica.patches import SAMPLINGS
@@ -68,7 +67,6 @@ class Stage(nn.Module):
         rank: factor the hidden layer's matrix through so many numbers; 0 keeps it whole (released).
         init: released draws all weights with one deviation; fan_in [ours] with 1 / sqrt(inputs), so that features
             reach the hidden layer at full size from the first step on.
-        hidden_bits: keep the hidden layer's matrix as integers of 8 or 16 bits, see `musica.integer`; 0 does not.
         dropout: chance that a patch's feature does not reach the hidden layer in training [ours].
         attention_rank: factor the attention's matrix through so many numbers [ours]; 0 keeps it whole.
     """
@@ -80,7 +78,6 @@ class Stage(nn.Module):
         units: int = 512,
         rank: int = 0,
         init: str = "released",
-        hidden_bits: int = 0,
         dropout: float = 0.0,
         attention_rank: int = 0,
     ) -> None:
@@ -94,11 +91,7 @@ class Stage(nn.Module):
             self.attention = nn.Sequential(*thin)
         inputs = FEATURES * num_patches + units
         self.squeeze = HiddenLinear(inputs, rank, bias=False) if rank else nn.Identity()
-        self.hidden: HiddenLinear | IntegerLinear | nn.Linear
-        if hidden_bits:
-            self.hidden = IntegerLinear(rank or inputs, units, hidden_bits)
-        else:
-            self.hidden = nn.Linear(rank, units) if rank else HiddenLinear(inputs, units)
+        self.hidden: HiddenLinear | nn.Linear = nn.Linear(rank, units) if rank else HiddenLinear(inputs, units)
         self.output = nn.Linear(units, 2 * num_points + 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear | HiddenLinear):
@@ -134,18 +127,11 @@ class Stage(nn.Module):
         return StageOutput(displacement, answer[:, -1], state, features, attention)
 
     @property
-    def widest(self) -> HiddenLinear | None:
-        """The layer that all patches' features meet: the hidden one, or with a rank its first factor.
-
-        None where it is kept as integers.
-        """
+    def widest(self) -> HiddenLinear:
+        """The layer that all patches' features meet: the hidden one, or with a rank its first factor."""
         layer = self.squeeze if isinstance(self.squeeze, HiddenLinear) else self.hidden
-        return layer if isinstance(layer, HiddenLinear) else None
-
-    @property
-    def hidden_matrix(self) -> Tensor | None:
-        """The matrix (I, U or rank) of the widest layer; None where it is integers, which can't be trained."""
-        return None if self.widest is None else self.widest.kernel
+        assert isinstance(layer, HiddenLinear)
+        return layer
 
     @property
     def macs(self) -> int:
@@ -173,7 +159,6 @@ class CascadeNet(nn.Module):
         init: as in `Stage`.
         detach: let no gradient run from an iteration into the ones before it [ours]; every iteration is then as good
             as it can be by itself, which is what an early exit needs.
-        hidden_bits: as in `Stage`.
         dropout: as in `Stage`.
         attention_rank: as in `Stage`.
 
@@ -199,7 +184,6 @@ class CascadeNet(nn.Module):
         levels: Sequence[int] | None = None,
         init: str = "released",
         detach: bool = False,
-        hidden_bits: int = 0,
         dropout: float = 0.0,
         attention_rank: int = 0,
     ) -> None:
@@ -218,13 +202,12 @@ class CascadeNet(nn.Module):
             raise LabError(f"levels must be {iterations} numbers from 0 to {DEEPEST_LEVEL}, got {list(levels)}")
         if not 0 <= dropout < 1:
             raise LabError(f"dropout must be in [0, 1), got {dropout}")
-        check_bits(hidden_bits)
         self.num_points, self.sampling, self.detach = num_points, sampling, detach
         self.level_of, self.patch = LEVELS[iterations] if levels is None else tuple(levels), PATCH
         self.exit_below: tuple[float, ...] | None = None
         sets = one_set_each(patch_indices, iterations)
         self.stages = nn.ModuleList(
-            Stage(num_points, len(indices), units, rank, init, hidden_bits, dropout, attention_rank) for indices in sets
+            Stage(num_points, len(indices), units, rank, init, dropout, attention_rank) for indices in sets
         )
         self.register_buffer("start", torch.zeros(num_points, 2))
         self.register_buffer("indices", torch.tensor([index for one in sets for index in one]), persistent=False)

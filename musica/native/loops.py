@@ -16,11 +16,10 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from common.native import available, compiled_sums
+from common.native import available
 from musica.native.cascade import APART, WIDEST, cascade_share
 from musica.native.patches import CHANNELS, FEATURES, PATCH, describe_patches, flat_weights
 from musica.native.pyramid import centre_bytes, halve_level, taps_of
@@ -97,7 +96,7 @@ class Prepared:
     """A network's weights as the loops take them, all of them views: what training changes is seen here too.
 
     Args:
-        net: whose layers are floating point; whole or low-rank.
+        net: with whole or low-rank layers.
 
     Attributes:
         weights: as `cascade_share` takes them: T arrays each.
@@ -126,7 +125,6 @@ class Prepared:
 
         none, both = [np.empty((0, 0), np.float32)], ("weight", "bias")
         *thin, gate = stage.attention if isinstance(stage.attention, nn.Sequential) else [stage.attention]
-        assert stage.widest is not None
         return [
             *kept(stage.conv1, *both), *kept(stage.conv2, *both),
             *(kept(thin[0], "weight") if thin else none), *kept(gate, *both),
@@ -143,14 +141,12 @@ _kept: WeakKeyDictionary[CascadeNet, Prepared] = WeakKeyDictionary()
 
 
 def prepared(net: CascadeNet) -> Prepared | None:
-    """Return the network's weights for `run`, or None where it can't run them: integers, another memory layout.
+    """Return the network's weights for `run`, or None where it can't run them: another memory layout.
 
     They are kept: the interpreter is slow right after megabytes of weights went through the caches.
     """
     found = _kept.get(net)
     if found is None or not found.current():
-        if any(stage.widest is None for stage in net.stage_list):
-            return None
         found = _kept[net] = Prepared(net)
     return found if found.usable else None
 
@@ -198,43 +194,3 @@ def levels(image: Tensor, depth: int) -> tuple[list[Level], Tensor]:
 
     side_by_side(work, len(image), torch.get_num_threads())
     return made, torch.from_numpy(deviation)[:, None, None, None]
-
-
-@compiled_sums
-def _integer_products(
-    weight: np.ndarray, scale: np.ndarray, bias: np.ndarray, x: np.ndarray, out: np.ndarray, begin: int, end: int
-) -> None:
-    """Fill out[4 begin : 4 end] (U,) with weight (U, I) times x (I,), times scale, plus bias; four rows at a time."""
-    for u in range(4 * begin, 4 * end, 4):
-        one, two, three, four = weight[u], weight[u + 1], weight[u + 2], weight[u + 3]
-        a, b, c, d = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-        for k in range(len(x)):
-            value = x[k]
-            a += value * np.float32(one[k])
-            b += value * np.float32(two[k])
-            c += value * np.float32(three[k])
-            d += value * np.float32(four[k])
-        out[u] = a * scale[u] + bias[u]
-        out[u + 1] = b * scale[u + 1] + bias[u + 1]
-        out[u + 2] = c * scale[u + 2] + bias[u + 2]
-        out[u + 3] = d * scale[u + 3] + bias[u + 3]
-
-
-def integer_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """Return (A, U) for x (A, I), what `musica.integer.IntegerLinear` answers.
-
-    Args:
-        x: float32.
-        weight: (U, I) integers.
-        scale: (U,) float32.
-        bias: (U,) float32.
-    """
-    units = len(weight)
-    out = torch.empty(len(x), units)
-    fours = units // 4
-    for row, answer in zip(x.contiguous().numpy(), out.numpy(), strict=True):
-        work = partial(_integer_products, weight.numpy(), scale.numpy(), bias.numpy(), row, answer)
-        side_by_side(work, fours, torch.get_num_threads())
-    if rest := units - 4 * fours:  # the few units that make no four
-        out[:, -rest:] = F.linear(x, weight[-rest:].float() * scale[-rest:, None], bias[-rest:])
-    return out

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from common.checkpoints import load_weights, read_checkpoint, read_state_dict, save_safetensors
+from common.checkpoints import load_weights, read_checkpoint, read_state_dict, save_safetensors, upgrade
 from common.errors import LabError
 
 
@@ -78,3 +78,13 @@ def test_load_is_strict_and_reports_everything() -> None:
     good = {"0.weight": torch.ones(2, 2), "0.bias": torch.ones(2), "typo": torch.ones(1)}
     kept = load_weights(net, good, "f.ckpt", allow_missing=("1.",), drop=("typo",))
     assert sorted(kept) == ["1.bias", "1.weight"] and net.state_dict()["0.bias"].tolist() == [1, 1]
+
+
+def test_options_that_are_no_more_are_dropped_where_they_changed_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "old.ckpt"
+    torch.save({"state_dict": {}, "hyper_parameters": {"rank": 3, "hidden_bits": 0}}, path)
+    assert read_checkpoint(path)["hyper_parameters"] == {"rank": 3}
+    assert upgrade({"rank": 3}, path) == {"rank": 3}
+    torch.save({"state_dict": {}, "hyper_parameters": {"hidden_bits": 8}}, path)
+    with pytest.raises(LabError, match="old.ckpt: was made with hidden_bits 8, which is no longer supported"):
+        read_checkpoint(path)

@@ -1,10 +1,7 @@
-"""Released files: names, moving averages, shapes, and the pickled start shape."""
+"""Released files: names, moving averages, shapes, and the start shape."""
 
 from __future__ import annotations
 
-import gzip
-import os
-import pickle
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +12,6 @@ import torch
 
 from common.checkpoints import load_weights, read_state_dict
 from common.errors import LabError
-from musica.array_pickle import read_array_pickle
 from musica.convert import AVERAGE, convert_variables, main, name_table, read_variables
 from musica.module import MusicaTask
 from tests.conftest import needs_shared
@@ -77,11 +73,11 @@ def test_what_does_not_fit_is_named() -> None:
 
 
 def test_file_to_file_and_into_the_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source, target, mean = tmp_path / "model.npz", tmp_path / "out.safetensors", tmp_path / "mean.pkl"
+    source, target, mean = tmp_path / "model.npz", tmp_path / "out.safetensors", tmp_path / "mean.npy"
     given = variables()
     np.savez(source, **given)  # type: ignore[arg-type]
     start = np.random.default_rng(1).uniform(0, 142, (POINTS, 2)).astype(np.float32)
-    mean.write_bytes(pickle.dumps(start, protocol=2))
+    np.save(mean, start)
     assert main([str(source), str(target), "--mean_shape", str(mean)]) == 0
     assert "iterations 2, patches 5, points 68, units 16" in capsys.readouterr().out
     state = read_state_dict(target)
@@ -97,10 +93,12 @@ def test_file_to_file_and_into_the_task(tmp_path: Path, capsys: pytest.CaptureFi
     assert main([str(source), str(target), "--overwrite"]) == 0
     assert "no start shape" in capsys.readouterr().out
     assert main([str(source), str(tmp_path / "x.pth")]) == 2
-    short = tmp_path / "short.pkl"
-    short.write_bytes(pickle.dumps(start[:5]))
+    short = tmp_path / "short.npy"
+    np.save(short, start[:5])
     assert main([str(source), str(tmp_path / "y.safetensors"), "--mean_shape", str(short)]) == 2
     assert "(5, 2)" in capsys.readouterr().err and not (tmp_path / "y.safetensors").exists()
+    assert main([str(source), str(tmp_path / "y.safetensors"), "--mean_shape", "mean_shape.pkl"]) == 2
+    assert "must be an .npy file" in capsys.readouterr().err
 
 
 def test_checkpoints_go_through_tensorflow_s_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,53 +152,3 @@ def test_real_checkpoints_old_and_new(tmp_path: Path, version: str) -> None:
         part.write_bytes(part.read_bytes()[:100])
     with pytest.raises(LabError, match="damaged"):
         read_variables(prefix)
-
-
-def python2_pickle(array: np.ndarray, order: str) -> bytes:
-    """Return what Python 2 writes for an array (protocol 2): byte strings, old module names."""
-    raw = array.astype(f"{order}{array.dtype.str[1:]}").tobytes()
-    rows, columns = array.shape
-    code = array.dtype.str[1:].encode()
-    return (
-        b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01"
-        + bytes([ord("K"), rows, ord("K"), columns]) + b"\x86cnumpy\ndtype\nU\x02" + code
-        + b"K\x00K\x01\x87R(K\x03U\x01"
-        + order.encode() + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T" + len(raw).to_bytes(4, "little") + raw
-        + b"tb."
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_array_pickles_of_python_2_and_3(tmp_path: Path, order: str) -> None:
-    array = np.random.default_rng(0).normal(size=(98, 2)).astype(np.float32)
-    path = tmp_path / "mean.pkl"
-    files = [python2_pickle(array, order)]
-    files += [pickle.dumps(array.astype(f"{order}f4"), protocol) for protocol in (2, 4)]
-    files += [pickle.dumps(np.asfortranarray(array).astype(f"{order}f8"), 2), gzip.compress(files[0])]
-    for content in files:
-        path.write_bytes(content)
-        np.testing.assert_allclose(read_array_pickle(path), array, rtol=1e-7)
-
-
-class Evil:
-    """A pickle that would make a file when it is read."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, ("made_by_a_pickle",)
-
-
-def test_a_pickle_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "mean.pkl"
-    for wrong in (Evil(), [np.zeros((3, 2)), Evil()], np.array([Evil()], dtype=object)):
-        path.write_bytes(pickle.dumps(wrong))
-        with pytest.raises(LabError, match="mean.pkl"):
-            read_array_pickle(path)
-    assert not (tmp_path / "made_by_a_pickle").exists()
-    good = pickle.dumps(np.zeros((3, 2)))
-    for content in (b"", good[:40], b"\x1f\x8b broken", pickle.dumps("text"), pickle.dumps(np.zeros(3, int))):
-        path.write_bytes(content)
-        with pytest.raises(LabError, match="mean.pkl"):
-            read_array_pickle(path)
-    with pytest.raises(LabError, match="no such file"):
-        read_array_pickle(tmp_path / "none.pkl")

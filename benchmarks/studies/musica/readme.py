@@ -123,8 +123,6 @@ def _regions(content: dict[str, Any]) -> str:
 
 def _kind(row: dict[str, Any]) -> str:
     """Return what is done to a network's layers."""
-    if row.get("bits"):
-        return f"{row['bits']} bits"
     attention = f", attention {row['attention_rank']}" if row.get("attention_rank") else ""
     return f"rank {row['rank']}{attention}" if row["rank"] else "whole"
 

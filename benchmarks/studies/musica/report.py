@@ -33,7 +33,7 @@ from common.readme import fill
 from common.task import load_task
 from common.types import FaceBatch
 from musica.choose_exit import BATCHES, EVAL_BATCH, measure
-from musica.compress import layer_answers, parameters, shrink, store_as_integers, weight_bytes
+from musica.compress import layer_answers, parameters, shrink, weight_bytes
 from musica.evaluation import Records, batches, collect, load_data
 from musica.exit import ExitPolicy, read_policy
 from musica.exit_sweep import best_saving, exit_iteration
@@ -162,44 +162,34 @@ def sampling_part(checkpoints: dict[str, Path], config: Path, root: str | None, 
     return rows
 
 
-def _smaller(ranks: Sequence[int], bits: Sequence[int]) -> list[tuple[int, int]]:
-    """Return (rank, bits) of each smaller hidden layer; 0 stands for what is left as it is."""
-    return [*((rank, 0) for rank in ranks), *((0, kept) for kept in bits)]
-
-
 def small_part(
     task: MusicaTask,
     config: Path,
     root: str | None,
     split: str,
     ranks: Sequence[int],
-    bits: Sequence[int],
     given: MusicaTask | None = None,
 ) -> list[dict[str, Any]]:
-    """Return size and NME with whole layers, low-rank hidden ones (from training faces), integers, and as `given`."""
+    """Return size and NME with whole layers, low-rank hidden ones (from training faces), and as `given`."""
     data = load_data(config, root, task)
     faces = list(batches(data, split, EVAL_BATCH))
     answers = layer_answers(task.evaluated(), batches(data, "train", EVAL_BATCH)) if ranks else []
-    used = [
-        shrink(task, answers, rank) if rank else store_as_integers(task, kept) if kept else task
-        for rank, kept in ((0, 0), *_smaller(ranks, bits))
-    ]
+    used = [task, *(shrink(task, answers, rank) for rank in ranks)]
     rows: list[dict[str, Any]] = []
     for one in used if given is None else [*used, given]:
         net, kind = one.evaluated(), {name: one.hparams[name] for name in ("rank", "attention_rank")}
-        rows.append({**kind, "bits": one.hparams["hidden_bits"], "nme": float(collect(one, faces).nme[:, -1].mean()),
+        rows.append({**kind, "nme": float(collect(one, faces).nme[:, -1].mean()),
                      "parameters": parameters(net), "mbytes": weight_bytes(net) / 1e6,
                      "macs": net.macs(len(net.level_of))})  # fmt: skip
     return rows
 
 
-def speed_part(ranks: Sequence[int], bits: Sequence[int], repeats: int) -> list[dict[str, float]]:
+def speed_part(ranks: Sequence[int], repeats: int) -> list[dict[str, float]]:
     """Return size and milliseconds of the released network, whole and with smaller hidden layers; random weights."""
     whole = speed.build(98, "every_second")
-    rows = [{"rank": 0, "bits": 0, **speed.measure(whole, whole, repeats)}]
-    for rank, kept in _smaller(ranks, bits):
-        net = speed.build(98, "every_second", rank=rank, bits=kept)
-        rows.append({"rank": rank, "bits": kept, **speed.measure(net, whole, repeats)})
+    rows = [{"rank": 0, **speed.measure(whole, whole, repeats)}]
+    for rank in ranks:
+        rows.append({"rank": rank, **speed.measure(speed.build(98, "every_second", rank=rank), whole, repeats)})
     return rows
 
 
@@ -243,8 +233,8 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
         "sampling": sampling_part(checkpoints, options.config, options.root, options.sampling_split),
         "sampling_split": options.sampling_split,
         "small": small_part(task, options.config, options.root, options.sampling_split, options.ranks,
-                            options.bits, *(one.task for one in found[1:])),
-        "speed": speed_part(options.ranks, options.bits, SPEED_REPEATS * options.repeats),
+                            *(one.task for one in found[1:])),
+        "speed": speed_part(options.ranks, SPEED_REPEATS * options.repeats),
         "threads": torch.get_num_threads(),
         "attention": attention_part(net, task, faces, figures, options.out.parent),
     }  # fmt: skip
@@ -269,7 +259,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sampling_split", default="val", help="split of the comparison of samplings")
     parser.add_argument("--repeats", type=int, default=3, help="passes of the timing")
     parser.add_argument("--ranks", type=int, nargs="*", default=[], help="low-rank hidden layers to compare")
-    parser.add_argument("--bits", type=int, nargs="*", default=[], help="integers of so many bits to compare")
     parser.add_argument("--threads", type=int, default=2, help="of all measurements")
     parser.add_argument("--out", type=Path, default=Path("runs/musica/report.json"))
     parser.add_argument("--write", action="store_true", help="fill the README's section")

@@ -23,8 +23,6 @@ import torch
 from common.errors import command
 from musica.cascade import run_cascade
 from musica.compress import parameters, weight_bytes
-from musica.integer import IntegerLinear
-from musica.layers import HiddenLinear
 from musica.network import CascadeNet
 from musica.patch_sets import patch_indices
 
@@ -51,26 +49,14 @@ def median_ms(groups: Sequence[dict[str, Callable[[], Any]]], repeats: int) -> d
     return {name: statistics.median(values[WARM_UP:]) for name, values in times.items()}
 
 
-def build(points: int, patches: str, iterations: int = 3, units: int = 512, rank: int = 0, bits: int = 0) -> CascadeNet:
-    """Return a network with random weights; with `bits`, its hidden layers are those of a whole one, as integers."""
-    indices = patch_indices(patches, points)
-    net = CascadeNet(points, indices, iterations, units, rank, hidden_bits=bits)
-    if bits:
-        whole = CascadeNet(points, indices, iterations, units, rank)
-        for ours, theirs in zip(net.stage_list, whole.stage_list, strict=True):
-            assert isinstance(ours.hidden, IntegerLinear)
-            assert isinstance(theirs.hidden, HiddenLinear) and theirs.hidden.bias is not None
-            ours.hidden.take(theirs.hidden.weight, theirs.hidden.bias)
-    return net.eval()
+def build(points: int, patches: str, iterations: int = 3, units: int = 512, rank: int = 0) -> CascadeNet:
+    """Return a network with random weights."""
+    return CascadeNet(points, patch_indices(patches, points), iterations, units, rank).eval()
 
 
 def _reading(net: CascadeNet) -> Callable[[], Any]:
-    """Return a call that reads every weight once: 8 bytes at a time, where they are integers of fewer."""
+    """Return a call that reads every weight once."""
     weights = [weight.detach() for weight in net.parameters()]
-    for stage in net.stage_list:
-        if isinstance(stage.hidden, IntegerLinear):
-            flat = stage.hidden.weight.flatten().view(torch.uint8)
-            weights.append(flat[: len(flat) // 8 * 8].view(torch.int64))
     return lambda: [weight.sum() for weight in weights]
 
 
@@ -79,7 +65,7 @@ def measure(net: CascadeNet, whole: CascadeNet, repeats: int) -> dict[str, float
 
     Args:
         net: what is measured.
-        whole: the network with whole hidden layers of single precision, whose weights' reading is the yardstick.
+        whole: the network with whole hidden layers, whose weights' reading is the yardstick.
         repeats: passes; the calls take turns.
     """
     image = torch.randint(0, 256, (1, SIZE, SIZE, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
@@ -112,14 +98,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--iterations", type=int, default=3)
     parser.add_argument("--units", type=int, default=512)
     parser.add_argument("--rank", type=int, default=0)
-    parser.add_argument("--bits", type=int, default=0, help="8 or 16: hidden layers kept as integers")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=50)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     size = (options.points, options.patches, options.iterations, options.units)
     whole = build(*size)
-    net = build(*size, options.rank, options.bits) if options.rank or options.bits else whole
+    net = build(*size, options.rank) if options.rank else whole
     print(json.dumps({"threads": options.threads, **measure(net, whole, options.repeats)}, indent=1))
     return 0
 

@@ -12,7 +12,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
-from common.plotting import TRUE, draw_landmarks, grid, write_ced, write_image
+from common.images import write_image
+from common.plotting import TRUE, draw_landmarks, grid, write_ced
 from common.task import LandmarkTask
 from common.types import FaceBatch, Prediction
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from common.schemes import LandmarkScheme
 
 PREDICTED, TRUE = (255, 80, 40), (60, 230, 90)  # RGB
+DOT_SHARE = 0.009  # radius of a dot over the longer side of the face's points
 SHIFT = 3  # OpenCV draws at 1/8 pixel
 
 
@@ -20,13 +20,22 @@ def draw_landmarks(
 ) -> np.ndarray:
     """Return a copy of the RGB image (H, W, 3) with the scheme's edges and the points (L, 2), image pixels."""
     canvas = np.ascontiguousarray(image).copy()
+    size = stroke(points)
+    width = max(1, round(size / 2))
     fixed = np.round(points[:, :2] * 2**SHIFT).astype(np.int32)
     for first, second in scheme.edges:
-        cv2.line(canvas, fixed[first].tolist(), fixed[second].tolist(), color, 1, cv2.LINE_AA, SHIFT)
-    radius = max(1, round(min(image.shape[:2]) / 200)) * 2**SHIFT
+        cv2.line(
+            canvas, fixed[first].tolist(), fixed[second].tolist(), color, max(1, round(size / 2)), cv2.LINE_AA, SHIFT
+        )
+    radius = round(size * 2**SHIFT)
     for x, y in fixed.tolist():
         cv2.circle(canvas, (x, y), radius, color, -1, cv2.LINE_AA, SHIFT)
     return canvas
+
+
+def stroke(points: np.ndarray) -> float:
+    """Return the radius in pixels of the dots of a face with points (L, 2): about 1 % of its size, at least 1."""
+    return max(1.0, float(np.ptp(points[:, :2], axis=0).max()) * DOT_SHARE)
 
 
 def grid(images: list[np.ndarray], columns: int) -> np.ndarray:
@@ -35,14 +44,6 @@ def grid(images: list[np.ndarray], columns: int) -> np.ndarray:
     blank = np.zeros_like(images[0])
     cells = images + [blank] * (rows * columns - len(images))
     return np.concatenate([np.concatenate(cells[r * columns : (r + 1) * columns], axis=1) for r in range(rows)])
-
-
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Write an RGB image; a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.stem + ".part" + path.suffix)
-    cv2.imwrite(str(part), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    os.replace(part, path)
 
 
 def write_ced(path: Path, errors: Mapping[str, np.ndarray], threshold: float) -> None:

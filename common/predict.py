@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from common.data.base import check_box, read_image
+from common.data.base import check_box
 from common.errors import LabError, command
+from common.images import read_image, write_image
 from common.inference import FaceDetector, Predictor, default_weights
-from common.plotting import TRUE, draw_landmarks, write_image
+from common.plotting import TRUE, draw_landmarks
 
 DECIMALS = 3
 

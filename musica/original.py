@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 
 from common.checkpoints import load_weights, read_state_dict
-from common.data.base import decode_image
 from common.errors import LabError, command
 from common.geometry import apply_affine
+from common.images import decode_image
 from musica.cascade import run_cascade
 from musica.convert import TASK_PREFIX
 from musica.exit import read_policy

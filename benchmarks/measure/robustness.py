@@ -24,11 +24,11 @@ from benchmarks.records import append_record, read_records
 from benchmarks.registry import METHODS
 from benchmarks.run.plan import Cell, read_plan, restrict
 from benchmarks.run.trial import last_checkpoint, load_test
-from common.data.base import decode_image
 from common.data.batching import Collate
 from common.data.crops import CropConfig, CroppedFace, crop_sample, draw_matrix
 from common.errors import LabError
 from common.geometry import invert_affine
+from common.images import decode_image
 from common.readme import table
 from common.task import LandmarkTask
 from common.types import FaceSample

@@ -26,9 +26,10 @@ from common.cli import LandmarkCLI
 from common.data.batching import CroppedFaces
 from common.errors import LabError
 from common.geometry import apply_affine, invert_affine
+from common.images import write_image
 from common.metrics.protocols import PROTOCOLS
 from common.metrics.stats import metric_intervals
-from common.plotting import TRUE, draw_landmarks, write_image
+from common.plotting import TRUE, draw_landmarks
 
 SHOWN = 4  # worst and median faces that are drawn for each cell
 PICTURE = 192  # side of such a picture in pixels

@@ -16,9 +16,10 @@ from benchmarks.provenance import ROOT
 from common.data.readers.crops import PreparedCrops
 from common.errors import LabError
 from common.geometry import apply_affine, box_center, box_sides, crop_matrix, invert_affine
+from common.images import write_image
 from common.metrics.functional import auc_exact, failure_rate, nme, normaliser, point_errors
 from common.metrics.stats import bootstrap_interval
-from common.plotting import draw_landmarks, grid, write_ced, write_image
+from common.plotting import draw_landmarks, grid, write_ced
 from common.readme import fill, table
 from common.schemes import IBUG68
 

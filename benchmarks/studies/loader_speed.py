@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 from torch.utils.data import DataLoader
 
-from common.data.base import decode_image
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig, draw_matrix
 from common.data.readers.crops import PreparedCrops
+from common.images import decode_image
 
 RECORD = Path("runs/benchmark/loader_speed.json")
 CONFIG = CropConfig(size=256, box_scale=1.28, rotation=30, scale=0.12, shift=0.05, flip=0.5)

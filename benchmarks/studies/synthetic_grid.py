@@ -13,7 +13,8 @@ import numpy as np
 
 from benchmarks.provenance import ROOT
 from common.data.synthetic.dataset import SyntheticFaces
-from common.plotting import TRUE, draw_landmarks, grid, write_image
+from common.images import write_image
+from common.plotting import TRUE, draw_landmarks, grid
 
 OUT = ROOT / "docs" / "synthetic_faces.jpg"
 

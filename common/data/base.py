@@ -65,31 +65,6 @@ def check_box(box: np.ndarray, where: str) -> np.ndarray:
     return box
 
 
-def decode_image(data: np.ndarray | bytes, where: str) -> np.ndarray:
-    """Return the (H, W, 3) uint8 RGB image in a JPEG, PNG, ... byte string.
-
-    Raises:
-        LabError: the bytes are no image.
-    """
-    buffer = np.frombuffer(data, dtype=np.uint8)
-    image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB) if buffer.size else None
-    if image is None:
-        raise LabError(f"{where}: the image does not decode; the file is damaged or no image")
-    return image
-
-
-def read_image(path: Path | str) -> np.ndarray:
-    """Return the (H, W, 3) uint8 RGB image in a file.
-
-    Raises:
-        LabError: the file is missing or is no image.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise LabError(f"{path}: image is missing; is the data set complete?")
-    return decode_image(path.read_bytes(), str(path))
-
-
 def check_root(root: Path | str | None, what: str) -> Path:
     """Return `root` as a folder that exists.
 

@@ -151,7 +151,7 @@ def test_detector_model_must_be_one(tmp_path: Path) -> None:
 
 @needs_shared
 def test_detector_finds_the_faces_of_photographs(shared_dir: Path) -> None:
-    from common.data.base import read_image
+    from common.images import read_image
 
     model = shared_dir / "data" / "models" / "face_detection_yunet_2023mar.onnx"
     detector = FaceDetector(model)

@@ -13,10 +13,10 @@ import torch
 
 from awing.module import AWingTask
 from common.checkpoints import save_safetensors
-from common.data.base import read_image
 from common.data.crops import CropConfig
 from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
+from common.images import read_image
 from common.packing import Description
 from common.predict import main, output_names, read_rct
 

@@ -26,9 +26,9 @@ from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
 from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError, command
+from common.images import write_image
 from common.metrics.functional import failure_rate
 from common.metrics.stats import bootstrap_interval
-from common.plotting import write_image
 from common.readme import fill
 from common.task import load_task
 from common.types import FaceBatch

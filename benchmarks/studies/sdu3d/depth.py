@@ -21,7 +21,8 @@ from common.data.datamodule import TEST_OFFSET
 from common.data.synthetic.dataset import SyntheticFaces
 from common.data.wrappers import WithDepth, centre_depth
 from common.errors import LabError, command
-from common.plotting import PREDICTED, TRUE, draw_landmarks, grid, write_image
+from common.images import write_image
+from common.plotting import PREDICTED, TRUE, draw_landmarks, grid
 from common.schemes import IBUG68
 from common.task import load_task
 from sdu3d.module import SduTask

@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.data.base import read_image
 from common.errors import LabError, command
+from common.images import read_image, write_image
 from common.inference import Predictor
-from common.plotting import write_image
 from common.predict import find_boxes
 from spiga.drawing import draw_attention
 from spiga.module import SpigaTask

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from common.data.base import FaceDataset, check_box, check_points, check_root, read_image
+from common.data.base import FaceDataset, check_box, check_points, check_root
 from common.errors import LabError
 from common.geometry import tight_box
+from common.images import read_image
 from common.schemes import get_scheme
 from common.types import FaceSample
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from common.data.augment import PhotometricAugment, mix_channels
-from common.data.base import FaceDataset, check_box, check_points, decode_image
+from common.data.base import FaceDataset, check_box, check_points
+from common.images import decode_image
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig, crop_sample, warp_image
 from common.errors import LabError

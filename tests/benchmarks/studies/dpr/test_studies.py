@@ -17,7 +17,7 @@ from common.checkpoints import read_state_dict
 from common.data.crops import CropConfig
 from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
-from common.plotting import write_image
+from common.images import write_image
 from common.task import load_task
 from dpr.evaluation import face_errors, load_data, read_config
 from dpr.module import DprTask

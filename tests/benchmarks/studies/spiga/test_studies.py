@@ -12,16 +12,16 @@ import torch
 from benchmarks.studies.spiga import attention, steps
 from benchmarks.studies.spiga.evaluate import find_poses
 from common.checkpoints import save_safetensors
-from common.data.base import read_image
 from common.data.crops import CropConfig
 from common.data.datamodule import FaceDataModule
 from common.data.readers.crops import PreparedCrops
 from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
+from common.images import read_image, write_image
 from common.inference import Predictor
 from common.metrics.functional import nme, normaliser, point_errors
 from common.packing import Description
-from common.plotting import TRUE, draw_landmarks, write_image
+from common.plotting import TRUE, draw_landmarks
 from common.pose import Camera, project
 from common.predict import main as predict
 from common.schemes import IBUG68, get_scheme

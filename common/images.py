@@ -1,0 +1,112 @@
+"""Pictures in and out: sizes are looked at before pixels are decoded, and every refusal names its cause.
+
+All pictures are RGB, (H, W, 3) uint8. Files are read and written as bytes by Python, so that any file name works and
+the system's own message arrives when a disk is full.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from common.errors import LabError
+
+MAX_PIXELS = 250_000_000  # a 200-megapixel photograph is genuine; more is refused from the header
+HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
+
+
+def decode_image(data: bytes | np.ndarray, where: str, follow_orientation: bool = False) -> np.ndarray:
+    """Return the RGB picture (H, W, 3) uint8 in the bytes of a JPEG, PNG, TIFF, WebP, ... file.
+
+    Pictures of 16 bits are scaled by the bits that they use, so that 12 bits in 16 do not come out black.
+
+    Args:
+        data: the file's bytes.
+        where: name for messages.
+        follow_orientation: turn the pixels as an EXIF tag says. Annotations of data sets belong to the pixels as they
+            are stored, so that readers of annotated photographs leave it off.
+
+    Raises:
+        LabError: no picture, a damaged one, one with too many pixels, or a kind that is not supported, which is named.
+    """
+    content = bytes(data)
+    _check_header(content, where)
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH
+    if not follow_orientation:
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise LabError(f"{where}: the image does not decode; the file is damaged or no image")
+    if image.dtype == np.uint16:
+        bits = max(8, int(image.max()).bit_length())
+        return (image >> (bits - 8)).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise LabError(f"{where}: a picture of {image.dtype} values; convert it to 8 or 16 bits")
+    return image
+
+
+def _check_header(content: bytes, where: str) -> None:
+    """Raise a LabError if the header alone shows that the picture cannot be read."""
+    if content[4:8] == b"ftyp" and content[8:12] in HEIC_BRANDS:
+        raise LabError(f"{where}: HEIC pictures are not supported; convert it to JPEG")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content)) as header:
+                width, height = header.size
+                kind = header.mode
+    except Image.DecompressionBombError:
+        raise LabError(f"{where}: more than {MAX_PIXELS // 10**6} megapixels; make it smaller first") from None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        return  # OpenCV reads some kinds that this header check does not know
+    if width * height > MAX_PIXELS:
+        raise LabError(
+            f"{where}: {width} x {height} pixels, more than {MAX_PIXELS // 10**6} megapixels; make it smaller first"
+        )
+    if kind == "F":
+        raise LabError(f"{where}: a picture of floating-point values; convert it to 8 or 16 bits")
+
+
+def read_image(path: Path | str, follow_orientation: bool = False) -> np.ndarray:
+    """Return the RGB picture (H, W, 3) uint8 of a file; see `decode_image`.
+
+    Raises:
+        LabError: the file is missing, is a folder, or is no picture.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise LabError(f"{path}: is a folder, not a picture")
+    if not path.is_file():
+        raise LabError(f"{path}: image is missing; is the data set complete?")
+    return decode_image(path.read_bytes(), str(path), follow_orientation)
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write an RGB picture (H, W, 3) uint8 in the format that the name's ending says; a reader never sees half of it.
+
+    Raises:
+        LabError: the ending is of no known format.
+        OSError: the system refuses (no room, no permission).
+    """
+    try:
+        done, content = cv2.imencode(path.suffix or ".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    except cv2.error:
+        done = False
+    if not done:
+        raise LabError(f"{path}: cannot write pictures of this kind; use .png or .jpg")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(content.tobytes())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -24,9 +24,7 @@ def draw_landmarks(
     width = max(1, round(size / 2))
     fixed = np.round(points[:, :2] * 2**SHIFT).astype(np.int32)
     for first, second in scheme.edges:
-        cv2.line(
-            canvas, fixed[first].tolist(), fixed[second].tolist(), color, max(1, round(size / 2)), cv2.LINE_AA, SHIFT
-        )
+        cv2.line(canvas, fixed[first].tolist(), fixed[second].tolist(), color, width, cv2.LINE_AA, SHIFT)
     radius = round(size * 2**SHIFT)
     for x, y in fixed.tolist():
         cv2.circle(canvas, (x, y), radius, color, -1, cv2.LINE_AA, SHIFT)

@@ -48,7 +48,7 @@ def decode_image(data: bytes | np.ndarray, where: str, follow_orientation: bool 
         raise LabError(f"{where}: the image does not decode; the file is damaged or no image")
     if image.dtype == np.uint16:
         bits = max(8, int(image.max()).bit_length())
-        return (image >> (bits - 8)).astype(np.uint8)
+        return np.right_shift(image, bits - 8).astype(np.uint8)
     if image.dtype != np.uint8:
         raise LabError(f"{where}: a picture of {image.dtype} values; convert it to 8 or 16 bits")
     return image

@@ -1,11 +1,10 @@
-"""Turn the weights that were released for this method into this project's names and file format.
+"""Turn the official weights of this method into this project's names and file format.
 
 python -m awing.convert WFLW_4HG.pth wflw_4hg.safetensors
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,13 +14,24 @@ import torch
 from torch import Tensor
 
 from awing.network import AWingNet
-from common.checkpoints import read_state_dict, save_safetensors
+from awing.original import CROP, DIVISOR, FRAME, NARROW, PAD, UNIT
+from common.checkpoints import read_state_dict
+from common.converting import PARALLEL, Converted, OfficialFiles, check_target, conclude, converter_parser
+from common.data.crops import CropConfig
 from common.errors import LabError, command
+from common.schemes import scheme_of_size
 
 TASK_PREFIX = "net."  # where AWingTask holds its network, so that --init_from takes the converted file
 COUNTER = "num_batches_tracked"  # BatchNorm's step counter, which PyTorch 0.4.0 and earlier did not store
 HEAD = re.compile(r"l(\d+)\.weight")
 LEVEL = re.compile(r"m0\.b1_(\d+)\.")
+# Side of the official window over the mean side of the box: 2 / 250 of the padded sides' sum for the frame.
+BOX_SCALE = 2 * (1 + PAD) * UNIT / DIVISOR * (NARROW * UNIT / FRAME)
+FILES = OfficialFiles(
+    method="awing",
+    keys=(r"m0\.coordconv\.conv\.weight",),
+    origin="WFLW_4HG.pth, linked in the README of protossw512/AdaptiveWingLoss on GitHub",
+)
 
 
 def prefix_table(stacks: int, depth: int) -> dict[str, str]:
@@ -95,7 +105,7 @@ def convert_state_dict(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         LabError: a key is missing or unknown, two keys become one, or a shape differs; all are named.
     """
-    given = {key.removeprefix("module."): value for key, value in official.items()}
+    given = {key.removeprefix(PARALLEL): value for key, value in official.items()}
     if len(given) < len(official):
         raise LabError("weights: some keys are there both with and without a leading module.; give one set only")
     size = describe(given)
@@ -134,38 +144,33 @@ def official_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {theirs: state[ours] for theirs, ours in names.items()}
 
 
-def convert_file(source: Path, target: Path, overwrite: bool = False) -> dict[str, int]:
-    """Convert a released file to weights of `AWingTask`, whole or not at all; return the network's size.
+def convert(source: Path) -> Converted:
+    """Return official weights as entries and settings of `AWingTask`.
 
     Raises:
-        LabError: the file cannot be read or does not fit, or the target exists and `overwrite` is off.
+        LabError: the file cannot be read or does not fit.
     """
-    if target.suffix != ".safetensors":
-        raise LabError(f"{target}: the converted file must be named .safetensors")
-    if target.exists() and not overwrite:
-        raise LabError(f"{target}: exists already; choose another name or add --overwrite")
+    official = read_state_dict(source)
     try:
-        state = convert_state_dict(read_state_dict(source))
+        state = convert_state_dict(official)
+        size = describe({key.removeprefix(PARALLEL): value for key, value in official.items()})
+        scheme = scheme_of_size(size.pop("num_points")).name
     except LabError as error:
-        raise error if str(source) in str(error) else LabError(f"{source}: {error}") from None
-    stacks = sum(key.endswith(".head.weight") for key in state)
-    maps, width = state["stacks.0.head.weight"].shape[:2]
-    size = {"num_points": maps - 1, "stacks": stacks, "width": width}
-    metadata = {key: str(value) for key, value in size.items()}
-    save_safetensors({TASK_PREFIX + key: value for key, value in state.items()}, target, metadata, overwrite=overwrite)
-    return size
+        raise LabError(f"{source}: {error}") from None
+    return Converted(
+        method="awing",
+        state={TASK_PREFIX + key: value for key, value in state.items()},
+        settings={"scheme": scheme, "input_size": CROP, **size, "official_frame": True},
+        crop=CropConfig(size=CROP, box_scale=BOX_SCALE, side_rule="mean"),
+    )
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m awing.convert", description="Convert released weights.")
-    parser.add_argument("source", type=Path, help="released file, such as WFLW_4HG.pth")
-    parser.add_argument("target", type=Path, help="file to write; .safetensors")
-    parser.add_argument("--overwrite", action="store_true", help="replace the target if it exists")
-    options = parser.parse_args(arguments)
-    size = convert_file(options.source, options.target, options.overwrite)
-    print(f"{options.target}: " + ", ".join(f"{key} {value}" for key, value in size.items()))
+    options = converter_parser(FILES, "official file, such as WFLW_4HG.pth").parse_args(arguments)
+    check_target(options.target, options.overwrite)
+    conclude(convert(options.source), options.target, options.overwrite)
     return 0
 
 

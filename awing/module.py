@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from awing.loss import AWingObjective
 from awing.network import AWingNet
+from awing.original import predict_official
 from awing.targets import AWingTargets
 from common.errors import LabError
 from common.heatmaps import cells_to_crop, decode_argmax, decode_quarter, decode_window, soft_argmax
@@ -141,3 +143,6 @@ class AWingTask(LandmarkTask):
             decoded: list[Any] = [self.decode_maps(maps) for maps in self(batch.image)]
         points, score = decoded[-1]
         return Prediction(points=points, score=score, steps=[step for step, _ in decoded])
+
+    def predict_official(self, image: np.ndarray, boxes: np.ndarray) -> Prediction:
+        return predict_official(self.net, image, boxes)

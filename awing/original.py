@@ -1,8 +1,8 @@
-"""Crops of the released pipeline, for parity with its published figures and weights.
+"""Crop and decoding of the official implementation, for its weights.
 
-The released code crops twice: WFLW photographs to 450 x 450, written as JPEG, and these to 256 x 256. Both steps look
-at the ground truth, at test time too: the window grows until the landmarks fit. Training here uses the laboratory's
-own single warp; these functions are for converting data and comparing figures.
+It crops twice: photographs to frames of 450 x 450 (`dataset/convert_WFLW.py`), and these to 256 x 256. It grows the
+frame where annotated landmarks would leave it, which a photograph without annotation cannot have, and stores the frame
+as JPEG, which is left out here. Training uses the project's own single warp.
 
 Points are (L, 2) x, y in pixels of the image they belong to, no half-pixel terms; images are (H, W, 3) uint8.
 """
@@ -11,14 +11,20 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import torch
+from torch import nn
 
 from common.errors import LabError
+from common.geometry import apply_affine
+from common.heatmaps import decode_quarter
+from common.types import Prediction
 
 UNIT = 200.0  # pixels of the window at scale 1
 FRAME, CROP = 450, 256  # sides of the stored frame and of the network's input
-NARROW, WIDE = 1.8, 2.25  # scales of the second crop: 360 pixels of the frame, or all of it
-BORDER = 5  # pixels of the crop that must stay free of landmarks
-SHIFT_BORDER, SHIFT_TRIES, SHIFT_GROWTH = 15, 5, 0.05  # of `shift_crop`
+DIVISOR = 250.0  # sum of the padded box's sides over the frame window's scale
+NARROW = 1.8  # scale of the second crop: 360 pixels of the frame
+PAD = 0.05  # of the box's sides, both ends together
+STRIDE = 4  # crop pixels a map cell
 
 
 def crop_window(
@@ -53,95 +59,60 @@ def crop_window(
     return np.asarray(crop), moved
 
 
-def convert_wflw(image: np.ndarray, points: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Cut a photograph to the 450 x 450 frame round a face, wide enough to hold its landmarks.
+def face_window(box: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the centre (2,) of a face's window and the sum of its padded box's sides.
 
     Args:
-        image: (H, W, 3) uint8.
-        points: (98, 2) annotated landmarks.
-        box: (4,) x0, y0, x1, y1 of the annotation.
+        box: (4,) x0, y0, x1, y1 of the annotation, image pixels.
 
-    Returns:
-        The frame, the points in it, and the divisor of the side (250, or less where the window had to grow).
+    Raises:
+        LabError: the box is empty.
     """
     left, top, right, bottom = (int(v) for v in box)
-    pad_x, pad_y = int(0.05 * (right - left) / 2), int(0.05 * (bottom - top) / 2)
+    pad_x, pad_y = int(PAD * (right - left) / 2), int(PAD * (bottom - top) / 2)
     left, top, right, bottom = max(left - pad_x, 0), max(top - pad_y, 0), right + pad_x, bottom + pad_y
     width, height = right - left, bottom - top
     if width <= 0 or height <= 0:
         raise LabError(f"box {left} {top} {right} {bottom} is empty; it must be x0 y0 x1 y1 with x0 < x1 and y0 < y1")
-    center = np.array([right - width / 2, bottom - height / 2], np.float32)
-    for divisor in range(250, 0, -10):
-        frame, moved = crop_window(image, points, center, (width + height) / divisor, FRAME)
-        if moved.min() >= 10 and moved.max() <= FRAME - 10:
-            return frame, moved, float(divisor)
-    raise LabError(f"no window round box {left} {top} {right} {bottom} holds the landmarks; check box and points")
+    return np.array([right - width / 2, bottom - height / 2], np.float32), float(width + height)
 
 
-def crop_frame(frame: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Cut the 450 x 450 frame to the network's 256 x 256.
+def window_map(center: np.ndarray, scale: float, size: int) -> np.ndarray:
+    """Return the map (2, 3) of points from a crop of `crop_window` back to its image."""
+    side = UNIT * scale
+    corner = [int(v - side // 2) for v in np.asarray(center)]
+    return np.array([[side / size, 0, corner[0]], [0, side / size, corner[1]]], np.float64)
 
-    Returns:
-        The crop, the points in it, and the scale: 1.8, or 2.25 (all of the frame) where a landmark would come to lie
-        within 5 pixels of the border.
+
+def official_crop(image: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the network's input (256, 256, 3) for a face, and the map (2, 3) of its points to image pixels.
+
+    Raises:
+        LabError: the box is empty.
     """
-    center = (FRAME / 2, FRAME / 2)
-    crop, moved = crop_window(frame, points, center, NARROW)
-    if moved.min() >= BORDER and moved.max() <= 255 - BORDER:
-        return crop, moved, NARROW
-    crop, moved = crop_window(frame, points, center, WIDE)
-    return crop, moved, WIDE
+    center, sides = face_window(box)
+    nothing, middle = np.zeros((0, 2)), np.full(2, FRAME / 2)
+    frame, _ = crop_window(image, nothing, center, sides / DIVISOR, FRAME)
+    crop, _ = crop_window(frame, nothing, middle, NARROW, CROP)
+    to_frame, to_image = window_map(middle, NARROW, CROP), window_map(center, sides / DIVISOR, FRAME)
+    back = to_image[:, :2] @ to_frame
+    back[:, 2] += to_image[:, 2]
+    return crop, back
 
 
-def shift_crop(
-    frame: np.ndarray, points: np.ndarray, reach: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Cut the 450 x 450 frame to 256 x 256 about a centre that is moved at random (the released "centre shift").
-
-    The window is drawn again, each time a little wider, while a landmark would come within 15 pixels of the border;
-    when `SHIFT_TRIES` new draws do not help and one is within 5 pixels, all of the frame is taken, unmoved.
+@torch.inference_mode()
+def predict_official(net: nn.Module, image: np.ndarray, boxes: np.ndarray) -> Prediction:
+    """Return points (N, L, 2) in image pixels, the peaks' heights (N, L), and each stack's points.
 
     Args:
-        frame: (450, 450, 3) uint8.
-        points: (L, 2) in it.
-        reach: largest move of either coordinate in pixels of the frame.
-        rng: draws the moves.
-
-    Returns:
-        The crop, the points in it, and the scale of the window.
+        net: with official weights.
+        image: (H, W, 3) uint8, RGB.
+        boxes: (N, 4) x0 y0 x1 y1, image pixels; the weights were scored with the boxes of WFLW's lists.
     """
-    padded = cv2.copyMakeBorder(frame, reach, reach, reach, reach, cv2.BORDER_CONSTANT, value=(0, 0, 0))
-    scale, middle = NARROW, FRAME / 2
-    for attempt in range(SHIFT_TRIES + 1):
-        center = np.array([middle + int(rng.uniform(-reach, reach)) for _ in range(2)])
-        crop, moved = crop_window(padded, np.asarray(points, np.float64) + reach, center + reach, scale)
-        if moved.min() >= SHIFT_BORDER and moved.max() <= 255 - SHIFT_BORDER:
-            return crop, moved, scale
-        if attempt < SHIFT_TRIES:
-            scale += SHIFT_GROWTH
-    if moved.min() >= BORDER and moved.max() <= 255 - BORDER:
-        return crop, moved, scale
-    crop, moved = crop_window(frame, points, (middle, middle), WIDE)
-    return crop, moved, WIDE
-
-
-def rotate_crop(image: np.ndarray, points: np.ndarray, degrees: float, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Turn (positive is counter-clockwise) and scale a square crop about its centre.
-
-    Returns:
-        Image and points; both as they came where a point would leave the crop, so large faces are turned less often.
-    """
-    size = image.shape[0]
-    matrix = cv2.getRotationMatrix2D((size / 2, size / 2), degrees, scale)
-    moved = np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]
-    if moved.min() < 0 or moved.max() > size - 1:
-        return image, np.asarray(points, np.float64)
-    turned = cv2.warpAffine(image, matrix, (image.shape[1], size), flags=cv2.INTER_LINEAR)
-    return np.asarray(turned), moved
-
-
-def cells_to_source(
-    cells: np.ndarray, center: tuple[float, float] | np.ndarray, scale: float, map_size: int = 64
-) -> np.ndarray:
-    """Map decoded map cells (..., 2) back to the image that `crop_window` cut, exactly (the release truncates)."""
-    return (np.asarray(cells, np.float64) / map_size - 0.5) * UNIT * scale + np.asarray(center, np.float64)
+    crops = [official_crop(image, box) for box in np.asarray(boxes)]
+    device = next(net.parameters()).device
+    pixels = torch.from_numpy(np.stack([crop for crop, _ in crops])).permute(0, 3, 1, 2).to(device)
+    back = torch.from_numpy(np.stack([matrix for _, matrix in crops])).to(device)
+    maps = [stack[:, :-1].float() for stack in net(pixels)]
+    steps = [apply_affine(back, decode_quarter(each).double() * STRIDE) for each in maps]
+    return Prediction(points=steps[-1], score=maps[-1].flatten(2).amax(-1), steps=steps)

@@ -19,7 +19,7 @@ from common.errors import LabError
 
 KEYS_SHOWN = 5
 # Options that older checkpoints hold -> the value with which the network is what it is without the option.
-RETIRED: dict[str, Any] = {"hidden_bits": 0}
+RETIRED: dict[str, Any] = {"hidden_bits": 0, "release_crop": False}
 
 
 def upgrade(values: Mapping[str, Any], where: Path | str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from common.checkpoints import load_weights, read_state_dict
+from common.converting import official_hint
 from common.data.base import check_box
 from common.data.crops import CropConfig, draw_matrix, move_box, warp_image
 from common.errors import LabError
@@ -53,33 +54,41 @@ def task_class(method: str) -> type[LandmarkTask]:
 class Predictor:
     """A trained method, ready for photographs.
 
-    A method may bring `predict_image(image, boxes) -> Prediction` in image pixels, if it needs more of the photograph
-    than one crop; else its `predict_batch` gets the crop that it was trained on.
+    Official weights see photographs as the official implementation does (`predict_official`). Others: a method may
+    take more of the photograph than one crop (`predict_image`); else its `predict_batch` gets the crop that it was
+    trained on.
 
     Args:
         task: the method with its weights.
         crop: the crop that it was trained on.
+        official: these are converted official weights.
     """
 
-    def __init__(self, task: LandmarkTask, crop: CropConfig) -> None:
-        self.task, self.crop = task.eval(), crop.still()
+    def __init__(self, task: LandmarkTask, crop: CropConfig, official: bool = False) -> None:
+        self.task, self.crop, self.official = task.eval(), crop.still(), official
 
     @classmethod
     def load(cls, path: Path | str, config: Path | None = None, device: str = "cpu") -> Predictor:
         """Return the predictor of a file of weights.
 
         Raises:
-            LabError: see `describe`; or the weights do not fit.
+            LabError: see `describe`; the weights do not fit; or they are official ones that must be converted first.
         """
         path = Path(path)
-        found = describe(path, config)
+        try:
+            found = describe(path, config)
+        except LabError:
+            hint = _official_hint(path)
+            if hint is None:
+                raise
+            raise LabError(f"{path}: {hint}") from None
         kind = task_class(found.method)
         try:
             task = kind(**found.hyper_parameters)
         except TypeError as error:
             raise LabError(f"{path}: its settings do not fit method {found.method} ({error})") from None
         load_weights(task, read_state_dict(path), str(path))
-        return cls(task.to(device), found.crop)
+        return cls(task.to(device), found.crop, found.official)
 
     @property
     def scheme(self) -> LandmarkScheme:
@@ -98,10 +107,11 @@ class Predictor:
             LabError: a box has no area or is not finite.
         """
         checked = np.stack([check_box(box, f"face {index}") for index, box in enumerate(boxes)])
-        whole = getattr(self.task, "predict_image", None)
+        if self.official:
+            return self.task.predict_official(image, checked)
+        whole = self.task.predict_image(image, checked)
         if whole is not None:
-            answer: Prediction = whole(image, checked)
-            return answer
+            return whole
         batch = self.batch(image, checked)
         found = self.task.predict_batch(batch)
         back = batch.to_image.double()
@@ -163,6 +173,17 @@ class FaceDetector:
         ratio = np.array([width / size[0], height / size[1]] * 2)
         corners = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:4]], axis=1)
         return np.asarray((corners + 0.5) * ratio - 0.5, np.float32)
+
+
+def _official_hint(path: Path) -> str | None:
+    """Return what to do with a file that may hold unconverted official weights; None if it holds none."""
+    if not path.is_file() or path.suffix == ".safetensors":
+        return None
+    try:
+        keys = list(read_state_dict(path))
+    except LabError:
+        keys = []  # no file of PyTorch; its name may say what it is
+    return official_hint(path, keys, sorted(found.parent.name for found in ROOT.glob("*/convert.py")))
 
 
 def embedded_weights() -> Iterator[Path]:

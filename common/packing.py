@@ -29,16 +29,19 @@ class Description:
         method: name of the method's package.
         hyper_parameters: arguments of its task.
         crop: what its data module cut out.
+        official: converted official weights, which see photographs through the official crop and decoding.
     """
 
     method: str
     hyper_parameters: dict[str, Any]
     crop: CropConfig
+    official: bool = False
 
     def metadata(self) -> dict[str, str]:
         """Return the entries of a `.safetensors` file's metadata."""
         crop = dataclasses.asdict(self.crop.still())
-        return {"method": self.method, "hyper_parameters": json.dumps(self.hyper_parameters), "crop": json.dumps(crop)}
+        about = {"method": self.method, "hyper_parameters": json.dumps(self.hyper_parameters), "crop": json.dumps(crop)}
+        return {**about, "official": "true"} if self.official else about
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -68,14 +71,19 @@ def describe(path: Path, config: Path | None = None) -> Description:
     """
     if path.suffix == ".safetensors":
         found: Mapping[str, Any] = read_metadata(path)
+        if "lacking" in found:
+            raise LabError(f"{path}: cannot predict yet: {found['lacking']}")
         try:
-            hyper = upgrade(dict(json.loads(found["hyper_parameters"])), path)
+            hyper = dict(json.loads(found["hyper_parameters"]))
+            official = (
+                hyper.pop("release_crop", False) or found.get("official") == "true"
+            )  # the former converter's mark
             crop = json.loads(found["crop"]) if config is None else _crop_of(config)
-            return Description(found["method"], hyper, CropConfig(**crop).still())
+            return Description(found["method"], upgrade(hyper, path), CropConfig(**crop).still(), official)
         except (KeyError, ValueError, TypeError):
             raise LabError(
-                f"{path}: does not say what network it is for (method, hyper_parameters, crop in its metadata); "
-                "pack a checkpoint with python -m common.packing"
+                f"{path}: does not say what network it is for (method, hyper_parameters, crop in its metadata); pack "
+                "the run's checkpoint with python -m common.packing, or convert the official file again"
             ) from None
     checkpoint = read_checkpoint(path)
     if "method" not in checkpoint or "hyper_parameters" not in checkpoint:

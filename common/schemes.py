@@ -320,6 +320,18 @@ MAPS: dict[tuple[str, str], SchemeMap] = {
 }  # fmt: skip
 
 
+def scheme_of_size(points: int) -> LandmarkScheme:
+    """Return the first scheme of so many points.
+
+    Raises:
+        LabError: there is none.
+    """
+    for scheme in SCHEMES.values():
+        if scheme.num_points == points:
+            return scheme
+    raise LabError(f"no landmark scheme of {points} points is known")
+
+
 def get_scheme(name: str) -> LandmarkScheme:
     """Return the scheme of that name, or raise a LabError that lists the names."""
     if name not in SCHEMES:

@@ -101,6 +101,24 @@ class LandmarkTask(L.LightningModule):
         """Return "loss" and its named parts, weighted as they were added."""
         raise NotImplementedError
 
+    def predict_image(self, image: np.ndarray, boxes: np.ndarray) -> Prediction | None:
+        """Return points in image pixels, or None where a crop of each face is enough for `predict_batch`.
+
+        Args:
+            image: (H, W, 3) uint8, RGB.
+            boxes: (N, 4) x0 y0 x1 y1, image pixels.
+        """
+        return None
+
+    def predict_official(self, image: np.ndarray, boxes: np.ndarray) -> Prediction:
+        """Return points in image pixels through the official crop and decoding, for converted official weights.
+
+        Args:
+            image: (H, W, 3) uint8, RGB.
+            boxes: (N, 4) x0 y0 x1 y1, image pixels.
+        """
+        raise NotImplementedError
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the optimiser's groups; here all parameters that are trained."""
         return [{"name": "all", "params": [p for p in self.parameters() if p.requires_grad]}]

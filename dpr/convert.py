@@ -1,4 +1,4 @@
-"""Turn the weights that were released for this method into this project's names and file format.
+"""Turn the official weights of this method into this project's names and file format.
 
 python -m dpr.convert 98_points_global_reinit.pth.tar 98_points_global_regress.pth.tar mean_98_face.npy OUT.safetensors
 
@@ -8,9 +8,9 @@ is GSR. The release's pictures are BGR: the first convolutions' input channels a
 
 from __future__ import annotations
 
-import argparse
-import json
+import re
 import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.checkpoints import load_weights, read_state_dict, save_safetensors
+from common.checkpoints import load_weights, read_state_dict
+from common.converting import PARALLEL, Converted, OfficialFiles, check_target, conclude, converter_parser
+from common.data.crops import CropConfig
 from common.errors import LabError, command
-from common.schemes import SCHEMES, LandmarkScheme
+from common.schemes import LandmarkScheme, scheme_of_size
 from dpr.network import DPRNet
 from dpr.parts import PREFIXES, neutral_face, part_indices
 
 TASK_PREFIX = "net."  # where DprTask holds its network, so that --init_from takes the converted file
-PARALLEL = "module."  # of weights that were saved by several GPUs
 NETS = ("global_reinit", "global_regress", "local_reinit", "local_regress")
 LAST_BLOCK = 17
+# Entry that only one of the four networks has -> the network.
+MARKS = {
+    "fc_loc.2.weight": "global_reinit",
+    "pts_net.4.weight": "global_regress",
+    "mouth_loc.4.weight": "local_regress",
+    "mouth_net.4.weight": "local_reinit",
+}
+FILES = OfficialFiles(
+    method="dpr",
+    keys=tuple(re.escape(key) for key in MARKS),
+    usage="98_points_global_regress.pth.tar mean_98_face.npy OUT.safetensors",
+    origin="the .pth.tar files in models and mean_98_face.npy in data of shaoxiaohu/Face_Alignment_DPR on GitHub",
+)
 # Settings of DprTask that released weights need.
 OFFICIAL: dict[str, Any] = {
     "face_size": 256, "part_size": 128, "points_in_pixels": True, "box_grow": 1.0, "rounded": True,
@@ -46,12 +60,10 @@ def kind_of(state: Mapping[str, Tensor], where: str) -> str:
     Raises:
         LabError: none of them.
     """
-    marks = {"fc_loc.2.weight": "global_reinit", "pts_net.4.weight": "global_regress",
-             "mouth_loc.4.weight": "local_regress", "mouth_net.4.weight": "local_reinit"}  # fmt: skip
-    for key, kind in marks.items():
+    for key, kind in MARKS.items():
         if key in state:
             return kind
-    raise LabError(f"{where}: keys of none of this method's networks; expected one of {', '.join(marks)}")
+    raise LabError(f"{where}: keys of none of this method's networks; expected one of {', '.join(MARKS)}")
 
 
 def backbone_names(theirs: str) -> dict[str, str]:
@@ -121,18 +133,6 @@ def convert_state_dict(state: Mapping[str, Tensor], where: str = "weights") -> t
     return kind, ours
 
 
-def scheme_of(points: int) -> LandmarkScheme:
-    """Return the scheme that released networks of so many points follow.
-
-    Raises:
-        LabError: there is none.
-    """
-    for scheme in SCHEMES.values():
-        if scheme.num_points == points:
-            return scheme
-    raise LabError(f"no landmark scheme of {points} points is known")
-
-
 def assemble(networks: Mapping[str, Mapping[str, Tensor]], mean_face: np.ndarray | None) -> tuple[DPRNet, str]:
     """Return the network with released weights, and its scheme's name.
 
@@ -148,7 +148,7 @@ def assemble(networks: Mapping[str, Mapping[str, Tensor]], mean_face: np.ndarray
     if missing:
         raise LabError(f"weights of {', '.join(missing)} are missing; give these files too")
     points = networks["global_regress"]["head.4.weight"].shape[0] // 2
-    scheme = scheme_of(points)
+    scheme = scheme_of_size(points)
     if mean_face is not None and mean_face.size != 2 * points:
         raise LabError(f"the mean face has {mean_face.size // 2} points, the networks {points}")
     face = neutral_face(scheme) if mean_face is None else mean_face
@@ -170,7 +170,7 @@ def read_mean(path: Path) -> np.ndarray:
     """
     try:
         return np.asarray(np.load(path, allow_pickle=False), np.float64)
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         raise LabError(f"{path}: no plain array of numbers; give mean_98_face.npy of the release") from None
 
 
@@ -185,18 +185,19 @@ def read_released(path: Path) -> dict[str, Tensor]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {key: torch.from_numpy(np.array(arrays[key])) for key in arrays.files}
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         raise LabError(f"{path}: missing, damaged, or holds pickled objects, which are not read") from None
 
 
-def convert_files(sources: Sequence[Path], target: Path, overwrite: bool = False) -> dict[str, str]:
-    """Convert released files to weights of `DprTask`, whole or not at all; return what was written as metadata.
+def convert(sources: Sequence[Path]) -> Converted:
+    """Return official weights as entries and settings of `DprTask`.
+
+    Args:
+        sources: files of two networks (GSR) or four (GLSR), and the mean face, in any order.
 
     Raises:
-        LabError: a file cannot be read or does not fit, or the target exists and `overwrite` is off.
+        LabError: a file cannot be read or does not fit, or one is missing.
     """
-    if target.suffix != ".safetensors":
-        raise LabError(f"{target}: the converted file must be named .safetensors")
     networks: dict[str, dict[str, Tensor]] = {}
     mean = None
     for path in sources:
@@ -208,23 +209,20 @@ def convert_files(sources: Sequence[Path], target: Path, overwrite: bool = False
             raise LabError(f"{path}: weights of {kind} were given twice")
         networks[kind] = state
     if mean is None:
-        raise LabError("no mean face was given; add the release's mean_98_face.npy (or of another scheme)")
+        raise LabError("no mean face was given; add the official mean_98_face.npy (or of another scheme)")
     net, scheme = assemble(networks, mean)
-    settings = {**OFFICIAL, "stage": "glsr" if net.local_reinit is not None else "gsr"}
-    metadata = {"method": "dpr", "hyper_parameters": json.dumps({"scheme": scheme, **settings}),
-                "crop": json.dumps({"size": 256, "box_scale": 1.0})}  # fmt: skip
+    settings = {"scheme": scheme, **OFFICIAL, "stage": "glsr" if net.local_reinit is not None else "gsr"}
     weights = {TASK_PREFIX + key: value for key, value in net.state_dict().items()}
-    # The running errors of a task's losses, which the release does not have, start at nothing: so the file is complete.
-    weights |= {key: torch.zeros_like(value) for key, value in loss_state(scheme, settings).items()}
-    save_safetensors(weights, target, metadata, overwrite=overwrite)
-    return metadata
+    # The running errors of a task's losses, which official files do not have, start at 0: so the result is complete.
+    weights |= {key: torch.zeros_like(value) for key, value in loss_state(settings).items()}
+    return Converted(method="dpr", state=weights, settings=settings, crop=CropConfig(size=256, box_scale=1.0))
 
 
-def loss_state(scheme: str, settings: Mapping[str, Any]) -> dict[str, Tensor]:
+def loss_state(settings: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the entries of a new task's losses."""
     from dpr.module import DprTask
 
-    state = DprTask(scheme, **settings).state_dict()
+    state = DprTask(**settings).state_dict()
     return {key: value for key, value in state.items() if not key.startswith(TASK_PREFIX)}
 
 
@@ -236,13 +234,10 @@ def part_counts(scheme: LandmarkScheme) -> dict[str, int]:
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m dpr.convert", description="Convert released weights.")
-    parser.add_argument("sources", type=Path, nargs="+", help="released files: .pth.tar (or .npz) and mean face .npy")
-    parser.add_argument("target", type=Path, help="file to write; .safetensors")
-    parser.add_argument("--overwrite", action="store_true", help="replace the target if it exists")
+    parser = converter_parser(FILES, "official files: .pth.tar (or .npz) and mean face .npy", several=True)
     options = parser.parse_args(arguments)
-    metadata = convert_files(options.sources, options.target, options.overwrite)
-    print(f"{options.target}: " + metadata["hyper_parameters"])
+    check_target(options.target, options.overwrite)
+    conclude(convert(options.sources), options.target, options.overwrite)
     return 0
 
 

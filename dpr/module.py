@@ -17,6 +17,7 @@ from dpr.backbone import STRIDES, initialise, initialise_he
 from dpr.boxes import BoxJitter, MapNoise, grow
 from dpr.loss import LandmarkLoss, eye_distance, theta_loss
 from dpr.network import DPRNet, Stages
+from dpr.original import predict_official
 from dpr.parts import neutral_face
 from dpr.targets import (
     REINIT_TARGETS,
@@ -333,6 +334,9 @@ class DprTask(LandmarkTask):
         box = grow(torch.from_numpy(np.asarray(boxes, np.float64)).to(self.device), self.box_grow)
         steps = self._steps(self.net(pixels.expand(len(box), -1, -1, -1), box, self._local_answers()))
         return Prediction(points=steps[-1], steps=steps)
+
+    def predict_official(self, image: np.ndarray, boxes: np.ndarray) -> Prediction:
+        return predict_official(self.net, image, boxes)
 
 
 def start_he(net: DPRNet) -> None:

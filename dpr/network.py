@@ -8,7 +8,7 @@ Frames: *image* is what comes in (a photograph, or a crop with rim), *face* the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -103,6 +103,7 @@ class DPRNet(nn.Module):
         super().__init__()
         self.face_size, self.part_size, self.context = face_size, part_size, context
         self.part_source, self.detach_face, self.rounded = part_source, detach_face, False
+        self.sampler: Callable[[Tensor, Tensor, int, bool], Tensor] = sample  # another one for official weights
         self.theta_gradient, self.point_gradient = theta_gradient, point_gradient
         self.parts = part_indices(scheme)
         self.register_buffer("mean_face", mean_face.to(torch.float64))
@@ -162,7 +163,7 @@ class DPRNet(nn.Module):
     def reinitialise(self, image: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
         """Return the maps (B, 2, 3) image -> reinitialisation crop, and the network's answer theta (B, 2, 3)."""
         to_box = box_map(box, SIZE)
-        return to_box, self.global_reinit(normalise(sample(image, to_box, SIZE, self.rounded)))
+        return to_box, self.global_reinit(normalise(self.sampler(image, to_box, SIZE, self.rounded)))
 
     def global_stage(self, image: Tensor, box: Tensor, face_map: Tensor | None = None) -> tuple[Stages, Tensor]:
         """Return the answers of GSR and the face crop (B, 3, S, S), 0 to 255, for float images.
@@ -177,7 +178,7 @@ class DPRNet(nn.Module):
                 compose(theta_map(throttled(theta, self.theta_gradient), SIZE), to_box), self.face_size / SIZE
             )
         # From the image, not from the crop before: what lies outside the box comes in, at full sharpness.
-        face = sample(image, face_map, self.face_size, self.rounded)
+        face = self.sampler(image, face_map, self.face_size, self.rounded)
         offsets = self.global_regress(normalise(face))
         face_points = (0.5 * offsets + self.mean_face) * self.face_size
         points = move_points(invert(face_map), face_points)
@@ -212,4 +213,4 @@ class DPRNet(nn.Module):
         if self.detach_face:
             source = source.detach()
         tiled = source[:, None].expand(-1, groups, -1, -1, -1).flatten(0, 1)
-        return sample(tiled, maps.flatten(0, 1), self.part_size, self.rounded).unflatten(0, (-1, groups))
+        return self.sampler(tiled, maps.flatten(0, 1), self.part_size, self.rounded).unflatten(0, (-1, groups))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from common.checkpoints import save_safetensors
+from common.converting import OfficialFiles
 from common.errors import LabError, command
 from musica.network import CHANNELS, FEATURES, LEVELS, PATCH
 
@@ -25,6 +26,13 @@ AVERAGE = "/ExponentialMovingAverage"
 # The optimiser's and the schedule's own variables, which a network does not need.
 OTHERS = re.compile(r".*/Adam(_1)?|beta[12]_power|global_step|.*/Momentum")
 KERNEL = (3, 3)
+FILES = OfficialFiles(
+    method="musica",
+    keys=(r"Conv/weights(/ExponentialMovingAverage)?",),
+    names=r"model\.ckpt-\d+.*",
+    usage="OUT.safetensors --mean_shape mean_shape.npy",
+    origin="the checkpoint and its mean shape, linked in the README of ligaripash/MuSiCa on GitHub",
+)
 
 
 def _numbered(kind: str, index: int) -> str:

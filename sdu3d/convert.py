@@ -1,30 +1,38 @@
-"""Turn released weights (`model-0000.params`) into this project's names and file format, and back.
+"""Turn official weights (`model-0000.params`) into this project's names and file format, and back.
 
 python -m sdu3d.convert model-0000.params OUT.safetensors
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.checkpoints import save_safetensors
+from common.converting import Converted, OfficialFiles, check_target, conclude, converter_parser
+from common.data.crops import CropConfig
 from common.errors import LabError, command
+from common.schemes import scheme_of_size
 from sdu3d.convert_mxnet import read_params
 from sdu3d.network import SduNet
+from sdu3d.original import BOX_FACTOR, CROP
 
 TASK_PREFIX = "net."  # where SduTask holds its network, so that --init_from takes the converted file
 COUNTER = "num_batches_tracked"
 NORM_SUFFIX = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_var"}
 MOVING = ("_moving_mean", "_moving_var")
+FILES = OfficialFiles(
+    method="sdu3d",
+    keys=(r"(arg:)?stack0_unit0_.*",),
+    names=r".+\.params",
+    origin="model-0000.params of each model, linked in the README of deepinx/sdu-face-alignment on GitHub",
+)
 OLD_PREFIX = re.compile(r"(^|_)sta(?=\d)")  # checkpoints before March 2019 and of the network's first release
 
 
@@ -170,35 +178,33 @@ def released_arrays(net: SduNet) -> dict[str, np.ndarray]:
     }
 
 
-def convert_file(source: Path, target: Path, overwrite: bool = False) -> Size:
-    """Convert a released file to weights of `SduTask`, whole or not at all; return the network's size.
+def convert(source: Path) -> Converted:
+    """Return official weights as entries and settings of `SduTask`.
 
     Raises:
-        LabError: the file cannot be read or does not fit, or the target exists and `overwrite` is off.
+        LabError: the file cannot be read or does not fit.
     """
-    if target.suffix != ".safetensors":
-        raise LabError(f"{target}: the converted file must be named .safetensors")
-    if target.exists() and not overwrite:
-        raise LabError(f"{target}: exists already; choose another name or add --overwrite")
+    arrays = read_params(source)
     try:
-        state, size = convert_arrays(read_params(source))
+        state, size = convert_arrays(arrays)
+        network = asdict(size)
+        scheme = scheme_of_size(network.pop("num_points")).name
     except LabError as error:
-        raise error if str(source) in str(error) else LabError(f"{source}: {error}") from None
-    metadata = {field.name: str(getattr(size, field.name)) for field in fields(size)}
-    save_safetensors({TASK_PREFIX + key: value for key, value in state.items()}, target, metadata, overwrite=overwrite)
-    return size
+        raise LabError(f"{source}: {error}") from None
+    return Converted(
+        method="sdu3d",
+        state={TASK_PREFIX + key: value for key, value in state.items()},
+        settings={"scheme": scheme, "input_size": CROP, **network, "border": "mxnet", "official_frame": True},
+        crop=CropConfig(size=CROP, box_scale=BOX_FACTOR),
+    )
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m sdu3d.convert", description="Convert released weights.")
-    parser.add_argument("source", type=Path, help="released file, such as model-0000.params")
-    parser.add_argument("target", type=Path, help="file to write; .safetensors")
-    parser.add_argument("--overwrite", action="store_true", help="replace the target if it exists")
-    options = parser.parse_args(arguments)
-    size = convert_file(options.source, options.target, options.overwrite)
-    print(f"{options.target}: " + ", ".join(f"{field.name} {getattr(size, field.name)}" for field in fields(size)))
+    options = converter_parser(FILES, "official file, such as model-0000.params").parse_args(arguments)
+    check_target(options.target, options.overwrite)
+    conclude(convert(options.source), options.target, options.overwrite)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ from sdu3d.loss import (
 )
 from sdu3d.network import FULL_WIDTH, Maps, SduNet
 from sdu3d.optim import SharedNadam
+from sdu3d.original import predict_official
 from sdu3d.views import Views, draw_views
 
 OPTIMIZERS = ("nadam", "rmsprop", "adam", "adamw", "sgd")
@@ -225,6 +227,9 @@ class SduTask(LandmarkTask):
             z = self.depths(depth.float(), presence)[..., None]
             steps = [torch.cat([points, z], -1) for points in steps]
         return Prediction(points=steps[-1], score=presence.flatten(2).amax(-1), steps=steps)
+
+    def predict_official(self, image: np.ndarray, boxes: np.ndarray) -> Prediction:
+        return predict_official(self.net, image, boxes)
 
     def configure_optimizers(self) -> Any:
         if not self.nadam:

@@ -1,25 +1,29 @@
-"""Crops of the released pipeline, for its weights and its published figures (specification, sections 8.2 and 9).
+"""Crops and decoding of the official implementation, for its weights and its published figures.
 
-The release keeps 384-pixel records. Training cuts about their centre; its tests first align the face by five points,
-then cut round the aligned landmarks, with room for the forehead that depends on the test set. Both look at the ground
-truth; the laboratory's own crops (`common.data.crops`) do not turn faces upright.
+It keeps records of 384 pixels. Its tests (`test_rec_nme.py`) first align the face by five points, then cut round the
+aligned landmarks, with room for the forehead that depends on the test set: both look at the truth. Its demo (`test.py`)
+aligns by a detector's five points and cuts round the box that the detector finds then; a photograph with a box alone is
+cut round the box, unturned.
 
 Points are (L, 2) x, y with the first pixel's centre at (0, 0); matrices are (2, 3); images are (H, W, 3) uint8.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import cv2
 import numpy as np
+import torch
 
 from common.errors import LabError
-from common.geometry import apply_affine, fit_similarity, tight_box
+from common.geometry import apply_affine, fit_similarity, invert_affine, tight_box
+from common.types import Prediction
+from sdu3d.decode import decode_released
+from sdu3d.loss import PEAK
+from sdu3d.network import SduNet
 
 RECORD, CROP = 384, 128  # sides of a stored record and of the network's input
-BASE_SIDE = 256  # pixels of the record that a training crop shows at scale 1
 BOX_FACTOR = 1.2
 # Places of the eye centres, the tip of the nose and the corners of the mouth in a frame of 112 pixels.
 TEMPLATE = np.array(
@@ -27,7 +31,6 @@ TEMPLATE = np.array(
 )
 TEMPLATE_SHIFT = 80.0  # the record's frame is the template at twice the size, moved by this
 FIVE_OF_68 = ((36, 39), (42, 45), (30,), (48,), (54,))
-TRIES = 3  # training crops that are drawn before a face is left out
 # Pixels of the aligned record by which the landmarks' box is raised to hold the forehead, by test set.
 FOREHEAD: Mapping[str, float] = {"ibug": 36.0, "cofw_testset": 45.0, "300W": 40.0, "AFLW2000-3D": 30.0}
 
@@ -75,26 +78,6 @@ def forehead_box(points: np.ndarray, dataset: str) -> np.ndarray:
     return box
 
 
-def training_matrix(rotation: float, side: int, center: tuple[float, float] = (192.0, 192.0)) -> np.ndarray:
-    """Return the map of a training crop: `side` pixels of the record round `center`, turned by degrees."""
-    scale, angle = CROP / side, math.radians(rotation)
-    linear = scale * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    shift = CROP / 2 - linear @ np.asarray(center, np.float64)
-    return np.concatenate([linear, shift[:, None]], axis=1)
-
-
-def draw_training_matrix(points: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
-    """Return a random training map that keeps all points inside the crop, or None after three tries."""
-    for _ in range(TRIES):
-        rotation = int(rng.integers(-40, 40))
-        side = int(BASE_SIDE * np.clip(1 + 0.2 * rng.standard_normal(), 0.8, 1.2))
-        matrix = training_matrix(rotation, side)
-        moved = apply_affine(matrix, np.asarray(points, np.float64))
-        if moved.min() >= 0 and moved.max() < CROP:
-            return matrix
-    return None
-
-
 def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """Return the (size, size, 3) picture behind the map, bilinear, black outside."""
     return np.asarray(cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR))
@@ -111,3 +94,27 @@ def released_test_crop(
     align = align_matrix(points)
     cut = square_matrix(forehead_box(apply_affine(align, np.asarray(points, np.float64)), dataset))
     return warp(warp(image, align, RECORD), cut, CROP), align, cut
+
+
+@torch.inference_mode()
+def predict_official(net: SduNet, image: np.ndarray, boxes: np.ndarray) -> Prediction:
+    """Return points (N, L, 2) in image pixels, heights of the peaks (N, L), about 1 at a landmark, and stacks' points.
+
+    A point is the pixel of the crop with the highest value after the map is enlarged to the crop, as `test.py` does it.
+
+    Args:
+        net: with official weights.
+        image: (H, W, 3) uint8, RGB.
+        boxes: (N, 4) x0 y0 x1 y1, image pixels, of a detector: from the forehead to the chin.
+    """
+    matrices = [square_matrix(box) for box in np.asarray(boxes)]
+    device = next(net.parameters()).device
+    crops = np.stack([warp(image, matrix, CROP) for matrix in matrices])
+    back = torch.from_numpy(np.stack([invert_affine(matrix) for matrix in matrices])).to(device)
+    pixels = torch.from_numpy(crops).permute(0, 3, 1, 2).to(device)
+    # The official test takes the last map before its refinement by a deformable join.
+    heatmaps = [maps.float() for maps in net(pixels, released=True).heatmaps]
+    # From cells to the crop's pixels, whose centres are whole numbers.
+    cells = [(decode_released(maps, CROP // maps.shape[-1]), CROP // maps.shape[-1]) for maps in heatmaps]
+    steps = [apply_affine(back, found.double() * stride - 0.5) for found, stride in cells]
+    return Prediction(points=steps[-1], score=heatmaps[-1].flatten(2).amax(-1).clamp(min=0) / PEAK, steps=steps)

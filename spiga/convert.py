@@ -1,17 +1,14 @@
-"""Turn the weights that were released for this method into this project's names and file format.
+"""Turn the official weights of this method into this project's names and file format.
 
 python -m spiga.convert spiga_wflw.pt spiga_wflw.safetensors --mean_face mean_face_3D_98.txt
 
 The four releases (spiga_wflw, spiga_300wpublic, spiga_300wprivate, spiga_merlrav) are flat files of 1928 entries. Eight
 are constants of the architecture: they are compared, then dropped. Unused shortcut convolutions are dropped and listed.
-The mean face is no part of the released weights: give its file here, or `--model.mean_face` later.
+The mean face is no part of the weights' file: it is given beside it.
 """
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.checkpoints import read_state_dict, save_safetensors
+from common.checkpoints import read_state_dict
+from common.converting import PARALLEL, Converted, OfficialFiles, check_target, conclude, converter_parser
 from common.data.crops import CropConfig
 from common.errors import LabError, command
 from common.schemes import IBUG68, WFLW98, LandmarkScheme
@@ -35,6 +33,13 @@ SCHEMES = {98: WFLW98, 68: IBUG68}
 CROP = CropConfig(size=256, box_scale=1.6)
 SIZES: dict[str, Any] = {"stacks": 4, "width": 256, "depth": 4, "steps": 3}
 CONSTANT_TOLERANCE = 1e-6
+FILES = OfficialFiles(
+    method="spiga",
+    keys=(r"visual_cnn\.outs_points\.0\.0\.conv\.weight",),
+    usage="OUT.safetensors --mean_face mean_face_3D_POINTS.txt",
+    origin="spiga_wflw.pt, spiga_300wpublic.pt, spiga_300wprivate.pt and spiga_merlrav.pt, linked in the README of "
+    "andresprados/SPIGA on GitHub; the mean faces are in its folder spiga/data/models3D",
+)
 PARTS = {"proj.0": "query", "proj.1": "key", "proj.2": "value", "merge": "merge"}
 
 Rule = tuple[str, Callable[[re.Match[str]], str]]
@@ -144,7 +149,7 @@ def convert_state_dict(official: Mapping[str, Tensor]) -> tuple[dict[str, Tensor
     Raises:
         LabError: a key is missing or unknown, a shape differs, or a constant has another value.
     """
-    given = {key.removeprefix("module."): value for key, value in official.items()}
+    given = {key.removeprefix(PARALLEL): value for key, value in official.items()}
     scheme = find_scheme(given)
     _check_constants(given, scheme)
     with torch.device("meta"):  # only names and shapes are needed
@@ -172,46 +177,46 @@ def convert_state_dict(official: Mapping[str, Tensor]) -> tuple[dict[str, Tensor
     return state, dropped
 
 
-def convert_file(source: Path, target: Path, mean_face: Path | None = None, overwrite: bool = False) -> list[str]:
-    """Convert a released file to weights of `SpigaTask`, whole or not at all; return the dropped keys.
+def convert(source: Path, mean_face: Path | None = None) -> Converted:
+    """Return official weights as entries and settings of `SpigaTask`.
+
+    Args:
+        source: the official file.
+        mean_face: the face that the weights were trained with; without it they can start a training, but not predict.
 
     Raises:
-        LabError: a file cannot be read or does not fit, or the target exists and `overwrite` is off.
+        LabError: a file cannot be read or does not fit.
     """
-    if target.suffix != ".safetensors":
-        raise LabError(f"{target}: the converted file must be named .safetensors")
-    if target.exists() and not overwrite:
-        raise LabError(f"{target}: exists already; choose another name or add --overwrite")
     official = read_state_dict(source)
     try:
         state, dropped = convert_state_dict(official)
     except LabError as error:
         raise LabError(f"{source}: {error}") from None
-    scheme = find_scheme({key.removeprefix("module."): value for key, value in official.items()})
-    metadata: dict[str, str] = {}
-    if mean_face is not None:
+    scheme = find_scheme({key.removeprefix(PARALLEL): value for key, value in official.items()})
+    lacking = ""
+    if mean_face is None:
+        lacking = (f"convert it again with --mean_face mean_face_3D_{scheme.num_points}.txt, the face that the weights "
+                   "were trained with")  # fmt: skip
+    else:
         state[MEAN_FACE] = read_mean_face(mean_face, scheme).float()
-        hyper = {"scheme": scheme.name, "input_size": CROP.size, "last_head": False, "release_crop": True, **SIZES}
-        metadata = {"method": "spiga", "hyper_parameters": json.dumps(hyper),
-                    "crop": json.dumps(dataclasses.asdict(CROP))}  # fmt: skip
-    save_safetensors({TASK_PREFIX + k: v for k, v in state.items()}, target, metadata, overwrite=overwrite)
-    return dropped
+    return Converted(
+        method="spiga",
+        state={TASK_PREFIX + key: value for key, value in state.items()},
+        settings={"scheme": scheme.name, "input_size": CROP.size, "last_head": False, **SIZES},
+        crop=CROP,
+        dropped=tuple(dropped),
+        lacking=lacking,
+    )
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m spiga.convert", description="Convert released weights.")
-    parser.add_argument("source", type=Path, help="released file, such as spiga_wflw.pt")
-    parser.add_argument("target", type=Path, help="file to write; .safetensors")
-    parser.add_argument("--mean_face", type=Path, help="released mean face (.txt or .npy), written into the weights")
-    parser.add_argument("--overwrite", action="store_true", help="replace the target if it exists")
+    parser = converter_parser(FILES, "official file, such as spiga_wflw.pt")
+    parser.add_argument("--mean_face", type=Path, help="official mean face (.txt or .npy), written into the weights")
     options = parser.parse_args(arguments)
-    dropped = convert_file(options.source, options.target, options.mean_face, options.overwrite)
-    for key in dropped:
-        print(f"dropped, never used: {key}")
-    face = "with" if options.mean_face else "without"
-    print(f"{options.target}: {len(dropped)} unused shortcuts dropped, {face} a mean face")
+    check_target(options.target, options.overwrite)
+    conclude(convert(options.source, options.mean_face), options.target, options.overwrite)
     return 0
 
 

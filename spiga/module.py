@@ -17,7 +17,7 @@ from spiga.graph import make_edges
 from spiga.loss import cascade_loss, landmark_loss, pose_loss, read_points
 from spiga.mean_face import default_mean_face, read_mean_face
 from spiga.network import SpigaNet
-from spiga.release import predict_release
+from spiga.original import predict_official
 from spiga.schemes import NOSE_TIP, check_scheme, edge_curves
 from spiga.targets import TargetMaker
 
@@ -47,7 +47,6 @@ class SpigaTask(LandmarkTask):
         last_head: maps for the last stack, which training needs; released weights have none.
         answer: what predictions are: cascade, pose (the projected mean face), maps, or auto for the stage's.
         round_targets: round targets as the released loader does.
-        release_crop: predict photographs behind the released crop (nearest neighbour), which released weights saw.
         coordinate_weight: of the coordinates read from the maps (paper: 4).
         attention_weight: of the point and edge maps (paper: 50).
         pose_weight: of the pose in stage 2 (paper: 1).
@@ -71,7 +70,6 @@ class SpigaTask(LandmarkTask):
         last_head: bool = True,
         answer: str = "auto",
         round_targets: bool = False,
-        release_crop: bool = False,
         coordinate_weight: float = 4.0,
         attention_weight: float = 50.0,
         pose_weight: float = 1.0,
@@ -94,11 +92,11 @@ class SpigaTask(LandmarkTask):
         )  # fmt: skip
         self.save_hyperparameters(ignore=["mean_face"])
         check_scheme(self.scheme)
-        self._check(stage, stage_epochs, last_head, answer, release_crop)
+        self._check(stage, stage_epochs, last_head, answer)
         self.stage_epochs, self.given_face = tuple(stage_epochs), mean_face
         self.answer = STAGE_ANSWER[stage] if answer == "auto" else answer
         self.weights = (coordinate_weight, attention_weight)
-        self.pose_weight, self.release_crop = pose_weight, release_crop
+        self.pose_weight = pose_weight
         own = default_mean_face(self.scheme)
         face = own if mean_face is None else read_mean_face(mean_face, self.scheme)
         # The graph's neighbours come from our own face, so that they are the same wherever the weights are used.
@@ -114,7 +112,7 @@ class SpigaTask(LandmarkTask):
         self.stage = stage
         self.set_stage(stage)
 
-    def _check(self, stage: int, epochs: tuple[int, ...], last_head: bool, answer: str, release_crop: bool) -> None:
+    def _check(self, stage: int, epochs: tuple[int, ...], last_head: bool, answer: str) -> None:
         if stage not in STAGES or len(epochs) not in (0, 2) or min(epochs, default=1) < 1:
             raise LabError(f"stage must be 1, 2 or 3 and stage_epochs empty or two numbers of epochs, got {stage} and "
                            f"{list(epochs)}")  # fmt: skip
@@ -123,8 +121,6 @@ class SpigaTask(LandmarkTask):
         check_choice("answer", answer, ANSWERS)
         if not last_head and (stage < STAGES[-1] or epochs or answer == "maps"):
             raise LabError("last_head false is for released weights: stages 1 and 2 train the last stack's maps")
-        if release_crop and self.input_size != 256:
-            raise LabError("release_crop needs crops of 256 pixels")
 
     # Stages.
 
@@ -220,9 +216,5 @@ class SpigaTask(LandmarkTask):
     def decorate(self, canvas: np.ndarray, points: np.ndarray, pose: np.ndarray | None) -> np.ndarray:
         return canvas if pose is None else draw_pose_axes(canvas, pose, points, NOSE_TIP[self.scheme.name])
 
-    @property
-    def predict_image(self) -> Any:
-        """A function from a photograph and boxes to a `Prediction` in image pixels; None to take the common crop."""
-        if not self.release_crop:
-            return None
-        return lambda image, boxes: predict_release(self.net, image, boxes)
+    def predict_official(self, image: np.ndarray, boxes: np.ndarray) -> Prediction:
+        return predict_official(self.net, image, boxes)

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from awing.original import cells_to_source, convert_wflw, crop_frame, crop_window, rotate_crop, shift_crop
+from awing.original import crop_window
 from common.errors import LabError
 from common.schemes import get_scheme
 from tests.conftest import SHARED, needs_shared
+from tests.reference.awing_original import cells_to_source, convert_wflw, crop_frame, rotate_crop, shift_crop
 
 WINDOWS = [((225, 225), 1.8), ((225, 225), 2.25), ((60, 400), 1.8), ((225.5, 100.25), 1.37), ((225, 225), 2.25)]
 POINTS = np.array([[225, 225], [100, 300], [10.5, 440.25], [300.75, 50]])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,13 +16,17 @@ from hypothesis import strategies as st
 
 from benchmarks.studies.sdu3d.evaluate import load_net
 from common.checkpoints import load_weights, read_state_dict
+from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
-from sdu3d.convert import Size, convert_arrays, describe, main, released_arrays, released_names
+from common.geometry import apply_affine
+from common.inference import Predictor
+from sdu3d.convert import Size, build, convert_arrays, describe, main, released_arrays, released_names
 from sdu3d.convert_mxnet import parse_params, read_params, write_params
 from sdu3d.module import SduTask
 from sdu3d.network import SduNet
+from sdu3d.original import square_matrix
 from tests.conftest import needs_shared
-from tests.sdu3d.golden import GOLDEN, assert_close, fill, image, read_json
+from tests.sdu3d.golden import GOLDEN, assert_close, fill, image, parameters, read_json
 
 
 @needs_shared
@@ -181,6 +187,36 @@ def test_what_does_not_fit_is_named() -> None:
         describe({"fc1_weight": np.zeros((2, 2))})
 
 
+def check_prediction(target: Path, net: SduNet, image: np.ndarray, box: np.ndarray) -> None:
+    """Compare the prediction of a converted file with the official crop, network and decoding, part by part."""
+    found = Predictor.load(target)(image, box[None])
+    matrix = square_matrix(box)
+    crop = cv2.warpAffine(image, matrix, (128, 128), flags=cv2.INTER_LINEAR)
+    with torch.inference_mode():
+        maps = net.eval()(torch.from_numpy(crop).permute(2, 0, 1)[None]).heatmaps[-1][0].numpy()
+    enlarged = [cv2.resize(plane, (128, 128), interpolation=cv2.INTER_LINEAR).argmax() for plane in maps]
+    whole = np.stack([np.mod(enlarged, 128), np.floor_divide(enlarged, 128)], 1)
+    np.testing.assert_allclose(apply_affine(matrix, found.points[0].numpy()), whole, atol=1e-5)
+    assert found.score is not None and found.score.shape == (1, 68) and found.score.min() >= 0
+
+
+@needs_shared
+@pytest.mark.golden
+def test_the_official_network_predicts_a_picture(tmp_path: Path) -> None:
+    """Official names, made-up values; crop, network and decoding are each compared with golden data elsewhere."""
+    keys = json.loads((GOLDEN / "hg2d3-cab" / "keys.json").read_text())
+    values = parameters(keys["params"], keys["scale"])
+    source, target = tmp_path / "model-0000.params", tmp_path / "out.safetensors"
+    source.write_bytes(write_params(values))
+    assert main([str(source), str(target)]) == 0
+    state, size = convert_arrays(values)
+    net = build(size)
+    net.load_state_dict(state)
+    picture = (255 * image(31, (3, 384, 384))).astype(np.uint8).transpose(1, 2, 0).copy()
+    box = np.array(read_json("helpers.json")["transform2_bbox"]["bbox"], np.float64)[:4]
+    check_prediction(target, net, picture, box)
+
+
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(2)
     net = SduNet(68, width=32, depth=2)
@@ -195,6 +231,10 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         expected = net.eval()(x).heatmaps[-1]
         assert torch.equal(task.eval()(x).heatmaps[-1], expected)
         assert torch.equal(load_net(target)(x).heatmaps[-1], expected)
+    sample = SyntheticFaces(1, scheme="ibug68", seed=3)[0]
+    check_prediction(target, net, sample.image, np.asarray(sample.box, np.float64))
+    with pytest.raises(LabError, match=f"official weights of sdu3d.*python -m sdu3d.convert {source} OUT"):
+        Predictor.load(source)
     assert main([str(source), str(target)]) == 2 and "exists already" in capsys.readouterr().err
     assert main([str(source), str(tmp_path / "out.bin")]) == 2
     source.write_bytes(source.read_bytes()[:-100])

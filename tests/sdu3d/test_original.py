@@ -23,16 +23,15 @@ from sdu3d.original import (
     FOREHEAD,
     RECORD,
     align_matrix,
-    draw_training_matrix,
     five_points,
     forehead_box,
     released_test_crop,
     square_matrix,
-    training_matrix,
     warp,
 )
 from sdu3d.records import RecordFaces
 from tests.conftest import needs_shared
+from tests.reference.sdu3d_original import draw_training_matrix, training_matrix
 from tests.sdu3d.golden import GOLDEN, arrays, fill, image, read_json
 
 MATRIX, PIXEL, LEVELS_TRAIN, LEVELS_ALIGN = 1e-4, 1e-3, 2, 4  # tolerances of the golden README

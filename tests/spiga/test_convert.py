@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from unittest.mock import patch
 
@@ -10,11 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.checkpoints import load_weights, read_state_dict
+from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
+from common.inference import Predictor
 from common.packing import describe
-from spiga.convert import constants, convert_file, convert_state_dict, find_scheme, main, our_name
+from spiga.convert import SIZES, constants, convert, convert_state_dict, find_scheme, main, our_name
+from spiga.mean_face import default_mean_face
 from spiga.module import SpigaTask
+from spiga.original import Face, crop_face
 from tests.conftest import needs_shared
 from tests.spiga import golden
 
@@ -35,14 +39,21 @@ def test_a_released_file_becomes_weights_that_say_what_they_are(
     torch.save({f"module.{key}": value for key, value in official.items()}, source)
     face = shared_dir / "golden/spiga/mean_face_3d_68.npy"
     assert main([str(source), str(target), "--mean_face", str(face)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert sum(line.startswith("dropped, never used: visual_cnn.") for line in lines) == 65
-    assert lines[-1].endswith("65 unused shortcuts dropped, with a mean face")
+    assert "65 entries that no network uses were dropped: visual_cnn." in capsys.readouterr().out
     about = describe(target)
-    assert about.method == "spiga" and about.crop.size == 256 and about.crop.box_scale == 1.6
+    assert about.method == "spiga" and about.crop.size == 256 and about.crop.box_scale == 1.6 and about.official
     with patch("torch.nn.init.kaiming_uniform_", lambda tensor, *args, **more: tensor):
-        task = SpigaTask(**about.hyper_parameters)
-    load_weights(task, read_state_dict(target), str(target))
+        predictor = Predictor.load(target)
+    # From a uint8 photograph to its pixels, as the official inference class: its image is BGR, its boxes x, y, w, h.
+    arrays = golden.arrays(shared_dir)
+    bgr = np.round(255 * golden.fill_module(shared_dir).image(21, (3, 300, 400))).astype(np.uint8).transpose(1, 2, 0)
+    boxes = arrays["crop_bbox_in"] + np.pad(arrays["crop_bbox_in"][:, :2], ((0, 0), (2, 0)))
+    found = predictor(np.ascontiguousarray(bgr[..., ::-1]), boxes)
+    np.testing.assert_allclose(found.points, arrays["w68_e2e_landmarks"], atol=5e-3, rtol=0)
+    assert found.pose is not None
+    np.testing.assert_allclose(found.pose, arrays["w68_e2e_headpose"][:, :3], atol=2e-5, rtol=0)
+    task = predictor.task
+    assert isinstance(task, SpigaTask)
     np.testing.assert_array_equal(task.net.mean_face, np.load(face).astype(np.float32))
     torch.testing.assert_close(task.net.pose.weight, official["pose_fc.weight"], atol=0, rtol=0)
     # Heads of consecutive channels: released channel 4 d + h is ours h * C / 4 + d.
@@ -96,4 +107,79 @@ def test_all_keys_of_the_four_releases_have_a_name(release: str, shared_dir: Pat
 def test_unknown_keys_have_no_name(tmp_path: Path) -> None:
     assert our_name("backbone.conv1.weight") is None
     with pytest.raises(LabError, match="missing"):
-        convert_file(tmp_path / "none.pt", tmp_path / "out.safetensors")
+        convert(tmp_path / "none.pt")
+
+
+BACK = (
+    (r"backbone\.stem\.(\d)\.", lambda m: f"visual_cnn.pre.{int(m[1]) + 1}."),
+    (r"backbone\.hourglasses\.(\d)\.((?:inner\.)*)", lambda m: f"visual_cnn.hgs.{m[1]}." + "low2." * m[2].count("i")),
+    (r"backbone\.tops\.", lambda m: "visual_cnn.hgs_out."),
+    (r"backbone\.cores\.", lambda m: "visual_cnn.hgs_core."),
+    (r"backbone\.heads\.(\d)\.(points|edges)\.", lambda m: f"visual_cnn.outs_{m[2]}.{m[1]}.0.conv."),
+    (r"backbone\.heads\.(\d)\.features\.", lambda m: f"visual_cnn.outs_features.{m[1]}.conv."),
+    (r"backbone\.merge_maps\.(\d)\.", lambda m: f"visual_cnn.merge_preds.{m[1]}.conv."),
+    (r"backbone\.merge_features\.(\d)\.", lambda m: f"visual_cnn.merge_features.{m[1]}.conv."),
+    (r"pose\.", lambda m: "pose_fc."),
+    (r"cascade\.(\d)\.window\.", lambda m: f"conv_window.{m[1]}."),
+    (r"cascade\.(\d)\.shape\.(layers|norms)\.(\d)\.", lambda m: f"shape_encoder.{m[1]}.encoder.{place(m)}."),
+    (r"cascade\.(\d)\.decoder\.(layers|norms)\.(\d)\.", lambda m: f"gcn.{m[1]}.decoder.decoder.{place(m)}."),
+    (r"cascade\.(\d\.layers\.\d)\.mlp\.(layers|norms)\.(\d)\.", lambda m: f"{gat(m)}.attention.mlp.{place(m)}."),
+    (r"cascade\.(\d\.layers\.\d)\.skip\.", lambda m: f"{gat(m)}.reshape.0."),
+    (r"cascade\.(\d\.layers\.\d)\.merge\.", lambda m: f"{gat(m)}.attention.attn.merge."),
+    (r"cascade\.(\d\.layers\.\d)\.(query|key|value)\.",
+     lambda m: f"{gat(m)}.attention.attn.proj.{('query', 'key', 'value').index(m[2])}."),
+)  # fmt: skip
+
+
+def place(match: re.Match[str]) -> int:
+    return 3 * int(match[3]) + (match[2] == "norms")
+
+
+def gat(match: re.Match[str]) -> str:
+    return "gcn." + match[1].replace(".layers.", ".gat.")
+
+
+def made_up(task: SpigaTask) -> dict[str, Tensor]:
+    """Return a task's weights under official names, with the constants of the architecture."""
+    state: dict[str, Tensor] = {}
+    for key, value in task.net.state_dict().items():
+        for pattern, name in BACK:
+            if found := re.match(pattern, key):
+                state[name(found) + key[found.end() :]] = value
+                break
+        else:
+            assert key == "mean_face"
+    return {**state, **constants(task.scheme)}
+
+
+def test_a_small_file_predicts_through_the_official_crop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {"stacks": 2, "width": 32, "steps": 1}
+    for key, value in sizes.items():
+        monkeypatch.setitem(SIZES, key, value)
+    task = SpigaTask("ibug68", last_head=False, **sizes)  # type: ignore[arg-type]
+    source, target, face = tmp_path / "spiga_300wpublic.pt", tmp_path / "ours.safetensors", tmp_path / "face.npy"
+    torch.save(made_up(task), source)
+    np.save(face, default_mean_face(task.scheme).numpy())
+    sample = SyntheticFaces(1, scheme="ibug68", seed=3)[0]
+    # Without the face that the weights were trained with, nothing is predicted in silence.
+    assert main([str(source), str(target)]) == 0
+    assert "cannot predict yet: convert it again with --mean_face mean_face_3D_68.txt" in capsys.readouterr().out
+    with pytest.raises(LabError, match="--mean_face mean_face_3D_68.txt"):
+        Predictor.load(target)
+    assert main([str(source), str(target), "--mean_face", str(face), "--overwrite"]) == 0
+    found = Predictor.load(target)(sample.image, sample.box[None])
+    x0, y0, x1, y1 = np.asarray(sample.box, np.float64).tolist()
+    box = np.array([x0, y0, x1 - x0, y1 - y0])
+    crop = crop_face(Face(sample.image, np.zeros((1, 2)), box))
+    state, _ = convert_state_dict(torch.load(source, weights_only=True))
+    task.net.load_state_dict({**state, "mean_face": torch.from_numpy(np.load(face)).float()})
+    with torch.inference_mode():
+        share, pose = task.eval().net(torch.from_numpy(crop.image).permute(2, 0, 1)[None])
+    expected = (256 * share[0].double().numpy() - crop.box[:2]) / crop.box[2:] * box[2:] + box[:2]
+    np.testing.assert_allclose(found.points[0], expected, atol=1e-4)
+    assert found.pose is not None and len(found.steps) == 2
+    torch.testing.assert_close(found.pose, pose[:, :3])
+    with pytest.raises(LabError, match=f"official weights of spiga.*python -m spiga.convert {source}"):
+        Predictor.load(source)

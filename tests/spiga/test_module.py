@@ -195,7 +195,6 @@ def test_mean_faces_are_read_from_text_and_mistakes_are_told(tmp_path: Path) -> 
         ({"scheme": "cofw29"}, "knows the schemes"),
         ({"answer": "points"}, "answer must be one of"),
         ({"last_head": False, "stage": 1}, "last_head"),
-        ({"release_crop": True}, "256"),
         ({"input_size": 96}, "depth 2"),
         ({"graph": "tree"}, "graph must be one of"),
         ({"graph": "knn", "knn": 68}, "knn must be in 1 ... 67"),

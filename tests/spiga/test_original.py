@@ -10,22 +10,18 @@ import pytest
 
 from common.errors import LabError
 from common.schemes import COFW29, IBUG68, MERLRAV68, WFLW98, LandmarkScheme
-from spiga.original import (
-    SIZE,
-    Face,
+from spiga.original import SIZE, Face, crop_face, crop_map, round_points
+from spiga.schemes import NOSE_TIP, POSE_POINTS, check_scheme, edge_curves, identifiers
+from tests.conftest import needs_shared
+from tests.reference.spiga_original import (
     blur,
     change_light,
-    crop_face,
-    crop_map,
     draw_light,
     draw_motion,
     flip_face,
     move_face,
     occlude,
-    round_points,
 )
-from spiga.schemes import NOSE_TIP, POSE_POINTS, check_scheme, edge_curves, identifiers
-from tests.conftest import needs_shared
 from tests.spiga import golden
 
 EXACT = 1e-9

@@ -27,8 +27,7 @@ from common.predict import main as predict
 from common.schemes import IBUG68, get_scheme
 from spiga import mean_face
 from spiga.module import SpigaTask
-from spiga.original import SIZE, Face, crop_face, crop_map, move_points
-from spiga.release import predict_release
+from spiga.original import SIZE, crop_map, move_points
 from spiga.schemes import NOSE_TIP
 from tests.conftest import SHARED, needs_shared
 from tests.spiga import golden
@@ -151,23 +150,6 @@ def test_predict_gives_points_and_pose_and_draws_the_axes(
     tip = np.array(face["points"])[NOSE_TIP["ibug68"]]
     rows, columns = np.nonzero((drawn != bare).any(-1))
     assert len(rows) > 20 and np.hypot(columns - tip[0], rows - tip[1]).min() < 3  # the axes start at the nose
-
-
-def test_released_crop_brings_points_back_to_the_photograph() -> None:
-    """By a network of 256 pixels whose points are those of its crop; the path's own numbers are in test_network.py."""
-    task = make(input_size=256, depth=4, release_crop=True, steps=1)
-    sample = SyntheticFaces(1, scheme="ibug68", seed=3)[0]
-    box = np.asarray(sample.box, np.float64)
-    found = Predictor(task, CropConfig(size=256, box_scale=1.6))(sample.image, box[None])
-    again = predict_release(task.net, sample.image, box[None])
-    torch.testing.assert_close(found.points, again.points)
-    face = crop_face(Face(sample.image, np.zeros((1, 2)), np.array([*box[:2], *(box[2:] - box[:2])])))
-    with torch.inference_mode():
-        share, pose = task.net(torch.from_numpy(face.image).permute(2, 0, 1)[None])
-    expected = (256 * share[0].double().numpy() - face.box[:2]) / face.box[2:] * (box[2:] - box[:2]) + box[:2]
-    np.testing.assert_allclose(found.points[0], expected, atol=1e-6)
-    assert found.pose is not None and len(found.steps) == 2
-    torch.testing.assert_close(found.pose, pose[:, :3])
 
 
 def test_own_mean_face_is_written_and_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

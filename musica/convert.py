@@ -1,11 +1,10 @@
-"""Turn released weights (a TensorFlow checkpoint, or an .npz exported from one) into this project's format.
+"""Turn official weights (a TensorFlow checkpoint, or an .npz exported from one) into this project's format.
 
 python -m musica.convert model.ckpt-21300 OUT.safetensors --mean_shape mean_shape.npy
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 import zipfile
@@ -16,10 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.checkpoints import save_safetensors
-from common.converting import OfficialFiles
+from common.converting import Converted, OfficialFiles, check_target, conclude, converter_parser
+from common.data.crops import CropConfig
 from common.errors import LabError, command
-from musica.network import CHANNELS, FEATURES, LEVELS, PATCH
+from common.schemes import scheme_of_size
+from musica.network import CHANNELS, FEATURES, LEVELS
+from musica.original import BOX_SIDE, MARGIN
+from musica.patch_sets import NAMED, RULES, patch_indices
 
 TASK_PREFIX = "net."  # where the task holds its network, so that --init_from takes the converted file
 AVERAGE = "/ExponentialMovingAverage"
@@ -191,42 +193,86 @@ def read_mean_shape(path: Path, points: int) -> Tensor:
     return torch.from_numpy(np.asarray(shape, np.float32))
 
 
-def convert_file(source: Path, target: Path, mean_shape: Path | None = None, overwrite: bool = False) -> dict[str, int]:
-    """Convert a released checkpoint, whole or not at all; return its size.
+def guess_patches(count: int, points: int) -> str:
+    """Return the name of the set of so many patches, since the weights do not say which landmarks these are of.
 
     Raises:
-        LabError: as the functions it uses, or the target exists and `overwrite` is off.
+        LabError: no set has so many.
     """
-    if target.suffix != ".safetensors":
-        raise LabError(f"{target}: the converted file must be named .safetensors")
-    if target.exists() and not overwrite:
-        raise LabError(f"{target}: exists already; choose another name or add --overwrite")
+    named = [name for name, (made_for, _) in NAMED.items() if made_for == points]
+    for name in (*RULES, *named):
+        if len(patch_indices(name, points)) == count:
+            return name
+    raise LabError(f"{count} patches of {points} landmarks are no known set; give --patches with their landmarks")
+
+
+def convert(source: Path, mean_shape: Path | None = None, patches: str | Sequence[int] | None = None) -> Converted:
+    """Return official weights as entries and settings of `MusicaTask`.
+
+    Args:
+        source: prefix of the TensorFlow checkpoint, or .npz of its variables.
+        mean_shape: the start shape that the weights were trained with; without it they can start a training, but not
+            predict.
+        patches: landmarks that got a patch, or the name of a set; None for the named set of so many.
+
+    Raises:
+        LabError: a file cannot be read or does not fit.
+    """
     variables = read_variables(source)
     try:
         state = convert_variables(variables)
         size = describe(choose_average(variables))
+        scheme = scheme_of_size(size["points"]).name
+        chosen = patches or guess_patches(size["patches"], size["points"])
+        indices = patch_indices(chosen, size["points"])
+        if len(indices) != size["patches"]:
+            raise LabError(f"the weights are for {size['patches']} patches, --patches names {len(indices)}")
     except LabError as error:
         raise LabError(f"{source}: {error}") from None
-    if mean_shape is not None:
+    lacking = ""
+    if mean_shape is None:
+        lacking = (
+            "convert it again with --mean_shape mean_shape.npy, the start shape that the weights were trained with"
+        )
+    else:
         state["start"] = read_mean_shape(mean_shape, size["points"])
-    metadata = {key: str(value) for key, value in size.items()} | {"patch": str(PATCH)}
-    save_safetensors({TASK_PREFIX + key: value for key, value in state.items()}, target, metadata, overwrite=overwrite)
-    return size
+    settings = {
+        "scheme": scheme,
+        "input_size": round(BOX_SIDE * (1 + 2 * MARGIN)),
+        "patches": chosen if isinstance(chosen, str) else list(chosen),
+        "iterations": size["iterations"],
+        "units": size["units"],
+        "sampling": "official",
+        "origin": "box",
+        "ema_decay": 0.0,  # they are averages already
+    }
+    return Converted(
+        method="musica",
+        state={TASK_PREFIX + key: value for key, value in state.items()},
+        settings=settings,
+        crop=CropConfig(size=settings["input_size"], box_scale=1 + 2 * MARGIN),
+        lacking=lacking,
+    )
+
+
+def read_patches(text: str) -> str | list[int]:
+    """Return what --patches says: a name, or landmarks with commas between them."""
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        return text
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m musica.convert", description="Convert released weights.")
-    parser.add_argument("source", type=Path, help="prefix of a TensorFlow checkpoint, or an .npz of its variables")
-    parser.add_argument("target", type=Path, help="file to write; .safetensors")
-    parser.add_argument("--mean_shape", type=Path, default=None, help="official start shape, .npy")
-    parser.add_argument("--overwrite", action="store_true", help="replace the target if it exists")
+    parser = converter_parser(FILES, "prefix of a TensorFlow checkpoint, or an .npz of its variables")
+    parser.add_argument("--mean_shape", type=Path, help="official start shape, .npy, written into the weights")
+    parser.add_argument("--patches", type=read_patches, help="patch set, or its landmarks as 0,4,8,...; default: the "
+                        "named set of so many patches")  # fmt: skip
     options = parser.parse_args(arguments)
-    size = convert_file(options.source, options.target, options.mean_shape, options.overwrite)
-    print(f"{options.target}: " + ", ".join(f"{key} {value}" for key, value in size.items()))
-    if options.mean_shape is None:
-        print("no start shape: give --mean_shape, or the cascade starts from this project's own mean face")
+    check_target(options.target, options.overwrite)
+    conclude(convert(options.source, options.mean_shape, options.patches), options.target, options.overwrite)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from common.errors import LabError
@@ -15,6 +16,7 @@ from musica.ema import AveragedNet
 from musica.exit import ExitPolicy, read_policy
 from musica.loss import CascadeLoss
 from musica.network import CascadeNet
+from musica.original import run_official
 from musica.patch_sets import patch_sets
 from musica.targets import default_shape, mean_shape
 
@@ -220,6 +222,16 @@ class MusicaTask(LandmarkTask):
         steps = [points.flip(-1) for points in run.points]
         score = -run.errors[-1][:, None].expand(-1, self.scheme.num_points)
         return Prediction(points=steps[-1], score=score, steps=steps)
+
+    def predict_official(self, image: np.ndarray, boxes: np.ndarray) -> Prediction:
+        faces = run_official(
+            self.evaluated(),
+            [image] * len(boxes),
+            list(boxes),
+            self.policy.exit_below if self.policy is not None else None,
+        )
+        score = -faces.error[:, None].expand(-1, self.scheme.num_points)
+        return Prediction(points=faces.steps[-1], score=score, steps=faces.steps)
 
     def predict_step(self, batch: FaceBatch, batch_idx: int) -> dict[str, Any]:
         """Return ids and points as every method, and per face: predicted error, iterations, failure flag."""

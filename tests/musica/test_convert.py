@@ -11,9 +11,13 @@ import pytest
 import torch
 
 from common.checkpoints import load_weights, read_state_dict
+from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
+from common.inference import Predictor
 from musica.convert import AVERAGE, convert_variables, main, name_table, read_variables
 from musica.module import MusicaTask
+from musica.network import CascadeNet
+from musica.original import run_official
 from tests.conftest import needs_shared
 from tests.musica.golden import CONFIGS, keys
 
@@ -78,8 +82,20 @@ def test_file_to_file_and_into_the_task(tmp_path: Path, capsys: pytest.CaptureFi
     np.savez(source, **given)  # type: ignore[arg-type]
     start = np.random.default_rng(1).uniform(0, 142, (POINTS, 2)).astype(np.float32)
     np.save(mean, start)
-    assert main([str(source), str(target), "--mean_shape", str(mean)]) == 0
-    assert "iterations 2, patches 5, points 68, units 16" in capsys.readouterr().out
+    patches = ["--patches", ",".join(map(str, PATCHES))]
+    assert main([str(source), str(target), "--mean_shape", str(mean)]) == 2
+    assert "5 patches of 68 landmarks are no known set; give --patches" in capsys.readouterr().err
+    assert main([str(source), str(target), "--mean_shape", str(mean), "--patches", "w300_19"]) == 2
+    assert "--patches names 19" in capsys.readouterr().err
+    assert main([str(source), str(target), "--mean_shape", str(mean), *patches]) == 0
+    assert "iterations 2, units 16, sampling official, origin box" in capsys.readouterr().out
+    sample = SyntheticFaces(1, scheme="ibug68", seed=3)[0]
+    found = Predictor.load(target)(sample.image, sample.box[None])
+    net = CascadeNet(68, PATCHES, 2, UNITS, sampling="official").eval()
+    net.load_state_dict({**convert_variables(given), "start": torch.from_numpy(start)})
+    expected = run_official(net, [sample.image], [sample.box])
+    torch.testing.assert_close(found.points, expected.steps[-1])
+    assert found.score is not None and torch.equal(found.score[0, :1], -expected.error)
     state = read_state_dict(target)
     task = MusicaTask("ibug68", 228, patches=PATCHES, iterations=2, units=UNITS, sampling="official", origin="box")
     load_weights(task, state, str(target), allow_missing=task.new_parts())
@@ -88,16 +104,18 @@ def test_file_to_file_and_into_the_task(tmp_path: Path, capsys: pytest.CaptureFi
     assert task.evaluated() is task.net
     expected = torch.from_numpy(given["FC_4/weights" + AVERAGE].T.copy())
     assert torch.equal(task.evaluated().stage_list[1].hidden.weight, expected)
-    assert main([str(source), str(target)]) == 2
+    assert main([str(source), str(target), *patches]) == 2
     assert "exists already" in capsys.readouterr().err
-    assert main([str(source), str(target), "--overwrite"]) == 0
-    assert "no start shape" in capsys.readouterr().out
+    assert main([str(source), str(target), "--overwrite", *patches]) == 0
+    assert "cannot predict yet: convert it again with --mean_shape" in capsys.readouterr().out
+    with pytest.raises(LabError, match="convert it again with --mean_shape"):
+        Predictor.load(target)
     assert main([str(source), str(tmp_path / "x.pth")]) == 2
     short = tmp_path / "short.npy"
     np.save(short, start[:5])
-    assert main([str(source), str(tmp_path / "y.safetensors"), "--mean_shape", str(short)]) == 2
+    assert main([str(source), str(tmp_path / "y.safetensors"), "--mean_shape", str(short), *patches]) == 2
     assert "(5, 2)" in capsys.readouterr().err and not (tmp_path / "y.safetensors").exists()
-    assert main([str(source), str(tmp_path / "y.safetensors"), "--mean_shape", "mean_shape.pkl"]) == 2
+    assert main([str(source), str(tmp_path / "y.safetensors"), "--mean_shape", "mean_shape.pkl", *patches]) == 2
     assert "must be an .npy file" in capsys.readouterr().err
 
 

@@ -10,18 +10,21 @@ import numpy as np
 import pytest
 import torch
 
+from common.converting import Converted
+from common.data.crops import CropConfig
 from common.errors import LabError
+from common.inference import Predictor
 from common.metrics.functional import nme, normaliser, point_errors
 from common.schemes import IBUG68, WFLW98
 from musica.cascade import run_cascade
 from musica.convert import TASK_PREFIX
+from musica.convert import main as convert_main
 from musica.network import CascadeNet
-from musica.official_crop import official_crop, round_away
-from musica.original import load_official, main, predict_official
+from musica.original import main, official_crop, round_away, run_official
 from musica.patches import make_level
 from musica.pyramid import Pyramid, halvings, normalise
 from tests.conftest import needs_shared
-from tests.musica.golden import fill_module, golden_arrays
+from tests.musica.golden import fill_module, golden_arrays, make_net, released_variables
 
 SOURCES = {"inside": (3101, (260, 300)), "over_edge": (3102, (240, 200)), "upscaled": (3103, (120, 110))}
 
@@ -80,10 +83,10 @@ def photographs() -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 def test_a_face_s_answer_does_not_depend_on_its_batch() -> None:
     net, (images, boxes) = small_net(), photographs()
-    together = predict_official(net, images, boxes)
+    together = run_official(net, images, boxes)
     for row, (image, box) in enumerate(zip(images, boxes, strict=True)):
-        alone = predict_official(net, [image], [box])
-        np.testing.assert_allclose(together.points[row], alone.points[0], atol=1e-3)
+        alone = run_official(net, [image], [box])
+        np.testing.assert_allclose(together.steps[-1][row], alone.steps[-1][0], atol=1e-3)
         np.testing.assert_allclose(together.error[row], alone.error[0], atol=1e-4)
 
 
@@ -92,7 +95,7 @@ def test_answers_come_back_in_image_pixels() -> None:
     net, (images, boxes) = small_net(), photographs()
     for parameter in net.parameters():
         torch.nn.init.zeros_(parameter)
-    found = predict_official(net, images[:1], boxes[:1]).points[0]
+    found = run_official(net, images[:1], boxes[:1]).steps[-1][0]
     crop = official_crop(images[0], boxes[0])
     expected = net.start.numpy()[:, ::-1] + crop.corner
     mapped = np.c_[found, np.ones(68)] @ crop.matrix.T
@@ -110,7 +113,7 @@ def test_it_is_the_cascade_on_the_released_crop() -> None:
     start = net.start[None] + torch.from_numpy(crop.corner[::-1].copy()).float()
     with torch.no_grad():
         run = run_cascade(net, Pyramid(levels), start)
-    mapped = np.c_[predict_official(net, images[:1], boxes[:1]).points[0], np.ones(68)] @ crop.matrix.T
+    mapped = np.c_[run_official(net, images[:1], boxes[:1]).steps[-1][0], np.ones(68)] @ crop.matrix.T
     np.testing.assert_allclose(mapped[:, :2], run.points[-1][0].flip(-1).numpy(), atol=1e-3)
 
 
@@ -123,29 +126,41 @@ def test_bad_boxes_and_images_are_told() -> None:
         official_crop(image.astype(np.float32), np.array([0.0, 0, 5, 5]))
 
 
-def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from common.checkpoints import save_safetensors
+@needs_shared
+@pytest.mark.golden
+def test_the_official_network_predicts_a_picture(shared_dir: Path, tmp_path: Path) -> None:
+    """Official variables, made-up values, in a file; crop and network are each compared with golden data elsewhere."""
+    source, mean, target = tmp_path / "model.npz", tmp_path / "mean.npy", tmp_path / "out.safetensors"
+    np.savez(source, **released_variables(shared_dir, "wflw98_2it"))  # type: ignore[arg-type]
+    start = np.random.default_rng(0).uniform(0, 142, (98, 2)).astype(np.float32)
+    np.save(mean, start)
+    assert convert_main([str(source), str(target), "--mean_shape", str(mean)]) == 0
+    golden = golden_arrays(shared_dir, "inside", "preprocess")
+    image = (fill_module(shared_dir).image(3101, (3, 260, 300)).transpose(1, 2, 0) * 255).astype(np.uint8)
+    found = Predictor.load(target)(image, golden["bbox_xyxy"][None].astype(np.float64))
+    # The recorded crop through the golden-tested pyramid and cascade.
+    net = make_net(shared_dir, "wflw98_2it").eval()
+    unit = torch.from_numpy(golden["crop_255"].astype(np.float64))[None] / 255
+    levels = [make_level(level.image.float()) for level in halvings(normalise(unit), 2)]
+    with torch.no_grad():
+        run = run_cascade(net, Pyramid(levels), torch.from_numpy(start + golden["min_xy"][::-1])[None].float())
+    ours = np.c_[found.points[0].numpy(), np.ones(98)] @ golden["T"].T
+    np.testing.assert_allclose(ours[:, :2], run.points[-1][0].flip(-1).numpy(), atol=2e-3)
 
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     net, (images, boxes) = small_net(), photographs()
     weights, photo = tmp_path / "net.safetensors", tmp_path / "face.png"
-    save_safetensors({TASK_PREFIX + k: v for k, v in net.state_dict().items()}, weights)
+    settings = {"scheme": "ibug68", "patches": [30, 36, 45, 48, 54], "units": 8, "sampling": "official",
+                "origin": "box", "ema_decay": 0.0}  # fmt: skip
+    state = {TASK_PREFIX + key: value for key, value in net.state_dict().items()}
+    Converted("musica", state, settings, CropConfig(size=228)).write(weights)
     cv2.imwrite(str(photo), images[0][..., ::-1])
-    patches = [30, 36, 45, 48, 54]
-    again = load_official(weights, patches)
-    expected = predict_official(again, images[:1], boxes[:1])
-    np.testing.assert_array_equal(expected.points, predict_official(net, images[:1], boxes[:1]).points)
+    expected = run_official(net, images[:1], boxes[:1]).steps[-1][0]
     box = [str(v) for v in boxes[0]]
-    assert main([str(weights), str(photo), "--box", *box]) == 2  # 34 patches are not 5
-    assert "shapes differ" in capsys.readouterr().err
-    assert main([str(weights), str(tmp_path / "none.png"), "--box", *box, "--patches", "w300_19"]) == 2
-    capsys.readouterr()
-    import musica.patch_sets as sets
-
-    sets.NAMED["test5"] = (68, tuple(patches))
-    try:
-        assert main([str(weights), str(photo), "--box", *box, "--patches", "test5"]) == 0
-    finally:
-        del sets.NAMED["test5"]
+    assert main([str(weights), str(tmp_path / "none.png"), "--box", *box]) == 2
+    assert "no such file" in capsys.readouterr().err
+    assert main([str(weights), str(photo), "--box", *box]) == 0
     answer = json.loads(capsys.readouterr().out)
-    np.testing.assert_allclose(answer["points"], expected.points[0], atol=1e-4)
+    np.testing.assert_allclose(answer["points"], expected, atol=1e-4)
     assert answer["iterations"] == 3

@@ -7,11 +7,23 @@ import math
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from common.errors import LabError
+from common.validation import read_json, validated
 
 METHOD = "musica"
+
+
+def _number(value: float) -> float:
+    if math.isnan(value):
+        raise ValueError("must be a number")
+    return value
+
+
+Threshold = Annotated[float, AfterValidator(_number)]  # infinite: every face leaves, or none is flagged
 
 
 @dataclass(frozen=True)
@@ -45,15 +57,18 @@ class ExitPolicy:
         os.replace(part, path)
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-        raise TypeError
-    return float(value)
+class _File(BaseModel):
+    """What a policy's file holds; further keys are for the reader."""
 
+    model_config = ConfigDict(strict=True)
 
-def _pair(value: Any) -> tuple[int, int]:
-    first, second = value
-    return int(first), int(second)
+    method: str
+    exit_below: list[Threshold]
+    fail_above: Threshold
+    iterations: int
+    scheme: str
+    chosen_on: dict[str, Any] = {}
+    ranks: tuple[int, int] = Field(default=(0, 0), strict=False)  # not strict: JSON has lists only
 
 
 def read_policy(path: Path | str, iterations: int, scheme: str, ranks: tuple[int, int] = (0, 0)) -> ExitPolicy:
@@ -63,26 +78,12 @@ def read_policy(path: Path | str, iterations: int, scheme: str, ranks: tuple[int
         LabError: the file is missing or no policy, or was made for another cascade.
     """
     path = Path(path)
-    if not path.is_file():
-        raise LabError(f"{path}: no such policy file; make it with `python -m musica.choose_exit`")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise LabError(
-            f"{path}:{error.lineno}: is not valid JSON; make it with `python -m musica.choose_exit`"
-        ) from None
-    except UnicodeDecodeError:
-        raise LabError(f"{path}: is no text file; make it with `python -m musica.choose_exit`") from None
-    try:
-        if content["method"] != METHOD:
-            raise LabError(f"{path}: is a policy of method {content['method']}, not of {METHOD}")
-        policy = ExitPolicy(
-            tuple(_number(value) for value in content["exit_below"]), _number(content["fail_above"]),
-            int(content["iterations"]), str(content["scheme"]), dict(content.get("chosen_on", {})),
-            _pair(content.get("ranks", (0, 0))),
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError):
-        raise LabError(f"{path}: is no exit policy; make it with `python -m musica.choose_exit`") from None
+    hint = "make it with `python -m musica.choose_exit`"
+    content = validated(_File, read_json(path, hint), str(path), hint)
+    if content.method != METHOD:
+        raise LabError(f"{path}: is a policy of method {content.method}, not of {METHOD}")
+    policy = ExitPolicy(tuple(content.exit_below), content.fail_above, content.iterations, content.scheme,
+                        content.chosen_on, content.ranks)  # fmt: skip
     if policy.iterations != iterations or len(policy.exit_below) != iterations - 1 or policy.scheme != scheme:
         raise LabError(
             f"{path}: was made for {policy.iterations} iterations and scheme {policy.scheme}, but the cascade has "

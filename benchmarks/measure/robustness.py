@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ import torch
 import yaml
 
 from benchmarks.provenance import ROOT
-from benchmarks.records import append_record, read_records
+from benchmarks.record import Robustness, append_record, read_records
 from benchmarks.registry import METHODS
+from benchmarks.report.markdown import figure
 from benchmarks.run.plan import Cell, read_plan, restrict
 from benchmarks.run.trial import last_checkpoint, load_test
 from common.data.batching import Collate
@@ -182,8 +184,8 @@ def flicker(task: LandmarkTask, samples: list[FaceSample], config: CropConfig, s
 
 def is_done(folder: Path, cell: Cell, count: int | None) -> bool:
     """Return whether the cell's present weights were examined on as many faces; its last record tells."""
-    last = [record for record in read_records(folder / RECORD) if record.get("cell") == f"{cell.name}/flicker"]
-    return bool(last) and last[0].get("weights") == weights_time(folder, cell) and last[0].get("asked") == count
+    last = [r for r in read_records(folder / RECORD, Robustness) if r.trial == f"{cell.name}/flicker"]
+    return bool(last) and last[0].weights == weights_time(folder, cell) and last[0].asked == count
 
 
 def weights_time(folder: Path, cell: Cell) -> int:
@@ -191,7 +193,7 @@ def weights_time(folder: Path, cell: Cell) -> int:
     return int(last_checkpoint(folder, cell).stat().st_mtime)
 
 
-def examine(folder: Path, cell: Cell, settings: dict[str, Any], count: int | None) -> list[dict[str, Any]]:
+def examine(folder: Path, cell: Cell, settings: dict[str, Any], count: int | None) -> list[Robustness]:
     """Return all records of a trained cell."""
     tested = load_test(folder, cell)
     task: LandmarkTask = tested.model.eval()
@@ -199,8 +201,8 @@ def examine(folder: Path, cell: Cell, settings: dict[str, Any], count: int | Non
     faces, config = cropped.faces, cropped.config
     samples = [faces[k] for k in range(min(len(faces), count or len(faces)))]
     collate, size, seed = Collate(faces.subset_names), settings["batch_size"], settings["seed"]
-    base = {"method": cell.method, "title": METHODS[cell.method].title, "dataset": cell.dataset, "seed": cell.seed,
-            "n": len(samples)}  # fmt: skip
+    base = partial(Robustness, method=cell.method, title=METHODS[cell.method].title, dataset=cell.dataset,
+                   seed=cell.seed, n=len(samples))  # fmt: skip
     threshold = task.test_metric.threshold
     records = []
     for kind, entry in settings["kinds"].items():
@@ -210,21 +212,20 @@ def examine(folder: Path, cell: Cell, settings: dict[str, Any], count: int | Non
                        for k, sample in enumerate(samples)]  # fmt: skip
             nmes = errors(task, changed, collate, size)["nme"]
             values.append(float(nmes.mean()))
-            records.append(base | {"cell": f"{cell.name}/{kind}/{level:g}", "kind": kind, "level": level,
-                                   "unit": entry["unit"], "nme": values[-1],
-                                   "fr": float(100 * (nmes > threshold).mean())})  # fmt: skip
-        records.append(base | {"cell": f"{cell.name}/{kind}/area", "kind": f"{kind}_area",
-                               "nme": curve_area(entry["levels"], values)})  # fmt: skip
+            records.append(base(trial=f"{cell.name}/{kind}/{level:g}", kind=kind, level=level, unit=entry["unit"],
+                                nme=values[-1], fr=float(100 * (nmes > threshold).mean())))  # fmt: skip
+        records.append(base(trial=f"{cell.name}/{kind}/area", kind=f"{kind}_area",
+                            nme=curve_area(entry["levels"], values)))  # fmt: skip
         print(f"[{cell.name}] {kind}: " + "  ".join(f"{level:g}: {value:.2f}" for level, value in
                                                     zip(entry["levels"], values, strict=True)), flush=True)  # fmt: skip
     plain = errors(task, [crop_sample(s, task.scheme, config, faces.subset_names) for s in samples], collate, size)
     if "score" in plain:
-        records.append(base | {"cell": f"{cell.name}/risk_coverage", "kind": "risk_coverage",
-                               **risk_coverage(plain["nme"], plain["score"])})  # fmt: skip
+        records.append(base(trial=f"{cell.name}/risk_coverage", kind="risk_coverage",
+                            **risk_coverage(plain["nme"], plain["score"])))  # fmt: skip
     trembling = flicker(task, samples[: settings["flicker"]["faces"]], config, faces.subset_names, collate,
                         settings["flicker"]["crops"], size, seed)  # fmt: skip
-    records.append(base | {"cell": f"{cell.name}/flicker", "kind": "flicker", "nme": float(trembling.mean()),
-                           "n": len(trembling), "asked": count, "weights": weights_time(folder, cell)})  # fmt: skip
+    records.append(base(trial=f"{cell.name}/flicker", kind="flicker", nme=float(trembling.mean()), n=len(trembling),
+                        asked=count, weights=weights_time(folder, cell)))  # fmt: skip
     return records
 
 
@@ -252,8 +253,8 @@ def main(options: argparse.Namespace) -> None:
         records = examine(plan.folder, cell, settings, options.faces)
         for record in records:
             append_record(plan.folder / RECORD, record)
-        found = {record["kind"]: record["nme"] for record in records if record["kind"] in kinds}
-        rows.append([METHODS[cell.method].title, cell.dataset, *(f"{found[kind]:.2f}" for kind in kinds)])
+        found = {record.kind: record.value for record in records}
+        rows.append([METHODS[cell.method].title, cell.dataset, *(figure(found[kind]) for kind in kinds)])
     if not rows:
         return
     print("\nmean NME over each curve's levels (percent), and flicker of a still face (percent)\n")

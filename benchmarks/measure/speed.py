@@ -18,7 +18,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.provenance import machine
+from benchmarks.provenance import commit, machine
+from benchmarks.record import Timing, append_record
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
 from common.data.synthetic.dataset import SyntheticFaces
@@ -154,23 +155,22 @@ def made_up_batch(task: LandmarkTask, faces: int = STEP_FACES) -> FaceBatch:
     return Collate(drawn.subset_names)([crops[index] for index in range(faces)])
 
 
-def examine(name: str, recipe: str, batches: tuple[int, ...], device: str, step: bool) -> dict[str, Any]:
+def examine(name: str, recipe: str, batches: tuple[int, ...], device: str, step: bool) -> Timing:
     """Return the record of one method's network with the random weights of a recipe on one device.
 
     Timings do not depend on weights; a method whose time depends on its input (an early exit) is timed with every
     exit closed, so at its slowest.
     """
-    from benchmarks.provenance import commit
     from benchmarks.registry import METHODS, make_task
 
     task = make_task(name, recipe)
     found = measure(task.network(), task.input_size, batches, device)
     if step:
         found["train_step_ms"] = train_step_ms(task, made_up_batch(task), device)
-    return {
-        "cell": f"{name}/{recipe}/{device}", "method": name, "title": METHODS[name].title, "recipe": recipe,
-        "pixels": task.input_size, "commit": commit(), "date": datetime.now(UTC).isoformat(timespec="seconds"), **found,
-    }  # fmt: skip
+    return Timing(
+        trial=f"{name}/{recipe}/{device}", method=name, title=METHODS[name].title, recipe=recipe,
+        pixels=task.input_size, commit=commit(), date=datetime.now(UTC).isoformat(timespec="seconds"), **found,
+    )  # fmt: skip
 
 
 def main(options: argparse.Namespace) -> None:
@@ -179,9 +179,8 @@ def main(options: argparse.Namespace) -> None:
     Raises:
         LabError: there is no such method, recipe or device.
     """
-    from benchmarks.records import append_record
     from benchmarks.registry import METHODS
-    from benchmarks.report.markdown import NONE, figure
+    from benchmarks.report.markdown import count, figure
     from common.readme import table
 
     cuda = torch.cuda.is_available()
@@ -196,10 +195,9 @@ def main(options: argparse.Namespace) -> None:
         for name in names:
             found = examine(name, options.recipe, batches, device, options.step)
             append_record(options.folder / RECORD, found)
-            rows.append([found["title"], str(found["pixels"]), f"{found['parameters'] / 1e6:.2f} M",
-                         f"{found['macs'] / 1e9:.3f} G", *(f"{found[f'ms_per_face_b{b}']:.2f}" for b in batches),
-                         figure(found.get("train_step_ms"), 0) if options.step else NONE,
-                         figure(found["peak_memory_mb"], 0)])  # fmt: skip
+            rows.append([found.title, found.pixels, count(found.parameters, 1e6, "M"), count(found.macs, 1e9, "G", 3),
+                         *(figure(getattr(found, f"ms_per_face_b{batch}")) for batch in batches),
+                         figure(found.train_step_ms, 0), figure(found.peak_memory_mb, 0)])  # fmt: skip
         header = ["method", "px", "parameters", "MACs", *(f"ms/face b{b}" for b in batches), "step, ms", "MB"]
         print(table(header, rows))
         print(json.dumps(machine(device)))

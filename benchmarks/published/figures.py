@@ -5,20 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import AfterValidator, Field, InstanceOf
 
 from common.errors import LabError
+from common.validation import Strict, read_text, validated
 
 PUBLISHED = Path(__file__).with_name("figures.yaml")
 ACCURACY = ("nme", "fr", "auc", "p90", "p95", "p99")  # percent
 COST = ("params", "macs", "ms", "fps")
 METRICS = ACCURACY + COST
-EVIDENCE = ("repository", "page", "issue", "measured", "remembered")
-TEXTS = ("dataset", "variant", "normaliser", "auc_rule", "protocol", "source", "table", "evidence", "slip", "machine")
-NUMBERS = ("threshold", "n", "input")
+TEXTS = ("variant", "normaliser", "auc_rule", "protocol", "source", "table", "evidence", "slip", "machine")
 LINE = "__line__"
+LEAST, LARGEST = 1e-9, 1e9  # a threshold is at least the one, no figure of a table is larger than the other
 
 
 class Printed(float):
@@ -81,7 +82,11 @@ class _Loader(yaml.SafeLoader):
 
 
 def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Printed:
-    return Printed(str(node.value).replace("_", ""))
+    try:
+        return Printed(str(node.value).replace("_", ""))
+    except ValueError:
+        word = f"{node.value!r} is no decimal number"
+        raise yaml.constructor.ConstructorError(None, None, word, node.start_mark) from None
 
 
 def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -91,6 +96,75 @@ def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
 for _tag in ("float", "int"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _number)
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def _between(low: float) -> AfterValidator:
+    def check(value: Printed) -> Printed:
+        if not low <= value <= LARGEST:
+            raise ValueError(f"must lie between {low:g} and {LARGEST:g}")
+        return value
+
+    return AfterValidator(check)
+
+
+Number = Annotated[Printed, InstanceOf(), _between(0)]
+Limit = Annotated[Printed, InstanceOf(), _between(LEAST)]
+Count = Annotated[Printed, InstanceOf(), _between(1)]
+
+
+class _Part(Strict):
+    """Figures of a test set or of a subset, and what must be known of them."""
+
+    line: int = Field(alias="__line__")
+    nme: Number | None = None
+    fr: Number | None = None
+    auc: Number | None = None
+    p90: Number | None = None
+    p95: Number | None = None
+    p99: Number | None = None
+    params: Number | None = None
+    macs: Number | None = None
+    ms: Number | None = None
+    fps: Number | None = None
+    n: Count | None = None
+    slip: str | None = None
+    remembered: bool | list[str] = False
+
+    @property
+    def values(self) -> dict[str, Printed]:
+        """The figures that are there."""
+        return {name: value for name in METRICS if (value := getattr(self, name)) is not None}
+
+    def marked(self, where: str, default: bool = False) -> tuple[str, ...]:
+        """Return the metrics that were not read again."""
+        marks = self.remembered if "remembered" in self.model_fields_set else default
+        if isinstance(marks, bool):
+            return tuple(self.values) if marks else ()
+        if not set(marks) <= set(self.values):
+            raise LabError(f"{where}: remembered must be true or a list of the entry's metrics, got {marks!r}")
+        return tuple(marks)
+
+
+class _Entry(_Part):
+    """An entry of the file."""
+
+    source: str
+    table: str
+    protocol: str
+    evidence: Literal["repository", "page", "issue", "measured", "remembered"]
+    dataset: str = ""
+    variant: str | None = None
+    normaliser: str | None = None
+    auc_rule: str | None = None
+    machine: str | None = None
+    threshold: Limit | None = None
+    input: Limit | None = None
+    subsets: dict[str, _Part | int] = {}  # the whole number is the mapping's line
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The texts that are there."""
+        return {name: text for name in TEXTS if (text := getattr(self, name)) is not None}
 
 
 def read_published(path: Path = PUBLISHED) -> list[Figure]:
@@ -110,12 +184,9 @@ def read_published(path: Path = PUBLISHED) -> list[Figure]:
 def _read(path: Path, written: int) -> tuple[Figure, ...]:
     """Return the figures of a file as it was written at a time: a report asks for them many times."""
     try:
-        with path.open(encoding="utf-8") as stream:
-            content = _Loader(stream).get_single_data()
-    except OSError as error:
-        raise LabError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, ValueError) as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
+        content = _Loader(read_text(path)).get_single_data()
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
         raise LabError(f"{path}:{line}: is not YAML: {getattr(error, 'problem', error)}") from None
     if not isinstance(content, dict):
         raise LabError(f"{path}:1: must map each method to a list of entries")
@@ -125,60 +196,28 @@ def _read(path: Path, written: int) -> tuple[Figure, ...]:
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise LabError(f"{path}: {method} must hold a list of entries")
         for entry in entries:
-            figures += _figures(path, str(method), entry)
+            where = f"{path}:{entry[LINE]}: {method}"
+            figures += _figures(path, str(method), validated(_Entry, entry, where))
     return tuple(figures)
 
 
-def _figures(path: Path, method: str, entry: dict[str, Any]) -> list[Figure]:
-    where = f"{path}:{entry[LINE]}"
-    _check_keys(where, entry, (*TEXTS, *NUMBERS, *METRICS, "subsets", "remembered"))
-    missing = [key for key in ("source", "table", "protocol", "evidence") if key not in entry]
-    if missing or entry["evidence"] not in EVIDENCE:
-        raise LabError(f"{where}: {method}: needs source, table, protocol and evidence ({', '.join(EVIDENCE)})")
-    facts = {key: str(entry[key]) for key in TEXTS if key in entry}
-    dataset = facts.pop("dataset", "")
-    base = {key: float(entry[key]) for key in ("threshold",) if key in entry}
-    count = int(entry["n"]) if "n" in entry else None
+def _figures(path: Path, method: str, entry: _Entry) -> list[Figure]:
+    where = f"{path}:{entry.line}"
+    limit = None if entry.threshold is None else float(entry.threshold)
     result = []
-    if values := _values(where, entry):
-        result.append(Figure(method, dataset, "full", values, base.get("threshold"), count, facts,
-                             _remembered(where, entry, values), where))  # fmt: skip
-    subsets = dict(entry.get("subsets") or {})
-    subsets.pop(LINE, None)
-    for name, part in subsets.items():
-        place = f"{path}:{part[LINE]}" if isinstance(part, dict) else where
-        if not isinstance(part, dict):
-            raise LabError(f"{place}: {method}: subset {name} must hold figures")
-        _check_keys(place, part, (*METRICS, "remembered", "slip", "n"))
-        values = _values(place, part)
-        marked = _remembered(place, {"remembered": entry.get("remembered") is True} | part, values)
-        own = {key: value for key, value in facts.items() if key != "slip"}
-        own |= {"slip": str(part["slip"])} if "slip" in part else {}
-        size = int(part["n"]) if "n" in part else None
-        result.append(Figure(method, dataset, str(name), values, base.get("threshold"), size, own, marked, place))
+    if entry.values:
+        count = None if entry.n is None else int(entry.n)
+        result.append(Figure(method, entry.dataset, "full", entry.values, limit, count, entry.facts,
+                             entry.marked(where), where))  # fmt: skip
+    for name, part in entry.subsets.items():
+        if isinstance(part, int):
+            continue
+        place = f"{path}:{part.line}"
+        own = {key: text for key, text in entry.facts.items() if key != "slip"}
+        own |= {} if part.slip is None else {"slip": part.slip}
+        size = None if part.n is None else int(part.n)
+        result.append(Figure(method, entry.dataset, name, part.values, limit, size, own,
+                             part.marked(place, entry.remembered is True), place))  # fmt: skip
     if not result:
         raise LabError(f"{where}: {method}: the entry holds no figure ({', '.join(METRICS)})")
     return result
-
-
-def _check_keys(where: str, entry: dict[str, Any], known: tuple[str, ...]) -> None:
-    unknown = sorted(str(key) for key in entry if key not in known and key != LINE)
-    if unknown:
-        raise LabError(f"{where}: unknown key {unknown[0]}; known are {', '.join(known)}")
-
-
-def _values(where: str, entry: dict[str, Any]) -> dict[str, Printed]:
-    values = {key: entry[key] for key in METRICS if key in entry}
-    wrong = [key for key, value in values.items() if not isinstance(value, Printed)]
-    if wrong:
-        raise LabError(f"{where}: {wrong[0]} must be a number, got {values[wrong[0]]!r}")
-    return values
-
-
-def _remembered(where: str, entry: dict[str, Any], values: dict[str, Printed]) -> tuple[str, ...]:
-    marks = entry.get("remembered", False)
-    if isinstance(marks, bool):
-        return tuple(values) if marks else ()
-    if not isinstance(marks, list) or not set(marks) <= set(values):
-        raise LabError(f"{where}: remembered must be true or a list of the entry's metrics, got {marks!r}")
-    return tuple(marks)

@@ -6,10 +6,11 @@ Paper: published.yaml. Released weights: its measured entries, and rows of `scor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from benchmarks.published.figures import COST, Figure, read_published
+from benchmarks.record import Result
 from benchmarks.registry import METHODS
 from benchmarks.report.model import Entry, Report
 from common.metrics.protocols import dataset_key
@@ -24,7 +25,7 @@ def titles(report: Report) -> dict[str, str]:
     for comparison in report.comparisons:
         for entry in comparison.entries:
             if entry.seeds:
-                found.setdefault(entry.first["method"], entry.first["title"])
+                found.setdefault(entry.first.method, entry.first.title)
     return found
 
 
@@ -51,18 +52,18 @@ def _paper(figure: Figure | None) -> Row:
 def _ours(entry: Entry) -> Row:
     """Return our part of a row."""
     first = entry.first
-    commits = list(dict.fromkeys(str(r["commit"]) for r in entry.records if r.get("commit")))
-    devices = list(dict.fromkeys(str(r["device"]) for r in entry.records if r.get("device")))
+    commits = list(dict.fromkeys(r.commit for r in entry.records if r.commit))
+    devices = list(dict.fromkeys(r.device for r in entry.records if r.device))
     return {
-        "ours": entry.metrics["nme"], "sd": entry.sd, "seeds": entry.seeds, "recipe": str(first.get("recipe") or ""),
+        "ours": entry.metrics["nme"], "sd": entry.sd, "seeds": entry.seeds, "recipe": first.recipe or "",
         "our normaliser": str(entry.card.get("normaliser") or ""), "commit": ", ".join(commits),
-        "device": ", ".join(devices), "date": str(first.get("date") or "")[:10],
+        "device": ", ".join(devices), "date": (first.date or "")[:10],
     }  # fmt: skip
 
 
-def _official(figures: Iterable[Figure], records: Iterable[Mapping[str, Any]]) -> float | None:
+def _official(figures: Iterable[Figure], records: Iterable[Result]) -> float | None:
     """Return the NME of released weights under our metric; a scored file counts before a figure of published.yaml."""
-    scored = [float(record["metrics"]["nme"]) for record in records if record.get("protocol") == OURS[1]]
+    scored = [record.metrics["nme"] for record in records if record.protocol == OURS[1]]
     known = [float(figure.values["nme"]) for figure in figures
              if figure.facts.get("evidence") == "measured" and figure.facts.get("normaliser") == OURS[0]
              and "nme" in figure.values]  # fmt: skip
@@ -81,9 +82,9 @@ def ledger_rows(report: Report) -> list[Row]:
     everything = [(comparison.dataset, entry) for comparison in report.comparisons for entry in comparison.entries]
     result: list[Row] = []
     for method, title in titles(report).items():
-        own = [(data, entry) for data, entry in everything if entry.first["method"] == method]
+        own = [(data, entry) for data, entry in everything if entry.first.method == method]
         trained = [(data, entry) for data, entry in own if entry.seeds]
-        scored = [(data, r) for data, entry in own for r in entry.records if r.get("official")]
+        scored = [(data, r) for data, entry in own for r in entry.records if r.official]
         printed = [figure for figure in figures if figure.method == method]
         names = [data for data, _ in trained] + [data for data, _ in scored] + [figure.dataset for figure in printed]
         keys = {dataset_key(name): name for name in reversed(names)}

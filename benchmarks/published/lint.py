@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
+import io
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.published.figures import ACCURACY, Figure, Printed, read_published
+from benchmarks.published.figures import ACCURACY, LARGEST, LEAST, Figure, Printed, read_published
+from benchmarks.record import Result, numbered_records
 from common.errors import LabError
+from common.validation import read_text
 
 # Faces of the official test sets and their subsets.
 SIZES: dict[str, dict[str, int]] = {
@@ -88,6 +91,8 @@ def whole_failures(figure: Figure) -> Iterator[tuple[str, str]]:
 
 def _whole(rate: Printed, count: int) -> bool:
     number = rate * count / 100
+    if not math.isfinite(number):
+        return False
     return abs(number - round(number)) <= (rate.half * 1.001 + 1e-9) * count / 100
 
 
@@ -220,47 +225,50 @@ def _in_percent(figure: Figure) -> Figure:
 
 
 def _read_csv(path: Path) -> Iterator[Figure]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    try:
         if "nme" not in (reader.fieldnames or ()):
             raise LabError(f"{path}:1: the header must name the columns, at least nme")
-        for row in reader:
-            where = f"{path}:{reader.line_num}"
-            texts = {key: (value or "").strip() for key, value in row.items() if key and isinstance(value, str)}
-            values = {key: _printed(where, key, texts[key]) for key in ACCURACY if texts.get(key)}
-            limit = float(_printed(where, "threshold", texts["threshold"])) if texts.get("threshold") else None
-            count = int(_printed(where, "n", texts["n"])) if texts.get("n") else None
-            facts = {key: texts[key] for key in ("variant", "normaliser", "auc_rule", "source") if texts.get(key)}
-            yield Figure(texts.get("method", ""), texts.get("dataset", ""), texts.get("subset") or "full", values,
-                         limit, count, facts, (), where)  # fmt: skip
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise LabError(f"{path}:{reader.line_num}: is not CSV: {error}") from None
+    for number, row in rows:
+        where = f"{path}:{number}"
+        texts = {key: (value or "").strip() for key, value in row.items() if key and isinstance(value, str)}
+        values = {key: _printed(where, key, texts[key]) for key in ACCURACY if texts.get(key)}
+        limit = float(_printed(where, "threshold", texts["threshold"], LEAST)) if texts.get("threshold") else None
+        count = int(_printed(where, "n", texts["n"], 1)) if texts.get("n") else None
+        facts = {key: texts[key] for key in ("variant", "normaliser", "auc_rule", "source") if texts.get(key)}
+        yield Figure(texts.get("method", ""), texts.get("dataset", ""), texts.get("subset") or "full", values,
+                     limit, count, facts, (), where)  # fmt: skip
 
 
-def _printed(where: str, key: str, text: str) -> Printed:
+def _printed(where: str, key: str, text: str, least: float = 0.0) -> Printed:
     try:
-        return Printed(text)
+        number = Printed(text)
     except ValueError:
         raise LabError(f"{where}: {key} must be a number, got {text!r}") from None
+    if not least <= number <= LARGEST:
+        raise LabError(f"{where}: {key} must lie between {least:g} and {LARGEST:g}, got {text!r}")
+    return number
 
 
 def _read_records(path: Path) -> Iterator[Figure]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        where = f"{path}:{number}"
-        try:
-            record = json.loads(line)
-            card, metrics = record["card"], record["metrics"]
-        except (ValueError, KeyError, TypeError):
-            raise LabError(f"{where}: is not a record of the runner") from None
+    for number, record in numbered_records(path, Result):
+        card, metrics = record.card, record.metrics
+        limit, count = card.get("threshold"), card.get("n")
         for prefix in sorted({name.rpartition("/")[0] for name in metrics}):
             names = {f"{prefix}/{key}".lstrip("/"): key for key in ("nme", "fr", "auc")}
             names |= {f"{prefix}/nme_p{q}".lstrip("/"): f"p{q}" for q in (90, 95, 99)}
             values = {key: Printed(f"{metrics[name]:.{DIGITS}f}") for name, key in names.items() if name in metrics}
             facts = {
-                "variant": f"{record.get('recipe')}, seed {record.get('seed')}",
+                "variant": f"{record.recipe}, seed {record.seed}",
                 "auc_rule": str(card.get("auc_rule")),
                 "evidence": "measured",
             }
-            yield Figure(record["method"], record["dataset"], prefix or "full", values, card.get("threshold"),
-                         None if prefix else card.get("n"), facts, (), where)  # fmt: skip
+            yield Figure(record.method, record.dataset, prefix or "full", values,
+                         None if limit is None else float(limit), None if prefix or count is None else int(count),
+                         facts, (), f"{path}:{number}")  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

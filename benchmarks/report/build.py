@@ -41,7 +41,7 @@ def _robustness(report: Report) -> str:
     sure = {
         (data, curve.label): curve.area for data, curves in risk_curves(report.robustness).items() for curve in curves
     }
-    faces = {(r["dataset"], r["title"]): str(r.get("n", NONE)) for r in report.robustness if "level" in r}
+    faces = {(r.dataset, r.title): str(r.n or NONE) for r in report.robustness if r.level is not None}
     rows = []
     for data, label in pairs:
         values = [faces.get((data, label), NONE)]
@@ -72,12 +72,11 @@ def _speeds(report: Report) -> str:
     """Return the records of `python -m benchmarks speed`, each with its machine."""
     rows = []
     for record in report.speeds:
-        card = record.get("machine") or {}
+        card = record.machine or {}
         place = f"{card.get('device', 'not stated')}, {card.get('threads', '?')} threads"
-        rows.append([str(record.get("title", record["method"])), str(record.get("recipe", "")), place,
-                     count(record.get("parameters"), 1e6, "M"), count(record.get("macs"), 1e9, "G"),
-                     *(figure(record.get(f"ms_per_face_b{size}")) for size in (1, 8, 64)),
-                     figure(record.get("train_step_ms"), 0), figure(record.get("peak_memory_mb"), 0)])  # fmt: skip
+        rows.append([record.title, record.recipe or "", place, count(record.parameters, 1e6, "M"),
+                     count(record.macs, 1e9, "G"), *(figure(record.ms(size)) for size in (1, 8, 64)),
+                     figure(record.train_step_ms, 0), figure(record.peak_memory_mb, 0)])  # fmt: skip
     head = ("method", "recipe", "machine", "parameters", "MACs", "ms/face b1", "ms/face b8", "ms/face b64",
             "training step, ms", "memory, MB")  # fmt: skip
     return f"## Networks alone (`python -m benchmarks speed`)\n\nRandom weights, medians.\n\n{table(head, rows)}\n"
@@ -110,7 +109,7 @@ def parts(folder: Path, report: Report) -> dict[str, str]:
         found[first] = f"## Methods (`python -m benchmarks run`)\n\n{found[first]}"
         found["ledger"] = _ledger(report)
     if report.robustness:
-        found |= {f"robustness on {name}": "" for name in dict.fromkeys(str(r["dataset"]) for r in report.robustness)}
+        found |= {f"robustness on {name}": "" for name in dict.fromkeys(r.dataset for r in report.robustness)}
         found["robustness"] = _robustness(report)
     if report.speeds:
         found["speed"] = _speeds(report)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.record import Result
 from benchmarks.report.model import Comparison, Entry, compare
 from common.metrics.stats import least_difference
 from common.readme import table
@@ -30,16 +31,16 @@ def interval(found: tuple[float, float] | None, digits: int = 2) -> str:
     return NONE if found is None else f"[{found[0]:.{digits}f}, {found[1]:.{digits}f}]"
 
 
-def count(value: float | None, unit: float, letter: str) -> str:
-    """Return a large number in thousands, millions or milliards, or a dash where there is none."""
-    return NONE if value is None else f"{value / unit:.2f} {letter}"
+def count(value: float | None, unit: float, letter: str, digits: int = 2) -> str:
+    """Return a large number in thousands, millions (M) or billions (G), or a dash where there is none."""
+    return NONE if value is None else f"{value / unit:.{digits}f} {letter}"
 
 
 def sizes(entry: Entry) -> list[str]:
     """Return parameters, MACs and milliseconds per face of a row, dashes where they were not measured."""
     speed = entry.speed
-    return [count(speed.get("parameters"), 1e6, "M"), count(speed.get("macs"), 1e9, "G"),
-            figure(speed.get("ms_per_face_b1"), 1), figure(speed.get("ms_per_face_b8"), 1)]  # fmt: skip
+    times = (figure(speed.ms(batch), 1) for batch in (1, 8))
+    return [count(speed.parameters, 1e6, "M"), count(speed.macs, 1e9, "G"), *times]
 
 
 def describe(comparison: Comparison) -> str:
@@ -100,7 +101,7 @@ def _without_empty(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tupl
     return [header[k] for k in kept], [[row[k] for k in kept] for row in rows]
 
 
-def comparison(records: Iterable[dict[str, Any]], folder: Path | None = None) -> str:
+def comparison(records: Iterable[Result], folder: Path | None = None) -> str:
     """Return the comparison of finished records as Markdown: a table for each data set and protocol card.
 
     Args:
@@ -123,7 +124,7 @@ def plain_rows(comparison: Comparison) -> tuple[list[str], list[list[Any]]]:
         low, high = entry.intervals.get("nme", (None, None))
         figures = [entry.metrics["nme"], low, high, comparison.against_best(number)]
         figures += [entry.metrics.get("fr"), entry.metrics.get("auc")]
-        rows.append([entry.label, *figures, *map(entry.speed.get, columns[7:])])
+        rows.append([entry.label, *figures, *(getattr(entry.speed, name) for name in columns[7:])])
     return columns, rows
 
 

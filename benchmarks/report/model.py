@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from benchmarks.records import read_records
-from benchmarks.score.formats import stem
+from benchmarks.record import Result, Robustness, Scalar, Speed, Timing, read_records
+from benchmarks.score.formats import read_arrays, stem
+from common.errors import LabError
 from common.metrics.functional import ced
 from common.metrics.stats import bootstrap_interval
 
@@ -34,42 +35,42 @@ class Entry:
     """
 
     label: str
-    records: list[dict[str, Any]]
+    records: list[Result]
     metrics: dict[str, float]
     intervals: dict[str, Interval]
     ids: np.ndarray | None = None
     nmes: np.ndarray | None = None
 
     @property
-    def first(self) -> dict[str, Any]:
+    def first(self) -> Result:
         """The record of the first seed."""
         return self.records[0]
 
     @property
-    def card(self) -> dict[str, Any]:
+    def card(self) -> dict[str, Scalar]:
         """The protocol card of the figures."""
-        return dict(self.first.get("card") or {})
+        return self.first.card
 
     @property
-    def speed(self) -> dict[str, Any]:
-        """Size and times of the network; empty when they were not measured."""
-        return dict(self.first.get("speed") or {})
+    def speed(self) -> Speed:
+        """Size and times of the network."""
+        return self.first.speed
 
     @property
     def seeds(self) -> list[int]:
         """The seeds that were trained."""
-        return [record["seed"] for record in self.records if record.get("seed") is not None]
+        return [record.seed for record in self.records if record.seed is not None]
 
     @property
     def sd(self) -> float | None:
         """Standard deviation of the NME over the seeds, percent; None for one seed."""
-        values = [record["metrics"]["nme"] for record in self.records]
+        values = [record.metrics["nme"] for record in self.records]
         return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
     @property
     def seconds(self) -> float | None:
         """Mean training time of a seed; None when it was not measured."""
-        values = [record["seconds"] for record in self.records if record.get("seconds")]
+        values = [record.seconds for record in self.records if record.seconds]
         return float(np.mean(values)) if values else None
 
     @property
@@ -106,7 +107,7 @@ class Comparison:
     """
 
     dataset: str
-    card: dict[str, Any]
+    card: dict[str, Scalar]
     differing: list[str]
     entries: list[Entry]
     differences: dict[tuple[int, int], Difference] = field(default_factory=dict)
@@ -144,42 +145,48 @@ def read_faces(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     """
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as content:
+    content = read_arrays(path)
+    try:
         ids, nmes = np.asarray(content["ids"]), np.asarray(content["nme"], np.float64)
+        if ids.ndim != 1 or nmes.shape != ids.shape:
+            raise ValueError
+    except (KeyError, TypeError, ValueError):
+        raise LabError(f"{path}: needs ids and nme of as many faces; test the trial again") from None
     stems = np.array([stem(str(name)) for name in ids])
     ids = stems if len(np.unique(stems)) == len(ids) else ids
     order = np.argsort(ids, kind="stable")
     return ids[order], nmes[order]
 
 
-def _faces(records: Sequence[dict[str, Any]], folder: Path | None) -> tuple[np.ndarray, np.ndarray] | None:
+def _faces(records: Sequence[Result], folder: Path | None) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the faces of all seeds with their mean NMEs; None unless every seed has the same faces."""
-    if folder is None or not all(record.get("predictions") for record in records):
+    paths = [record.predictions for record in records if record.predictions]
+    if folder is None or len(paths) < len(records):
         return None
-    found = [read_faces(folder / record["predictions"]) for record in records]
+    found = [read_faces(folder / path) for path in paths]
     present = [faces for faces in found if faces is not None]
     if len(present) < len(found) or not all(np.array_equal(present[0][0], ids) for ids, _ in present):
         return None
     return present[0][0], np.mean([nmes for _, nmes in present], axis=0)
 
 
-def make_entry(records: list[dict[str, Any]], folder: Path | None) -> Entry:
+def make_entry(records: list[Result], folder: Path | None) -> Entry:
     """Return the row of the records of one method and recipe, one for each seed.
 
     The interval of several seeds is that of the faces' mean error over the seeds; FR and AUC, which are not means of
     such errors, then have none.
     """
-    records = sorted(records, key=lambda record: record.get("seed") or 0)
-    names = [name for name in records[0]["metrics"] if all(name in record["metrics"] for record in records)]
-    metrics = {name: float(np.mean([record["metrics"][name] for record in records])) for name in names}
+    records = sorted(records, key=lambda record: record.seed or 0)
+    names = [name for name in records[0].metrics if all(name in record.metrics for record in records)]
+    metrics = {name: float(np.mean([record.metrics[name] for record in records])) for name in names}
     faces = _faces(records, folder)
     intervals: dict[str, Interval] = {}
     if len(records) == 1:
-        intervals = {name: (float(low), float(high)) for name, (low, high) in records[0].get("intervals", {}).items()}
+        intervals = records[0].intervals
     elif faces is not None and np.isfinite(faces[1]).all():
         intervals["nme"] = bootstrap_interval(faces[1])
     ids, nmes = faces if faces is not None else (None, None)
-    return Entry(records[0]["title"], records, metrics, intervals, ids, nmes)
+    return Entry(records[0].title, records, metrics, intervals, ids, nmes)
 
 
 def _label(entries: list[Entry]) -> None:
@@ -187,7 +194,7 @@ def _label(entries: list[Entry]) -> None:
     titles = [entry.label for entry in entries]
     for entry in entries:
         if titles.count(entry.label) > 1:
-            entry.label = f"{entry.label}, {Path(str(entry.first.get('recipe'))).stem}"
+            entry.label = f"{entry.label}, {Path(str(entry.first.recipe)).stem}"
 
 
 def _differences(entries: Sequence[Entry]) -> dict[tuple[int, int], Difference]:
@@ -208,27 +215,27 @@ def _differences(entries: Sequence[Entry]) -> dict[tuple[int, int], Difference]:
     return found
 
 
-def _field(card: Mapping[str, Any], name: str) -> str:
+def _field(card: Mapping[str, Scalar], name: str) -> str:
     """Return a field of a card for comparison: 10 and 10.0 are one threshold."""
     value = card.get(name)
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
-def compare(records: Iterable[dict[str, Any]], folder: Path | None = None) -> list[Comparison]:
+def compare(records: Iterable[Result], folder: Path | None = None) -> list[Comparison]:
     """Return one comparison for each data set and set of binding fields: figures of unlike cards share no column.
 
     Args:
         records: finished cells.
         folder: where their prediction files are; None leaves out what needs them.
     """
-    groups: dict[tuple[str, ...], dict[tuple[str, str], list[dict[str, Any]]]] = {}
+    groups: dict[tuple[str, ...], dict[tuple[str, str], list[Result]]] = {}
     for record in records:
-        if "nme" not in (record.get("metrics") or {}):
+        if "nme" not in record.metrics:
+            print(f"{record.trial}: left out of the tables, its NME is not finite", file=sys.stderr)
             continue
-        card = record.get("card") or {}
-        key = (record["dataset"], *(_field(card, name) for name in BINDING))
+        key = (record.dataset, *(_field(record.card, name) for name in BINDING))
         rows = groups.setdefault(key, {})
-        rows.setdefault((record["method"], str(record.get("recipe"))), []).append(record)
+        rows.setdefault((record.method, str(record.recipe)), []).append(record)
     result = []
     for key, rows in groups.items():
         entries = sorted((make_entry(found, folder) for found in rows.values()), key=lambda e: e.metrics["nme"])
@@ -292,46 +299,46 @@ class Disturbance:
     curves: list[Curve]
 
 
-def _by_method(records: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for record in records:
-        groups.setdefault(record["title"], []).append(record)
-    return groups
-
-
-def disturbances(records: Sequence[dict[str, Any]]) -> list[Disturbance]:
+def disturbances(records: Sequence[Robustness]) -> list[Disturbance]:
     """Return the robustness curves, means over the seeds."""
-    result = []
-    levelled = [record for record in records if "level" in record]
-    for dataset, kind in dict.fromkeys((record["dataset"], record["kind"]) for record in levelled):
-        curves = []
-        chosen = [record for record in records if record["dataset"] == dataset]
-        for title, own in _by_method(record for record in chosen if record["kind"] == kind).items():
-            levels = sorted({float(record["level"]) for record in own})
-            means = [float(np.mean([r["nme"] for r in own if float(r["level"]) == level])) for level in levels]
-            areas = [r["nme"] for r in chosen if r["kind"] == f"{kind}_area" and r["title"] == title]
-            curves.append(Curve(title, levels, means, float(np.mean(areas)) if areas else None))
-        unit = next(str(r.get("unit", "")) for r in levelled if r["kind"] == kind and r["dataset"] == dataset)
-        result.append(Disturbance(dataset, kind, unit, curves))
-    return result
-
-
-def risk_curves(records: Sequence[dict[str, Any]]) -> dict[str, list[Curve]]:
-    """Return data set -> risk-coverage curves of the methods that tell how sure they are; the first seed's."""
-    result: dict[str, list[Curve]] = {}
+    found: dict[tuple[str, str, str], dict[str, dict[float, list[float]]]] = {}
+    areas: dict[tuple[str, str, str], list[float]] = {}
     for record in records:
-        curves = result.setdefault(record["dataset"], []) if record["kind"] == "risk_coverage" else None
-        if curves is not None and record["title"] not in [curve.label for curve in curves]:
-            curves.append(Curve(record["title"], record["coverage"], record["nme"], record.get("aurc")))
+        if record.value is None:
+            continue
+        if record.level is None:
+            areas.setdefault((record.dataset, record.kind, record.title), []).append(record.value)
+        else:
+            curves = found.setdefault((record.dataset, record.kind, record.unit), {})
+            curves.setdefault(record.title, {}).setdefault(record.level, []).append(record.value)
+    result = []
+    for (dataset, kind, unit), methods in found.items():
+        drawn = []
+        for title, levels in methods.items():
+            x = sorted(levels)
+            own = areas.get((dataset, f"{kind}_area", title))
+            y = [float(np.mean(levels[level])) for level in x]
+            drawn.append(Curve(title, x, y, float(np.mean(own)) if own else None))
+        result.append(Disturbance(dataset, kind, unit, drawn))
     return result
 
 
-def flickers(records: Sequence[dict[str, Any]]) -> dict[tuple[str, str], float]:
+def risk_curves(records: Sequence[Robustness]) -> dict[str, list[Curve]]:
+    """Return data set -> risk-coverage curves of the methods that say how sure they are; the first seed's."""
+    result: dict[str, dict[str, Curve]] = {}
+    for record in records:
+        if record.kind == "risk_coverage":
+            own = Curve(record.title, *record.curve, record.aurc)
+            result.setdefault(record.dataset, {}).setdefault(record.title, own)
+    return {dataset: list(curves.values()) for dataset, curves in result.items()}
+
+
+def flickers(records: Sequence[Robustness]) -> dict[tuple[str, str], float]:
     """Return (data set, method's title) -> mean flicker in percent over the seeds."""
     found: dict[tuple[str, str], list[float]] = {}
     for record in records:
-        if record["kind"] == "flicker":
-            found.setdefault((record["dataset"], record["title"]), []).append(record["nme"])
+        if record.kind == "flicker" and record.value is not None:
+            found.setdefault((record.dataset, record.title), []).append(record.value)
     return {key: float(np.mean(values)) for key, values in found.items()}
 
 
@@ -340,7 +347,7 @@ class Machine:
     """A machine on which networks were timed."""
 
     letter: str
-    card: dict[str, Any]
+    card: dict[str, Scalar]
     methods: list[str]
 
 
@@ -357,36 +364,31 @@ class Report:
 
     folder: Path
     comparisons: list[Comparison]
-    robustness: list[dict[str, Any]]
-    speeds: list[dict[str, Any]]
+    robustness: list[Robustness]
+    speeds: list[Timing]
     styles: dict[str, int]
     machines: list[Machine]
 
-    def machine_of(self, card: Mapping[str, Any] | None) -> str:
+    def machine_of(self, card: Mapping[str, Scalar] | None) -> str:
         """Return the letter of a machine card, "" when there is only one machine or none is known."""
         letters = [machine.letter for machine in self.machines if machine.card == card]
         return letters[0] if letters and len(self.machines) > 1 else ""
 
 
-def _named(path: Path, *needed: str) -> list[dict[str, Any]]:
-    """Return the records that have a method and the needed fields; an older one may lack its title."""
-    found = [record for record in read_records(path) if all(name in record for name in ("method", *needed))]
-    return [{"title": record["method"]} | record for record in found]
-
-
 def read_report(folder: Path) -> Report:
-    """Return the content of a report from the records in a folder."""
-    comparisons = compare(_named(folder / "records.jsonl", "metrics", "dataset"), folder)
-    robustness = _named(folder / "robustness.jsonl", "kind", "dataset")
-    speeds = _named(folder / "speed.jsonl", "parameters")
-    labels = [entry.label for comparison in comparisons for entry in comparison.entries]
-    labels = sorted(dict.fromkeys([*labels, *(record["title"] for record in robustness)]))
+    """Return the content of a report from the records in a folder.
+
+    Raises:
+        LabError: a record or a file of predictions is not as it must be.
+    """
+    comparisons = compare(read_records(folder / "records.jsonl", Result), folder)
+    robustness = read_records(folder / "robustness.jsonl", Robustness)
+    speeds = read_records(folder / "speed.jsonl", Timing)
+    labels = sorted({e.label for c in comparisons for e in c.entries} | {record.title for record in robustness})
     machines: list[Machine] = []
-    timed = [(entry.label, entry.speed.get("machine")) for c in comparisons for entry in c.entries]
-    timed += [(record.get("title", record["method"]), record.get("machine")) for record in speeds]
-    for label, card in timed:
-        if not card:
-            continue
+    timed = [(entry.label, entry.speed.machine) for c in comparisons for entry in c.entries]
+    timed += [(record.title, record.machine) for record in speeds]
+    for label, card in [(label, card) for label, card in timed if card]:
         known = next((machine for machine in machines if machine.card == card), None)
         if known is None:
             known = Machine(chr(ord("A") + len(machines)), card, [])

@@ -39,11 +39,11 @@ def _facts(report: Report) -> str:
     records = [record for comparison in report.comparisons for entry in comparison.entries for record in entry.records]
     if not records:
         return ""
-    methods = len({record["method"] for record in records})
-    data = len({record["dataset"] for record in records})
-    dates = sorted(str(record["date"])[:10] for record in records if record.get("date"))
-    commits = list(dict.fromkeys(str(record["commit"]) for record in records if record.get("commit")))
-    devices = list(dict.fromkeys(str(record["device"]) for record in records if record.get("device")))
+    methods = len({record.method for record in records})
+    data = len({record.dataset for record in records})
+    dates = sorted(record.date[:10] for record in records if record.date)
+    commits = list(dict.fromkeys(record.commit for record in records if record.commit))
+    devices = list(dict.fromkeys(record.device for record in records if record.device))
 
     def plural(number: int, word: str) -> str:
         return f"{number} {word}{'s' if number != 1 else ''}"

@@ -115,9 +115,9 @@ def cards(report: Report, comparison: Comparison) -> str:
     rows = []
     for entry in comparison.entries:
         own = [text(entry.card.get(name, "not stated")) for name in comparison.differing]
-        facts = [entry.first.get(k) for k in ("recipe", "commit", "device", "torch")]
+        facts = [entry.first.recipe, entry.first.commit, entry.first.device, entry.first.torch]
         recipe, commit, device, torch = (text(v) if v else Cell(MISSING) for v in facts)
-        day = str(entry.first.get("date") or "")
+        day = entry.first.date or ""
         date = Cell(escape(day[:16].replace("T", " ")), day) if day else Cell(MISSING)
         seeds = ", ".join(map(str, entry.seeds))
         rows.append([name_cell(report, entry.label), *own, recipe, text(seeds) if seeds else Cell(MISSING), commit,
@@ -155,10 +155,10 @@ def dataset(report: Report, comparison: Comparison, number: int) -> str:
 
 
 def _cost_chart(report: Report, comparison: Comparison, key: str, axis: str, name: str) -> str:
-    entries = [entry for entry in comparison.entries if (entry.speed.get(key) or 0) > 0]
+    entries = [entry for entry in comparison.entries if (getattr(entry.speed, key) or 0) > 0]
     if not entries:
         return ""
-    costs = [float(entry.speed[key]) / (1e9 if key == "macs" else 1.0) for entry in entries]
+    costs = [float(getattr(entry.speed, key)) / (1e9 if key == "macs" else 1.0) for entry in entries]
     errors = [entry.metrics["nme"] for entry in entries]
     spans = [v for entry, e in zip(entries, errors, strict=True) for v in entry.intervals.get("nme", (e,))]
     chart = Chart(name, f"NME against {axis} on {comparison.title}", Axis(axis, *ratios(costs), log=True),
@@ -192,8 +192,8 @@ def cost(report: Report) -> str:
         ]
         rows = []
         for record in report.speeds:
-            machine = (record.get("machine") or {}).get("device")
-            rows.append([text(record.get("title", record["method"])), text(record.get("recipe", "")),
+            machine = (record.machine or {}).get("device")
+            rows.append([text(record.title), text(record.recipe or ""),
                          text(machine) if machine else Cell(MISSING), *cost_cells(report, record)])  # fmt: skip
         parts.append("<h3>Networks alone</h3>" + table(*measured(columns, rows), "Random weights, timed by "
                                                        "<code>python -m benchmarks speed</code>"))  # fmt: skip
@@ -238,8 +238,8 @@ def robustness(report: Report) -> str:
             areas = [next((c.area for c in d.curves if c.label == label), None) for d in chosen]
             trembles = quantity(trembling.get((dataset_name, label)), 3)
             rows.append([name_cell(report, label), *map(quantity, areas), trembles])
-        counts = sorted({int(r["n"]) for r in report.robustness if r["dataset"] == dataset_name and "level" in r
-                         and r.get("n")})  # fmt: skip
+        here = [r for r in report.robustness if r.dataset == dataset_name and r.level is not None]
+        counts = sorted({r.n for r in here if r.n})
         told = f", {' or '.join(map(str, counts))} faces" if counts else ""
         caption = f"Mean NME over each curve's levels{told}, and flicker, percent. Lower is better."
         parts.append(f"<h3>{escape(dataset_name)}</h3><div>{legend(report, [(label, '') for label in labels])}"
@@ -292,9 +292,9 @@ def _strip(folder: Path, kind: str, label: str, errors: np.ndarray | None) -> st
 
 
 def _faces_of(report: Report, entry: Entry) -> str:
-    if not entry.first.get("pictures"):
+    if not entry.first.pictures:
         return ""
-    folder = report.folder / entry.first["pictures"]
+    folder = report.folder / entry.first.pictures
     single = entry.nmes if len(entry.records) == 1 else None
     strips = "".join(_strip(folder, kind, entry.label, single) for kind in ("worst", "median"))
     head = f"<h4>{swatch(report.styles[entry.label])}{escape(entry.label)}</h4>"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
+from benchmarks.record import Speed
 from benchmarks.report.charts import STYLES, whisker
 from benchmarks.report.model import Comparison, Difference, Entry, Report, signed
 
@@ -170,13 +170,13 @@ COST = [
 HEADLINE = 3  # of them stand beside the accuracy
 
 
-def cost_cells(report: Report, speed: dict[str, Any], seconds: float | None = None) -> list[Cell]:
+def cost_cells(report: Report, speed: Speed, seconds: float | None = None) -> list[Cell]:
     """Return the cells of size and speed in the order of COST; a letter names the machine where there are several."""
-    letter = report.machine_of(speed.get("machine"))
-    times = [quantity(speed.get(f"ms_per_face_b{batch}"), 1, 1.0, letter) for batch in (1, 8, 64)]
-    return [quantity(speed.get("parameters"), 2, 1e6, "M"), quantity(speed.get("macs"), 2, 1e9, "G"), *times,
-            quantity(speed.get("peak_memory_mb"), 0, 1.0, "MB"),
-            quantity(speed.get("train_step_ms"), 0, 1.0, "ms"), quantity(seconds, 1, 60.0, "min")]  # fmt: skip
+    letter = report.machine_of(speed.machine)
+    times = [quantity(speed.ms(batch), 1, 1.0, letter) for batch in (1, 8, 64)]
+    return [quantity(speed.parameters, 2, 1e6, "M"), quantity(speed.macs, 2, 1e9, "G"), *times,
+            quantity(speed.peak_memory_mb, 0, 1.0, "MB"),
+            quantity(speed.train_step_ms, 0, 1.0, "ms"), quantity(seconds, 1, 60.0, "min")]  # fmt: skip
 
 
 def measured(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> tuple[list[Column], list[list[Cell]]]:

@@ -47,7 +47,7 @@ def _pictures(report: Report) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for comparison in report.comparisons:
         for entry in comparison.entries:
-            folder = report.folder / str(entry.first.get("pictures") or "none")
+            folder = report.folder / str(entry.first.pictures or "none")
             paths = [path for kind in ("worst", "median") for path in sorted(folder.glob(f"{kind}-*.png"))]
             if paths:
                 images = [wandb.Image(str(path), caption=path.stem) for path in paths]

@@ -14,26 +14,26 @@ jobs:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
-import yaml
+from pydantic import Field
 
 from benchmarks.registry import METHODS
 from common.errors import LabError
+from common.validation import Strict, read_yaml_as
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(Strict):
     """One data set with one recipe name, for every method and seed of the plan."""
 
     dataset: str
     recipe: str
-    seeds: tuple[int, ...] = (0,)
+    seeds: list[int] = [0]
     root: str | None = None
     optional: bool = False
-    args: tuple[str, ...] = ()
+    args: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -99,43 +99,26 @@ class Plan:
         return cells
 
 
+class _File(Strict):
+    """What a plan's file holds."""
+
+    folder: str
+    methods: Literal["all"] | list[str]
+    jobs: Annotated[list[Job], Field(min_length=1)]
+
+
 def read_plan(path: Path) -> Plan:
     """Return the plan in a YAML file.
 
     Raises:
-        LabError: the file is missing or no YAML, a key is unknown or missing, a method is not registered.
+        LabError: the file is missing or no YAML, a key is unknown, missing or of another type, a method is not known.
     """
-    if not path.is_file():
-        raise LabError(f"{path}: no such benchmark configuration")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise LabError(f"{path}{f':{mark.line + 1}' if mark else ''}: is not valid YAML") from None
-    _check_keys(content, {"folder", "methods", "jobs"}, {"folder", "methods", "jobs"}, str(path))
-    methods = list(METHODS) if content["methods"] == "all" else content["methods"]
+    content = read_yaml_as(_File, path)
+    methods = list(METHODS) if content.methods == "all" else content.methods
     unknown = [name for name in methods if name not in METHODS]
     if unknown:
         raise LabError(f"{path}: no method {unknown[0]}; known: {', '.join(METHODS)}")
-    if not content["jobs"]:
-        raise LabError(f"{path}: jobs is empty; name a dataset and a recipe")
-    known = {f.name for f in fields(Job)}
-    jobs = []
-    for number, job in enumerate(content["jobs"]):
-        _check_keys(job, known, {"dataset", "recipe"}, f"{path}: job {number}")
-        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in job.items()}
-        jobs.append(Job(**values))
-    return Plan(Path(content["folder"]), tuple(methods), tuple(jobs), path)
-
-
-def _check_keys(content: object, known: set[str], needed: set[str], where: str) -> None:
-    if not isinstance(content, dict):
-        raise LabError(f"{where}: must be a mapping with {', '.join(sorted(needed))}")
-    for key in content:
-        if key not in known:
-            raise LabError(f"{where}: unknown key {key}; known: {', '.join(sorted(known))}")
-    for key in sorted(needed - set(content)):
-        raise LabError(f"{where}: {key} is missing")
+    return Plan(Path(content.folder), tuple(methods), tuple(content.jobs), path)
 
 
 def restrict(plan: Plan, methods: Sequence[str] | None, datasets: Sequence[str] | None) -> Plan:

@@ -7,9 +7,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from benchmarks.records import append_record, claim, read_records
+from benchmarks.record import Result, append_record, claim, read_records
 from benchmarks.report.markdown import comparison
 from benchmarks.run.plan import Cell, Plan
 from benchmarks.run.trial import evaluate, last_checkpoint, run_children, stage_folder, train, trained_seconds
@@ -25,7 +24,7 @@ def records_path(plan: Plan) -> Path:
 
 def pending(plan: Plan, cells: list[Cell]) -> list[Cell]:
     """Return the cells without a record."""
-    done = {record["cell"] for record in read_records(records_path(plan)) if "cell" in record}
+    done = {record.trial for record in read_records(records_path(plan), Result)}
     return [cell for cell in cells if cell.name not in done]
 
 
@@ -34,8 +33,8 @@ def time_left(plan: Plan, remaining: list[Cell], spent: dict[str, float]) -> str
 
     A method's own earlier cell is the best guess for another of its cells; else the mean of all.
     """
-    records = read_records(records_path(plan))
-    known = {record["method"]: float(record["seconds"]) for record in records if record.get("seconds")} | spent
+    records = read_records(records_path(plan), Result)
+    known = {record.method: record.seconds for record in records if record.seconds} | spent
     if not remaining or not known:
         return ""
     mean = sum(known.values()) / len(known)
@@ -47,7 +46,7 @@ def forget(plan: Plan, cells: list[Cell]) -> None:
     """Make cells be done again: their checkpoints and marks go, and their records are set aside, not deleted."""
     path = records_path(plan)
     names = {cell.name for cell in cells}
-    kept = [record for record in read_records(path) if record.get("cell") not in names]
+    kept = [record for record in read_records(path, Result) if record.trial not in names]
     if path.is_file():
         path.replace(path.with_suffix(f".{int(time.time())}.jsonl"))
         for record in kept:
@@ -146,9 +145,9 @@ def evaluate_only(plan: Plan, timing: bool = True) -> str:
     trained = [cell for cell in cells if last_checkpoint(plan.folder, cell).is_file()]
     if not trained:
         raise LabError(f"{plan.source}: no cell is trained yet; run `python -m benchmarks train` first")
-    before = {record.get("cell"): record for record in read_records(records_path(plan))}
+    before = {record.trial: record.seconds for record in read_records(records_path(plan), Result)}
     for cell in trained:
-        seconds = trained_seconds(plan.folder, cell) or float(before.get(cell.name, {}).get("seconds", 0.0))
+        seconds = trained_seconds(plan.folder, cell) or before.get(cell.name) or 0.0
         append_record(records_path(plan), evaluate(plan.folder, cell, seconds, timing))
     return write_tables(plan, trained)
 
@@ -157,11 +156,11 @@ def write_tables(plan: Plan, cells: list[Cell]) -> str:
     """Print the comparison of finished cells and write it to table.md, table.txt; return it."""
     names = {cell.name for cell in cells}
     parts = []
-    records = [record for record in read_records(records_path(plan)) if record.get("cell") in names]
+    records = [record for record in read_records(records_path(plan), Result) if record.trial in names]
     for dataset in dict.fromkeys(cell.dataset for cell in cells):
-        rows: list[dict[str, Any]] = [record for record in records if record["dataset"] == dataset]
+        rows = [record for record in records if record.dataset == dataset]
         if rows:
-            face = rows[0]["card"]
+            face = rows[0].card
             parts.append(
                 f"{dataset}: NME by {face['normaliser']}, FR and AUC at {face['threshold']:g} %, all in percent; "
                 f"{face['n']} faces\n\n{comparison(rows)}"

@@ -20,6 +20,7 @@ import yaml
 
 from benchmarks.measure.speed import measure, train_step_ms
 from benchmarks.provenance import ROOT, commit, machine
+from benchmarks.record import Result, Speed
 from benchmarks.registry import METHODS
 from benchmarks.run.plan import Cell
 from common.cli import LandmarkCLI
@@ -218,7 +219,7 @@ def draw_faces(folder: Path, tested: LandmarkCLI) -> None:
             write_image(folder / f"{name}-{k}.png", canvas)
 
 
-def evaluate(folder: Path, cell: Cell, seconds: float, timing: bool = True) -> dict[str, Any]:
+def evaluate(folder: Path, cell: Cell, seconds: float, timing: bool = True) -> Result:
     """Test, draw and time a trained cell; return its record."""
     tested = load_test(folder, cell)
     metrics = {key.removeprefix("test/"): float(value) for key, value in tested.trainer.callback_metrics.items()}
@@ -227,18 +228,17 @@ def evaluate(folder: Path, cell: Cell, seconds: float, timing: bool = True) -> d
     pictures = folder / "faces" / cell.name
     draw_faces(pictures, tested)
     state = training_state(last_checkpoint(folder, cell), planned_epochs(run, tested.trainer.max_epochs))
-    speed: dict[str, Any] = {}
+    speed = Speed()
     if timing:
         print(f"[{cell.name}] timing", flush=True)
-        speed = measure(tested.model.network(), tested.model.input_size)
-        speed["train_step_ms"] = train_step_ms(tested.model, next(iter(tested.datamodule.test_dataloader())))
-    return {
-        "cell": cell.name, "method": cell.method, "title": METHODS[cell.method].title, "dataset": cell.dataset,
-        "recipe": cell.stages[-1], "seed": cell.seed, "protocol": "canonical",
-        "card": card(tested, cell, len(per_image["nme"]), state), "metrics": metrics,
-        "intervals": intervals(per_image, tested.model.test_metric.threshold),
-        "predictions": str((run / "test_predictions.npz").relative_to(folder)),
-        "pictures": str(pictures.relative_to(folder)), "seconds": seconds, "speed": speed, "commit": commit(),
-        "device": machine()["device"], "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "torch": torch.__version__,
-    }  # fmt: skip
+        step = train_step_ms(tested.model, next(iter(tested.datamodule.test_dataloader())))
+        speed = Speed(**measure(tested.model.network(), tested.model.input_size), train_step_ms=step)
+    return Result(
+        trial=cell.name, method=cell.method, title=METHODS[cell.method].title, dataset=cell.dataset,
+        recipe=cell.stages[-1], seed=cell.seed, protocol="canonical",
+        card=card(tested, cell, len(per_image["nme"]), state), metrics=metrics,
+        intervals=intervals(per_image, tested.model.test_metric.threshold),
+        predictions=str((run / "test_predictions.npz").relative_to(folder)),
+        pictures=str(pictures.relative_to(folder)), seconds=seconds, speed=speed, commit=commit(),
+        device=machine()["device"], date=datetime.now(UTC).isoformat(timespec="seconds"), torch=str(torch.__version__),
+    )  # fmt: skip

@@ -11,7 +11,6 @@ among the models that were trained on that data, marked by what their protocol c
 from __future__ import annotations
 
 import argparse
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy as np
 import yaml
 
 from benchmarks.provenance import commit, machine
-from benchmarks.records import append_record
+from benchmarks.record import append_record
 from benchmarks.registry import METHODS
 from benchmarks.score.cross_scheme import source_scheme, through
 from benchmarks.score.formats import Faces
@@ -135,9 +134,6 @@ def main(options: argparse.Namespace) -> None:
     title = METHODS[method].title if method in METHODS else method
     options.official = None
     options.title = options.title or f"{title}, trained on {facts['trained on']}"
-    made = record(task, options, found, face) | {
-        "method": method, "recipe": str(options.weights), "commit": commit(), "device": machine()["device"],
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }  # fmt: skip
-    append_record(options.record / "records.jsonl", made)
+    origin = {"method": method, "recipe": str(options.weights), "commit": commit(), "device": machine()["device"]}
+    append_record(options.record / "records.jsonl", record(task, options, found, face).model_copy(update=origin))
     print(f"\nrecorded in {options.record / 'records.jsonl'}; `python -m benchmarks report` shows it")

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import csv
 import json
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -129,7 +132,7 @@ def _points(item: _Item) -> np.ndarray:
     """Return an item's points (L, 2)."""
     try:
         array = np.asarray(item.points, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise LabError(f"{item.where}: face {item.id}: points are not a list of x, y pairs of numbers") from None
     if array.ndim == 1 and array.size and array.size % 2 == 0:
         array = array.reshape(-1, 2)
@@ -150,7 +153,7 @@ def _optional(items: list[_Item], name: str, shape: tuple[int, ...]) -> np.ndarr
     for item, value in zip(items, values, strict=True):
         try:
             right = np.asarray(value, dtype=np.float64).shape == shape and np.isfinite(np.asarray(value, float)).all()
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             right = False
         if not right:
             raise LabError(f"{item.where}: face {item.id}: {name} must be {shape[0]} finite numbers")
@@ -169,6 +172,8 @@ def _json_items(path: Path, role: str) -> Iterator[_Item]:
         raise LabError(f"{path}: is not a text file") from None
     except json.JSONDecodeError as error:
         raise LabError(f"{path}:{error.lineno}: is not JSON: {error.msg}") from None
+    except (RecursionError, ValueError) as error:
+        raise LabError(f"{path}: is not JSON: {error}") from None
     if not isinstance(content, list | dict):
         raise LabError(f"{path}:1: must be a list of faces or an object that maps ids to points")
     lines = _element_lines(text)
@@ -278,21 +283,36 @@ def _declared_points(file: Path) -> int:
     return len(lines)
 
 
-def _read_npz(path: Path, role: str) -> Faces:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an npz file.
+
+    Raises:
+        LabError: the file is no npz, is damaged or encrypted, or holds pickled objects.
+    """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            table = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, KeyError) as error:
-        raise LabError(f"{path}: is not a readable npz without pickled objects: {error}") from None
+            return {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, RuntimeError, MemoryError,
+            SyntaxError, zipfile.BadZipFile, zlib.error, struct.error) as error:  # fmt: skip
+        raise LabError(f"{path}: is not a readable npz without pickled objects: {str(error)[:160]!r}") from None
+
+
+def _read_npz(path: Path, role: str) -> Faces:
+    table = read_arrays(path)
     ids, points = _get(table, ("ids", *ID_KEYS)), _get(table, POINT_KEYS[role])
     if ids is None or points is None:
         raise LabError(f"{path}: needs ids (or {', '.join(ID_KEYS)}) and points ({', '.join(POINT_KEYS[role])}), "
                        f"has {', '.join(table)}")  # fmt: skip
+    if ids.ndim != 1:
+        raise LabError(f"{path}: ids {ids.shape} must be a list")
     if points.ndim != 3 or points.shape[2] < 2 or len(points) != len(ids) or points.dtype.kind not in "fiu":
         raise LabError(f"{path}: points {points.shape} must be ({len(ids)} faces, points, 2) numbers")
     names = [str(name) for name in ids.tolist()]
     missing = np.isnan(points[..., :2]).all(axis=(1, 2)) if points.dtype.kind == "f" else np.zeros(len(ids), bool)
     boxes, visible = _get(table, BOX_KEYS), _get(table, VISIBLE_KEYS)
+    for part, array in (("box", boxes), ("visible", visible)):
+        if array is not None and (array.ndim != 2 or len(array) != len(ids)):
+            raise LabError(f"{path}: {part} {array.shape} must have a row for each of {len(ids)} faces")
     items = [_Item(f"{path}: row {row}", name, None if missing[row] else points[row, :, :2],
                    None if boxes is None else boxes[row], None if visible is None else visible[row])
              for row, name in enumerate(names)]  # fmt: skip
@@ -302,8 +322,8 @@ def _read_npz(path: Path, role: str) -> Faces:
             mask = np.zeros(len(ids), bool)
             try:
                 mask[value] = True
-            except IndexError:
-                raise LabError(f"{path}: {key} names rows that are not there") from None
+            except (IndexError, TypeError, ValueError):
+                raise LabError(f"{path}: {key} must be a mask of the faces, or name rows that are there") from None
             faces.subsets[key[len("subset_") :]] = mask
     return faces
 
@@ -314,21 +334,16 @@ def read_subsets(path: Path, truth: Faces) -> dict[str, np.ndarray]:
     Raises:
         LabError: the file is not of that form, or names an unknown face.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise LabError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise LabError(f"{path}:{getattr(error, 'lineno', 1)}: is not JSON") from None
-    if not isinstance(content, dict) or not all(isinstance(ids, list) for ids in content.values()):
-        raise LabError(f"{path}:1: must map subset names to lists of face ids")
+    from common.validation import read_json, validated  # here: only this needs the library, and its import takes time
+
+    content = validated(dict[str, list[str]], read_json(path), f"{path}: must map subset names to lists of face ids")
     rows = {name: row for row, name in enumerate(truth.ids)}
     masks = {}
     for name, ids in content.items():
         unknown = [face for face in ids if face not in rows]
         if unknown:
             raise LabError(f"{path}: subset {name} names face {unknown[0]}, which {truth.path} does not have")
-        masks[str(name)] = np.isin(np.arange(len(rows)), [rows[face] for face in ids])
+        masks[name] = np.isin(np.arange(len(rows)), [rows[face] for face in ids])
     return masks
 
 

@@ -17,11 +17,10 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.records import append_record
 from benchmarks.score.cross_scheme import Floor, floor_text, map_floor, part_errors, source_scheme, through
 from benchmarks.score.formats import Faces, match, read_faces, read_subsets
 from benchmarks.score.text import compared_text, figures_text, matrix_text, protocols_text
@@ -30,6 +29,9 @@ from common.metrics.functional import NORMALISERS, normaliser, point_errors
 from common.metrics.protocols import PROTOCOLS, evaluate
 from common.metrics.stats import Paired, metric_intervals, paired_bootstrap
 from common.schemes import SCHEMES, LandmarkScheme, get_scheme
+
+if TYPE_CHECKING:
+    from benchmarks.record import Result
 
 OFFICIAL = "released weights"
 MADE = ("box", "decode", "flip", "checkpoint")  # fields of a card that belong to the predictions
@@ -181,8 +183,10 @@ def against(task: Task, options: argparse.Namespace) -> dict[str, Paired]:
     return paired_bootstrap(one["per_image"], two["per_image"], one["threshold"], options.level)
 
 
-def record(task: Task, options: argparse.Namespace, found: dict[str, Any], face: dict[str, Any]) -> dict[str, Any]:
+def record(task: Task, options: argparse.Namespace, found: dict[str, Any], face: dict[str, Any]) -> Result:
     """Return a record of the report for found figures, and write the predictions beside it."""
+    from benchmarks.record import Result
+
     title = options.title or options.predictions.stem
     name = "".join(letter if letter.isalnum() else "-" for letter in title.lower())
     path = Path("scored") / f"{name}-{task.dataset}-{options.protocol}.npz"
@@ -196,13 +200,12 @@ def record(task: Task, options: argparse.Namespace, found: dict[str, Any], face:
         metrics |= {f"{subset}/{key}": figures[key] for key in ("nme", "fr", "auc")}
     spans = {f"{part}/{key}".lstrip("/"): span for part, values in intervals(found, task, options.level).items()
              for key, span in values.items()}  # fmt: skip
-    return {
-        "cell": f"scored/{name}/{task.dataset}/{options.protocol}", "method": options.official or name, "title": title,
-        "official": bool(options.official),
-        "dataset": task.dataset, "recipe": "scored predictions", "seed": None, "protocol": options.protocol,
-        "card": face, "metrics": metrics, "intervals": spans, "predictions": str(path),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }  # fmt: skip
+    return Result(
+        trial=f"scored/{name}/{task.dataset}/{options.protocol}", method=options.official or name, title=title,
+        official=bool(options.official), dataset=task.dataset, recipe="scored predictions", protocol=options.protocol,
+        card=face, metrics=metrics, intervals=spans, predictions=str(path),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -279,6 +282,8 @@ def main(options: argparse.Namespace) -> None:
     if options.json:
         write_json(options.json, _plain(found) | {"card": face, "intervals": spans})
     if options.record:
+        from benchmarks.record import append_record
+
         append_record(options.record / "records.jsonl", record(task, options, found, face))
         print(f"\nrecorded in {options.record / 'records.jsonl'}; `python -m benchmarks report` shows it")
 

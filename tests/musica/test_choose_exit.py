@@ -125,13 +125,17 @@ def test_policy_file_round_trip_and_its_errors(tmp_path: Path) -> None:
     thin = replace(policy, ranks=(64, 32))
     thin.write(tmp_path / "thin.json")
     assert read_policy(tmp_path / "thin.json", 3, "ibug68", (64, 32)) == thin
-    with pytest.raises(LabError, match="no such policy"):
+    with pytest.raises(LabError, match=r"none.json: no such file; make it with `python -m musica.choose_exit`"):
         read_policy(tmp_path / "none.json", 3, "ibug68")
     content = json.loads(path.read_text())
-    for wrong in ({"method": "other"}, {"exit_below": "x"}, {"exit_below": [None, 1]}, {"fail_above": "high"},
-                  {"ranks": 3}, {"ranks": [1]}, {"ranks": ["a", 1]}):  # fmt: skip
+    for wrong, text in (({"method": "other"}, "is a policy of method other"), ({"exit_below": "x"}, "exit_below: "),
+                        ({"exit_below": [None, 1]}, r"exit_below\[0\]: "), ({"fail_above": "high"}, "fail_above: "),
+                        ({"exit_below": [10**400, 1]}, r"exit_below\[0\]: "), ({"iterations": 1e999}, "iterations: "),
+                        ({"exit_below": [float("nan"), 1]}, r"exit_below\[0\]: "), ({"iterations": "3"}, "iterat"),
+                        ({"ranks": 3}, "ranks: "), ({"ranks": [1]}, "ranks"),
+                        ({"ranks": ["a", 1]}, "ranks")):  # fmt: skip
         path.write_text(json.dumps(content | wrong))
-        with pytest.raises(LabError, match="polic"):
+        with pytest.raises(LabError, match=f"policy.json: {text}"):
             read_policy(path, 3, "ibug68")
     path.write_text("{\n oops")
     with pytest.raises(LabError, match=r"policy.json:2: is not valid JSON"):

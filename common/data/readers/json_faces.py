@@ -8,12 +8,11 @@ Coordinates are 0-based image pixels.
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, Field
 
 from common.data.base import FaceDataset, check_box, check_points, check_root
 from common.errors import LabError
@@ -21,19 +20,27 @@ from common.geometry import tight_box
 from common.images import read_image
 from common.schemes import get_scheme
 from common.types import FaceSample
+from common.validation import Finite, read_json, validated
 
 NORMS = ("corners", "box")
-FIELDS = ("imgpath", "bbox", "ids", "landmarks", "visible")
 
 
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise LabError(f"{path}: missing; a split is SPLIT.json beside db_info.json")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise LabError(f"{path}{line}: is not valid JSON") from None
+class _About(BaseModel):
+    """What is read of db_info.json."""
+
+    ldm_ids: list[int]
+    test_subsets: dict[str, list[int]] | None = None
+
+
+class _Sample(BaseModel):
+    """What is read of a face."""
+
+    imgpath: str
+    bbox: tuple[Finite, Finite, Finite, Finite]
+    ids: list[int]
+    landmarks: list[tuple[Finite, Finite]]
+    visible: list[Finite]
+    headpose: Annotated[list[Finite], Field(min_length=3)] | None = None
 
 
 class JsonFaces(FaceDataset):
@@ -55,41 +62,37 @@ class JsonFaces(FaceDataset):
         if norm not in NORMS:
             raise LabError(f"--data.norm must be one of {', '.join(NORMS)}, got {norm}")
         self.name, path = f"{self.root.name}/{split}", self.root / f"{split}.json"
-        about, samples = _read(self.root / "db_info.json"), _read(path)
-        try:
-            order = {int(name): row for row, name in enumerate(about["ldm_ids"])}
-            subsets = {str(k): {int(i) for i in v} for k, v in dict(about.get("test_subsets") or {}).items()}
-        except (KeyError, TypeError, ValueError):
-            raise LabError(f"{self.root / 'db_info.json'}: has no ldm_ids, or wrong test_subsets") from None
-        if len(order) != self.scheme.num_points or not isinstance(samples, list):
-            raise LabError(f"{path}: needs a list of faces of {self.scheme.num_points} points; db_info.json names "
-                           f"{len(order)}")  # fmt: skip
-        if split != "test":
-            subsets = {}
+        hint = "a split is SPLIT.json beside db_info.json"
+        listed = self.root / "db_info.json"
+        about = validated(_About, read_json(listed, hint), str(listed))
+        samples = validated(list[_Sample], read_json(path, hint), str(path))
+        order = {name: row for row, name in enumerate(about.ldm_ids)}
+        if not len(order) == len(about.ldm_ids) == self.scheme.num_points:
+            raise LabError(f"{listed}: ldm_ids names {len(order)} points; scheme {scheme} has {self.scheme.num_points}")
+        subsets = {k: set(rows) for k, rows in (about.test_subsets or {}).items()} if split == "test" else {}
         self.subset_names = tuple(subsets)
         self.rows = [self._sample(value, order, f"{path}: face {n}") for n, value in enumerate(samples)]
         self.member_of = [tuple(k for k, rows in subsets.items() if n in rows) for n in range(len(samples))]
 
-    def _sample(self, value: Any, order: dict[int, int], where: str) -> dict[str, Any]:
+    def _sample(self, value: _Sample, order: dict[int, int], where: str) -> dict[str, Any]:
         """Return a checked sample as arrays in the scheme's order."""
-        absent = [name for name in FIELDS if not isinstance(value, dict) or name not in value]
-        if absent:
-            raise LabError(f"{where}: {', '.join(absent)} missing")
-        count = self.scheme.num_points
+        count, ids = self.scheme.num_points, value.ids
+        foreign = [name for name in ids if name not in order]
+        if foreign or len(set(ids)) < len(ids):
+            what = f"{foreign[0]}, which db_info.json does not list" if foreign else "a point twice"
+            raise LabError(f"{where}: ids names {what}")
+        if not len(ids) == len(value.landmarks) == len(value.visible):
+            raise LabError(f"{where}: ids, landmarks and visible differ in length")
         points, known, seen = np.zeros((count, 2)), np.zeros(count, bool), np.zeros(count, bool)
-        try:
-            rows = [order[int(name)] for name in value["ids"]]
-            given = np.asarray(value["landmarks"], np.float64).reshape(len(rows), 2)
-            points[rows], known[rows] = given, True
-            seen[rows] = np.asarray(value["visible"], np.float64) > 0
-            x, y, width, height = (float(number) for number in value["bbox"])
-            pose = None if value.get("headpose") is None else np.asarray(value["headpose"][:3], np.float32)
-        except (KeyError, TypeError, ValueError) as error:
-            raise LabError(f"{where}: {type(error).__name__} in ids, landmarks, visible, bbox or headpose") from None
+        rows = [order[name] for name in ids]
+        if rows:
+            points[rows], known[rows], seen[rows] = value.landmarks, True, np.asarray(value.visible) > 0
+        x, y, width, height = value.bbox
+        pose = None if value.headpose is None else np.asarray(value.headpose[:3], np.float32)
         checked = check_points(points, self.scheme, where)
         if not known.any():
             raise LabError(f"{where}: no landmark is annotated; remove this face")
-        return {"image": str(value["imgpath"]), "points": checked, "annotated": known, "visible": seen, "pose": pose,
+        return {"image": value.imgpath, "points": checked, "annotated": known, "visible": seen, "pose": pose,
                 "box": check_box(np.array([x, y, x + width, y + height]), where),
                 "norm": self._norm(checked, known, where)}  # fmt: skip
 

@@ -23,7 +23,7 @@ from benchmarks.measure.robustness import (
     stream,
     weights_time,
 )
-from benchmarks.records import append_record
+from benchmarks.record import Robustness, append_record
 from benchmarks.run.plan import Cell
 from benchmarks.run.trial import last_checkpoint
 from common.data.batching import Collate
@@ -148,9 +148,9 @@ def test_what_was_examined_is_not_repeated(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.touch()
     assert not is_done(tmp_path, cell, 8)
-    append_record(
-        tmp_path / RECORD, {"cell": f"{cell.name}/flicker", "asked": 8, "weights": weights_time(tmp_path, cell)}
-    )
+    seen = Robustness(trial=f"{cell.name}/flicker", method="awing", dataset="synthetic", kind="flicker", asked=8,
+                      weights=weights_time(tmp_path, cell))  # fmt: skip
+    append_record(tmp_path / RECORD, seen)
     assert is_done(tmp_path, cell, 8) and not is_done(tmp_path, cell, None)
     os.utime(path, (1e9, 1e9))
     assert not is_done(tmp_path, cell, 8), "trained anew"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks.published.ledger import Row, cost_figures, ledger_rows, plain
-from benchmarks.records import append_record
 from benchmarks.report.model import read_report
 from tests.benchmarks import made_up
+from tests.benchmarks.made_up import append_record
 
 
 def rows_of(folder: Path, title: str, data: str) -> list[Row]:

@@ -10,10 +10,11 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.published.figures import PUBLISHED, Printed, read_published
 from benchmarks.published.lint import Finding, lint, read_table
-from benchmarks.records import append_record
 from common.errors import LabError
 from tests.benchmarks import made_up
+from tests.benchmarks.made_up import append_record
 
+SOUND = "nme: 3.0, source: s, table: t, protocol: p, evidence: page"
 HEADER = "method,dataset,subset,n,threshold,nme,fr,auc,p90,p95,p99,auc_rule"
 
 
@@ -166,16 +167,26 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     ("a.csv", "method,fr\na,1\n", "a.csv:1: the header must name the columns, at least nme"),
     ("a.csv", "method,nme\na,much\n", "a.csv:2: nme must be a number, got 'much'"),
     ("a.csv", "method,nme,n\na,4.0,few\n", "a.csv:2: n must be a number, got 'few'"),
+    ("a.csv", "method,nme,n\na,4.0,0\n", "a.csv:2: n must lie between 1 and 1e+09, got '0'"),
+    ("a.csv", "method,nme,threshold\na,4.0,0\n", "a.csv:2: threshold must lie between"),
+    ("a.csv", "method,nme\na,inf\n", "a.csv:2: nme must lie between"),
+    ("a.csv", b"method,nme\n\xc6,4.0\n", "a.csv:2: is not UTF-8 text"),
     ("a.yaml", "a: 3\n", "a.yaml: a must hold a list of entries"),
-    ("a.yaml", "a: [{nme: 3.0}]\n", "a.yaml:1: a: needs source, table, protocol and evidence"),
-    ("a.yaml", "a: [{nme: 3.0, colour: red}]\n", "a.yaml:1: unknown key colour"),
+    ("a.yaml", "a: [{nme: 3.0}]\n", "a.yaml:1: a: source: Field required (3 more)"),
+    ("a.yaml", f"a: [{{{SOUND}, colour: red}}]\n", "a.yaml:1: a: colour: Extra inputs are not permitted"),
+    ("a.yaml", f"a:\n- {{{SOUND}, n: few}}\n", "a.yaml:2: a: n: Input should be an instance of Printed"),
+    ("a.yaml", f"a: [{{{SOUND}, n: 0}}]\n", "a.yaml:1: a: n: Value error, must lie between 1 and 1e+09"),
+    ("a.yaml", f"a: [{{{SOUND}, threshold: 0}}]\n", "a.yaml:1: a: threshold: Value error, must lie between"),
+    ("a.yaml", f"a: [{{{SOUND}, fr: .nan}}]\n", "a.yaml:1: is not YAML: '.nan' is no decimal number"),
+    ("a.yaml", f"a: [{{{SOUND}, subsets: [1]}}]\n", "a.yaml:1: a: subsets: Input should be a valid dictionary"),
+    ("a.yaml", "a: [" * 3000, "a.yaml:1: is not YAML"),
     ("a.yaml", "a: [\n", "a.yaml:2: is not YAML"),
-    ("a.jsonl", json.dumps({"cell": "x"}) + "\n", "a.jsonl:1: is not a record of the runner"),
+    ("a.jsonl", json.dumps({"cell": "x"}) + "\n", "a.jsonl:1: is no record: method: Field required"),
 ])  # fmt: skip
-def test_mistakes_are_one_line(tmp_path: Path, name: str, content: str | None, text: str) -> None:
+def test_mistakes_are_one_line(tmp_path: Path, name: str, content: str | bytes | None, text: str) -> None:
     path = tmp_path / name
     if content is not None:
-        path.write_text(content)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(LabError) as error:
         read_table(path)
     assert text in str(error.value) and "\n" not in str(error.value)

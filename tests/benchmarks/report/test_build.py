@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.records import append_record
+from benchmarks.record import Result
 from benchmarks.report import build, wandb_log
 from benchmarks.report.markdown import comparison, described, escape_latex, latex, plain_rows
 from benchmarks.report.model import (
@@ -28,25 +28,27 @@ from benchmarks.report.page_ledger import published_rows
 from common.errors import LabError
 from common.readme import table
 from tests.benchmarks import made_up
+from tests.benchmarks.made_up import append_record
 
 BEFORE, AFTER = f"before\n{build.BEGIN}", f"{build.END}\nafter"
 NAMES = np.array([f"face-{k}" for k in range(60)])
 
 
-def known(folder: Path, method: str, errors: np.ndarray, seed: int = 0, **changes: Any) -> dict[str, Any]:
-    """Return a cell with these errors (60,), its predictions in a shuffled order."""
+def known(folder: Path, method: str, errors: np.ndarray, seed: int = 0, **changes: Any) -> Result:
+    """Return a trial with these errors (60,), its predictions in a shuffled order."""
     path = folder / f"{method}-{seed}.npz"
     order = np.random.default_rng(seed).permutation(len(errors))
     np.savez(path, ids=NAMES[order], nme=errors[order])
     card = made_up.card("known", n=len(errors)) | changes.pop("card", {})
-    return {
+    content = {
         "cell": f"{method}/known/x/{seed}", "method": method, "title": method.upper(), "dataset": "known",
         "recipe": f"{method}/x.yaml", "seed": seed, "card": card, "metrics": {"nme": float(np.nanmean(errors))},
         "intervals": {}, "predictions": path.name, "seconds": 60.0, "commit": "abc", "device": "d",
     } | changes  # fmt: skip
+    return Result.model_validate(content)
 
 
-def one(records: list[dict[str, Any]], folder: Path) -> Comparison:
+def one(records: list[Result], folder: Path) -> Comparison:
     found = compare(records, folder)
     assert len(found) == 1
     return found[0]
@@ -113,8 +115,7 @@ def test_unlike_cards_share_no_column(tmp_path: Path, name: str, value: Any) -> 
 def test_ten_is_ten_point_zero(tmp_path: Path) -> None:
     """A threshold that one command writes as 10 and another as 10.0 does not part the rows."""
     errors = np.linspace(1, 9, 60)
-    records = [known(tmp_path, "a", errors, card={"threshold": 10}), known(tmp_path, "b", errors)]
-    records[1]["card"]["threshold"] = 10.0
+    records = [known(tmp_path, m, errors, card={"threshold": t}) for m, t in (("a", 10), ("b", 10.0))]
     found = one(records, tmp_path)
     assert len(found.entries) == 2 and found.differing == [] and found.note == ""
 
@@ -129,7 +130,7 @@ def test_other_differences_of_cards_are_marked(tmp_path: Path) -> None:
 
 def test_equal_titles_are_told_apart(tmp_path: Path) -> None:
     first = known(tmp_path, "a", np.full(60, 2.0))
-    second = known(tmp_path, "b", np.full(60, 3.0)) | {"title": "A", "recipe": "b/long.yaml"}
+    second = known(tmp_path, "b", np.full(60, 3.0), title="A", recipe="b/long.yaml")
     assert [entry.label for entry in one([first, second], tmp_path).entries] == ["A, x", "A, long"]
 
 
@@ -332,7 +333,10 @@ def test_a_stale_record_is_told_and_the_others_stand(
 
 
 def test_records_that_lack_a_key_do_not_stop_the_report(tmp_path: Path) -> None:
-    """Records of older versions: each key but those that name a row and its figure may be missing."""
+    """Records of older versions: each key but those that name a row and its figure may be missing.
+
+    One that lacks these is said with its line, and never left out in silence.
+    """
     whole_record = made_up.record(tmp_path, "spiga", "synthetic")
     needed = ("method", "dataset", "metrics")
     for number, key in enumerate([*whole_record, *whole_record["speed"], *whole_record["card"]]):
@@ -341,10 +345,13 @@ def test_records_that_lack_a_key_do_not_stop_the_report(tmp_path: Path) -> None:
             if key not in needed:
                 part.pop(key, None)
         append_record(tmp_path / "records.jsonl", old)
-    append_record(tmp_path / "records.jsonl", {"cell": "broken", "method": "spiga"})
     found = read_report(tmp_path)
     assert len(found.comparisons) == len(whole_record) + len(whole_record["speed"]) + len(whole_record["card"])
     assert "| " in build.render(tmp_path, found) and "SPIGA" in page(found) and latex(found.comparisons)
+    with (tmp_path / "records.jsonl").open("a") as file:
+        file.write('{"cell": "broken", "method": "spiga", "dataset": "synthetic"}\n')
+    with pytest.raises(LabError, match=r"records.jsonl:\d+: is no record: metrics: Field required"):
+        read_report(tmp_path)
 
 
 def test_the_command(small: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks.records import append_record
 from benchmarks.report import build
 from benchmarks.report.charts import Axis, Chart, front, log_ticks, ticks
 from benchmarks.report.model import read_report
 from benchmarks.report.page import ASSETS, page
 from benchmarks.report.page_ledger import ledger
 from tests.benchmarks import made_up
+from tests.benchmarks.made_up import append_record
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 VOID = {"meta", "link", "img", "br"}

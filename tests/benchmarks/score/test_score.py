@@ -129,10 +129,11 @@ def test_released_predictions_stand_in_our_table(tmp_path: Path, capsys: pytest.
     assert row.ids is not None and row.nmes is not None
     ids = np.array([f"other/{name}.jpg" for name in row.ids])
     np.savez(tmp_path / "run.npz", ids=ids[::-1], nme=row.nmes[::-1] + 1)
-    own = dict(row.first) | {
-        "cell": "own", "method": "own", "title": "Own", "predictions": "run.npz", "seed": 0,
+    changes = {
+        "trial": "own", "method": "own", "title": "Own", "predictions": "run.npz", "seed": 0,
         "metrics": {"nme": row.metrics["nme"] + 1}, "card": row.card | {"checkpoint": "last"},
     }  # fmt: skip
+    own = row.first.model_copy(update=changes)
     (both,) = compare([row.first, own], tmp_path)
     assert [entry.label for entry in both.entries] == ["Released", "Own"] and both.against_best(1) == "+1.00"
     assert both.differing == ["checkpoint"]

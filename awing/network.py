@@ -19,11 +19,8 @@ FOCAL_PRIOR = -2.19  # bias of a head of logits: a cell is a landmark with chanc
 class Stack(nn.Module):
     """CoordConv, hourglass, head; and the way back into the running features unless it is the last stack."""
 
-    def __init__(
-        self, width: int, maps: int, depth: int, coord_conv: bool, boundary: bool, last: bool, end_relu: bool = False
-    ) -> None:
+    def __init__(self, width: int, maps: int, depth: int, coord_conv: bool, boundary: bool, last: bool) -> None:
         super().__init__()
-        self.end_relu = end_relu
         self.coord = CoordConv(width, width, boundary=boundary) if coord_conv else None
         self.hourglass = Hourglass(depth, width)
         self.top = MultiScaleBlock(width, width)
@@ -37,8 +34,6 @@ class Stack(nn.Module):
         x = previous if self.coord is None else self.coord(previous, boundary if self.coord.boundary else None)
         features = F.relu(self.bn(self.conv(self.top(self.hourglass(x)))))
         maps = self.head(features)
-        if self.end_relu:
-            maps = F.relu(maps)
         if self.merge_features is not None and self.merge_maps is not None:
             # The sum starts from the features before the CoordConv, as released.
             previous = previous + self.merge_features(features) + self.merge_maps(maps)
@@ -56,7 +51,6 @@ class AWingNet(nn.Module):
         coord_conv: CoordConv in the stem and before each hourglass; off: plain FAN.
         boundary: from the second stack on, add the coordinates masked by the former stack's boundary.
         logits: the maps are logits (focal loss): the boundary goes through a sigmoid before it masks.
-        end_relu: negative values of the maps become 0, in the outputs and on the way to the next stack (released: off).
     """
 
     def __init__(
@@ -68,13 +62,10 @@ class AWingNet(nn.Module):
         coord_conv: bool = True,
         boundary: bool = True,
         logits: bool = False,
-        end_relu: bool = False,
     ) -> None:
         super().__init__()
         if width % 16 or stacks < 1 or depth < 1:
             raise ValueError(f"width must be a multiple of 16, stacks and depth at least 1: {width}, {stacks}, {depth}")
-        if logits and end_relu:
-            raise ValueError("end_relu would cut off the negative half of logits: choose one of them")
         self.num_points, self.logits = num_points, logits
         stem, middle = width // 4, width // 2
         self.stem: nn.Module = CoordConv(3, stem, 7, 2) if coord_conv else nn.Conv2d(3, stem, 7, 2, 3)
@@ -83,9 +74,7 @@ class AWingNet(nn.Module):
         self.block2 = MultiScaleBlock(middle, middle)
         self.block3 = MultiScaleBlock(middle, width)
         self.stacks = nn.ModuleList(
-            Stack(
-                width, num_points + 1, depth, coord_conv, coord_conv and boundary and i > 0, i == stacks - 1, end_relu
-            )
+            Stack(width, num_points + 1, depth, coord_conv, coord_conv and boundary and i > 0, i == stacks - 1)
             for i in range(stacks)
         )
         if logits:

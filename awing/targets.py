@@ -39,8 +39,6 @@ class AWingTargets(nn.Module):
         boundary: draw the boundary as one more channel.
         x_shift: cells by which the boundary lies to the right (released drawing: 1; centred: 0).
         quantise: pass the boundary through the released code's 8-bit image.
-        boundary_map_unit_range: threshold the boundary's M at 0.2 of its peak. The released pipeline (False) builds
-            it while the boundary is still 0..255, so every byte that is not zero counts.
     """
 
     def __init__(
@@ -54,7 +52,6 @@ class AWingTargets(nn.Module):
         boundary: bool = True,
         x_shift: int = 1,
         quantise: bool = True,
-        boundary_map_unit_range: bool = False,
     ) -> None:
         super().__init__()
         if map_size < 2 * radius + 3 or not stride > 0:
@@ -67,7 +64,8 @@ class AWingTargets(nn.Module):
         self.boundary: BoundaryRenderer | None = None
         if boundary:
             self.boundary = BoundaryRenderer(boundary_lines(self.scheme), map_size, stride, x_shift, quantise)
-        self.boundary_threshold = MAP_THRESHOLD if boundary_map_unit_range else MAP_THRESHOLD / 255
+        # The official pipeline thresholds the boundary while it is still 0..255: every byte that is not 0 counts.
+        self.boundary_threshold = MAP_THRESHOLD / 255
         self._canvas: native.Canvas | None = None
 
     def make(self, points: Tensor, reuse: bool = False) -> tuple[Tensor, Tensor]:

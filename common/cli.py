@@ -18,7 +18,7 @@ from common.callbacks import PredictionFile, PredictionPictures, SaveConfig
 from common.checkpoints import load_weights, read_checkpoint, read_state_dict, start_files
 from common.data.datamodule import FaceDataModule
 from common.errors import USER_ERROR, LabError
-from common.task import LandmarkTask, check_method
+from common.task import LandmarkTask, check_method, upgrade
 from common.tracking import wandb_logger
 
 DEFAULTS = Path(__file__).parent / "configs" / "defaults.yaml"
@@ -60,8 +60,7 @@ class LandmarkCLI(LightningCLI):
             return
         checkpoint = read_checkpoint(path)
         check_method(checkpoint, self._method(), path)
-        values = dict(checkpoint.get("hyper_parameters") or {})
-        values.pop("_instantiator", None)
+        values = upgrade(self._model_class, checkpoint.get("hyper_parameters") or {}, path)  # type: ignore[arg-type]
         data = {"scheme": values.pop("scheme", config.data.scheme)}
         size = values.pop("input_size", config.data.crop.size)
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

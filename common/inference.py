@@ -26,7 +26,7 @@ from common.errors import LabError
 from common.geometry import apply_affine, invert_affine
 from common.packing import describe, read_metadata
 from common.schemes import LandmarkScheme
-from common.task import LandmarkTask
+from common.task import LandmarkTask, upgrade
 from common.types import FaceBatch, Prediction
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,10 +83,7 @@ class Predictor:
                 raise
             raise LabError(f"{path}: {hint}") from None
         kind = task_class(found.method)
-        try:
-            task = kind(**found.hyper_parameters)
-        except TypeError as error:
-            raise LabError(f"{path}: its settings do not fit method {found.method} ({error})") from None
+        task = kind(**upgrade(kind, found.hyper_parameters, path))
         load_weights(task, read_state_dict(path), str(path))
         return cls(task.to(device), found.crop, found.official)
 

@@ -7,8 +7,9 @@ checks are the same for all, so that their figures can be compared.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import lightning as L
 import numpy as np
@@ -25,6 +26,7 @@ from common.types import FaceBatch, Prediction
 
 OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")
 SCHEDULES = ("multistep", "cosine", "constant")
+NEXT_STEP = "train it anew, or use the version that made it"
 Task = TypeVar("Task", bound="LandmarkTask")
 
 
@@ -56,6 +58,8 @@ class LandmarkTask(L.LightningModule):
     """
 
     METHOD = "base"  # written to checkpoints, so that another method's are refused
+    # Arguments that former versions had -> the only value with which this version computes the same.
+    REMOVED: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
@@ -268,6 +272,30 @@ def check_method(checkpoint: dict[str, Any], method: str, where: Path | str) -> 
         raise LabError(f"{where}: is a checkpoint of method {found}, not of {method}; use that method's command")
 
 
+def upgrade(kind: type[LandmarkTask], values: Mapping[str, Any], where: Path | str) -> dict[str, Any]:
+    """Return a file's hyper-parameters as the task takes them; what former versions had besides is left out.
+
+    Args:
+        kind: the method's task.
+        values: hyper-parameters, as `fit` wrote them.
+        where: file they come from, for messages.
+
+    Raises:
+        LabError: a setting is unknown, or was removed and had another effect than the task has now.
+    """
+    known = inspect.signature(kind.__init__).parameters
+    former = {key: value for key, value in values.items() if key in kind.REMOVED and key not in known}
+    for key, value in former.items():
+        if value != kind.REMOVED[key]:
+            raise LabError(f"{where}: was made with {key} {value}, which {kind.METHOD} no longer has; {NEXT_STEP}")
+    # _instantiator is Lightning's note of who made the object.
+    kept = {key: value for key, value in values.items() if key not in former and key != "_instantiator"}
+    unknown = sorted(set(kept) - set(known))
+    if unknown:
+        raise LabError(f"{where}: was made with {', '.join(unknown)}, which {kind.METHOD} does not know; {NEXT_STEP}")
+    return kept
+
+
 def load_task(kind: type[Task], path: Path | str, **changes: Any) -> Task:
     """Return the task of a checkpoint of `fit` with its weights, ready to predict.
 
@@ -281,14 +309,9 @@ def load_task(kind: type[Task], path: Path | str, **changes: Any) -> Task:
     """
     content = read_checkpoint(path)
     check_method(content, kind.METHOD, path)
-    values: dict[str, Any] = dict(content.get("hyper_parameters") or {})
-    values.pop("_instantiator", None)  # Lightning's note of who made the object
+    values = upgrade(kind, content.get("hyper_parameters") or {}, path)
     if not values:
         raise LabError(f"{path}: holds no hyper-parameters; give a .ckpt that `fit` wrote")
-    unknown = sorted(set(values) - set(inspect.signature(kind.__init__).parameters))
-    if unknown:
-        raise LabError(f"{path}: was made with {', '.join(unknown)}, which {kind.METHOD} does not know; train it anew, "
-                       "or use the version that made it")  # fmt: skip
     task = kind(**{**values, **changes})
     load_weights(task, content["state_dict"], str(path))
     return task.eval()

@@ -25,7 +25,7 @@ from common.data.crops import CropConfig
 from common.errors import LabError, command
 from common.schemes import LandmarkScheme, scheme_of_size
 from dpr.network import DPRNet
-from dpr.parts import PREFIXES, neutral_face, part_indices
+from dpr.parts import PREFIXES, neutral_face
 
 TASK_PREFIX = "net."  # where DprTask holds its network, so that --init_from takes the converted file
 NETS = ("global_reinit", "global_regress", "local_reinit", "local_regress")
@@ -224,11 +224,6 @@ def loss_state(settings: Mapping[str, Any]) -> dict[str, Tensor]:
 
     state = DprTask(**settings).state_dict()
     return {key: value for key, value in state.items() if not key.startswith(TASK_PREFIX)}
-
-
-def part_counts(scheme: LandmarkScheme) -> dict[str, int]:
-    """Return the number of landmarks of each part."""
-    return {name: len(part) for name, part in zip(PREFIXES, part_indices(scheme), strict=True)}
 
 
 @command

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from common.task import check_choice
 
-WEIGHTINGS = ("plain", "inverse", "likelihood", "direct")
+WEIGHTINGS = ("plain", "inverse", "direct")
 ERRORS = ("squared", "distance")
 SMALLEST = 1e-6
-EYE_EPS = 1e-4  # [2017] under the root of the inter-ocular distance
 
 
 class LandmarkLoss(nn.Module):
@@ -27,11 +26,9 @@ class LandmarkLoss(nn.Module):
         weighting: plain: all landmarks alike [2017];
             inverse: weight N / m_i / sum(1 / m_j), m_i the running mean error of landmark i [inferred, default]:
             what is annotated inconsistently, such as the contour, weighs less;
-            likelihood: learned log variances s_i, 0.5 exp(-s_i) e^2 + s_i [inferred];
             direct: weight N m_i / sum(m_j), the hard ones weigh more [inferred, for ablation].
         error: squared: half the squared length [2017]; distance: the length itself, which is what the NME counts and
             which outliers do not dominate [ours].
-        hard_share: share of the samples of a batch, the worst ones, that count [2017]; 1 for all.
         momentum: of the running mean.
         plain_steps: steps at equal weights in the beginning, while errors say nothing yet (one epoch).
     """
@@ -44,21 +41,18 @@ class LandmarkLoss(nn.Module):
         num_points: int,
         weighting: str = "inverse",
         error: str = "squared",
-        hard_share: float = 1.0,
         momentum: float = 0.99,
         plain_steps: int = 0,
     ) -> None:
         super().__init__()
         self.weighting = check_choice("weighting", weighting, WEIGHTINGS)
         self.error = check_choice("error", error, ERRORS)
-        if not 0 < hard_share <= 1:
-            raise ValueError(f"hard_share must be in (0, 1], got {hard_share}")
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {momentum}")
-        self.hard_share, self.momentum, self.plain_steps = hard_share, momentum, plain_steps
+        self.momentum = momentum
+        self.plain_steps = plain_steps
         self.register_buffer("mean_error", torch.zeros(num_points))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        self.log_variance = nn.Parameter(torch.zeros(num_points)) if weighting == "likelihood" else None
 
     @torch.no_grad()
     def _update(self, length: Tensor, use: Tensor) -> None:
@@ -72,43 +66,28 @@ class LandmarkLoss(nn.Module):
     def weights(self) -> Tensor:
         """Return the landmarks' weights (N,), mean 1; ones before any error is known."""
         known = bool((self.mean_error > 0).all()) and int(self.steps) > self.plain_steps
-        if self.weighting in ("plain", "likelihood") or not known:
+        if self.weighting == "plain" or not known:
             return torch.ones_like(self.mean_error)
         raw = self.mean_error if self.weighting == "direct" else 1 / self.mean_error.clamp(min=SMALLEST)
         return raw * (raw.numel() / raw.sum())
 
-    def forward(self, residual: Tensor, use: Tensor, scale: Tensor | None = None) -> Tensor:
+    def forward(self, residual: Tensor, use: Tensor) -> Tensor:
         """Return the loss: sum over landmarks, mean over samples.
 
         Args:
             residual: (B, N, 2) predicted minus true offset.
             use: (B, N), 0 for landmarks without annotation.
-            scale: (B,) inter-ocular distances in the residual's units, to divide by [2017]; None for none.
         """
         residual, use = residual.float(), use.to(residual.device, torch.float32)
-        if scale is not None:
-            residual = residual / scale.float()[:, None, None]
         # Unused landmarks may be far off or not finite; a product with 0 would keep their gradient's NaN.
         square = torch.where(use[..., None] > 0, residual, 0.0).square().sum(-1)
         length = (square + SMALLEST**2).sqrt()
         if self.training:
             self._update(length.detach(), use)
-        if self.log_variance is not None:
-            each = 0.5 * torch.exp(-self.log_variance) * square + self.log_variance
-        else:
-            each = self.weights() * (length if self.error == "distance" else 0.5 * square)
-        samples = (each * use).sum(1)
-        if self.hard_share < 1:
-            samples = samples.topk(max(1, round(self.hard_share * len(samples)))).values
-        return samples.mean()
+        each = self.weights() * (length if self.error == "distance" else 0.5 * square)
+        return (each * use).sum(1).mean()
 
 
 def theta_loss(theta: Tensor, target: Tensor) -> Tensor:
     """Return the squared error of the six numbers of each map (B, ..., 2, 3), summed, mean over B."""
     return (theta.float() - target.detach().float()).square().flatten(1).sum(1).mean()
-
-
-def eye_distance(offsets: Tensor, corners: tuple[int, int]) -> Tensor:
-    """Return the distance (B,) of the outer eye corners of points (B, L, 2) [2017: kept from 0 by a small sum]."""
-    first, second = corners
-    return ((offsets[:, first] - offsets[:, second]).square().sum(-1) + EYE_EPS).sqrt()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,18 +15,11 @@ from common.task import LandmarkTask, check_choice
 from common.types import FaceBatch, Prediction
 from dpr.backbone import STRIDES, initialise, initialise_he
 from dpr.boxes import BoxJitter, MapNoise, grow
-from dpr.loss import LandmarkLoss, eye_distance, theta_loss
+from dpr.loss import LandmarkLoss, theta_loss
 from dpr.network import DPRNet, Stages
 from dpr.original import predict_official
 from dpr.parts import neutral_face
-from dpr.targets import (
-    REINIT_TARGETS,
-    average_face,
-    normalising_map,
-    offset_target,
-    part_target,
-    reinit_target,
-)
+from dpr.targets import average_face, normalising_map, offset_target, part_target, reinit_target
 from dpr.transform import move_points
 
 # Stage -> networks that learn; the others are frozen. Order of the paper's schedule (paper file, section 10).
@@ -66,10 +59,8 @@ class DprTask(LandmarkTask):
         box_grow: sides of the box that the network gets over those of the data set's box.
         context: side of the crop over the side of the box, for batches without boxes (--data.crop.box_scale).
         jitter: arguments of `BoxJitter`; None trains on the data set's boxes as they are.
-        reinit_target: box, similarity or affine, see `normalising_map`.
-        weighting, error, hard_share: see `LandmarkLoss`.
+        weighting, error: see `LandmarkLoss`.
         plain_steps: steps with equal weights before `weighting` sets in.
-        interocular: divide errors by the outer eye corners' distance [2017].
         reinit_weight: factor of the reinitialisation losses.
         point_noise: sd of the noise on the landmarks that the local reinitialisation sees in training, in face sides.
         reinit_lr: learning rate of the reinitialisation networks beside a regressor's (2017: 0.001 to 0.02 for such
@@ -84,6 +75,7 @@ class DprTask(LandmarkTask):
     """
 
     METHOD = "dpr"
+    REMOVED: ClassVar[dict[str, Any]] = {"reinit_target": "box", "hard_share": 1.0, "interocular": False}
 
     def __init__(
         self,
@@ -104,12 +96,9 @@ class DprTask(LandmarkTask):
         box_grow: float = 1.0,
         context: float = 1.5,
         jitter: dict[str, float] | None = None,
-        reinit_target: str = "box",
         weighting: str = "inverse",
         error: str = "squared",
-        hard_share: float = 1.0,
         plain_steps: int = 0,
-        interocular: bool = False,
         reinit_weight: float = 1.0,
         point_noise: float = 0.0,
         reinit_lr: float = 0.1,
@@ -136,11 +125,11 @@ class DprTask(LandmarkTask):
         )  # fmt: skip
         self.save_hyperparameters()
         self.stage = check_choice("stage", stage, tuple(STAGES))
-        self.reinit_target = check_choice("reinit_target", reinit_target, REINIT_TARGETS)
         if not box_grow > 0 or not context > 0:
             raise LabError(f"box_grow and context must be positive, got {box_grow} and {context}")
         self.box_grow, self.jitter = box_grow, BoxJitter(**jitter) if jitter else None
-        self.interocular, self.reinit_weight, self.point_noise = interocular, reinit_weight, point_noise
+        self.reinit_weight = reinit_weight
+        self.point_noise = point_noise
         self.reinit_lr, self.global_lr = reinit_lr, global_lr
         self.flip_test, self.rounded, self.local_from = flip_test, rounded, local_from
         self.teacher_until, self.map_noise = teacher_until, MapNoise()
@@ -156,10 +145,9 @@ class DprTask(LandmarkTask):
             start_he(self.net)
         if self.with_local:
             self.net.start_local()
-        options: dict[str, Any] = {"weighting": weighting, "error": error, "hard_share": hard_share}
-        self.global_loss = LandmarkLoss(self.scheme.num_points, **options, plain_steps=plain_steps)
+        self.global_loss = LandmarkLoss(self.scheme.num_points, weighting, error, plain_steps=plain_steps)
         refined = sum(len(part) for part in self.net.parts)
-        self.local_loss = LandmarkLoss(refined, **options, plain_steps=plain_steps) if self.with_local else None
+        self.local_loss = LandmarkLoss(refined, weighting, error, plain_steps=plain_steps) if self.with_local else None
         self._freeze()
 
     def network(self) -> nn.Module:
@@ -201,9 +189,7 @@ class DprTask(LandmarkTask):
             if name.endswith("reinit") and len(STAGES[self.stage]) > 1:
                 rate *= self.reinit_lr
             groups.append({"name": name, "params": list(getattr(self.net, name).parameters()), "lr": rate})
-        losses = [p for loss in (self.global_loss, self.local_loss) if loss is not None for p in loss.parameters()]
-        trained = [p for p in losses if p.requires_grad]
-        return groups + ([{"name": "losses", "params": trained, "lr": self.lr}] if trained else [])
+        return groups
 
     def on_fit_start(self) -> None:
         """Take mean face and starting maps from the training set, unless the weights brought theirs."""
@@ -256,8 +242,7 @@ class DprTask(LandmarkTask):
         true = move_points(stages.face_map.detach(), batch.points[..., :2])
         if "global_regress" in STAGES[self.stage]:
             target = offset_target(true, self.net.mean_face, self.net.face_size)
-            scale = eye_distance(target, self.scheme.corners) if self.interocular else None
-            parts["global"] = self.global_loss(stages.offsets - target, batch.weight, scale)
+            parts["global"] = self.global_loss(stages.offsets - target, batch.weight)
         if self._local_learns():
             parts |= self._local_losses(stages, face, image, true, batch, generator)
         return self._sum(parts)
@@ -267,7 +252,7 @@ class DprTask(LandmarkTask):
         if self.current_epoch >= self.teacher_until:
             return None
         points = batch.points[..., :2].to(self.net.mean_face.dtype)
-        true = normalising_map(points, self.net.mean_face, self.reinit_target, batch.weight) * self.net.face_size
+        true = normalising_map(points, self.net.mean_face, batch.weight) * self.net.face_size
         return self.map_noise(true, self.net.face_size, generator)
 
     def _sum(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -275,7 +260,7 @@ class DprTask(LandmarkTask):
 
     def _reinit_loss(self, theta: Tensor, to_box: Tensor, batch: FaceBatch) -> Tensor:
         points = batch.points[..., :2]
-        wanted = reinit_target(points, to_box, self.net.mean_face, self.reinit_target, batch.weight)
+        wanted = reinit_target(points, to_box, self.net.mean_face, batch.weight)
         return self.reinit_weight * theta_loss(theta, wanted)
 
     def _local_losses(

@@ -15,7 +15,6 @@ from common.schemes import Indices
 from dpr.reinit import SIZE
 from dpr.transform import compose, invert, map_theta, move_points
 
-REINIT_TARGETS = ("box", "similarity", "affine")
 # Bounding box of the released mean face in its unit square, x0 y0 x1 y1; the means of other schemes are laid into it.
 MEAN_BOX = (0.0608, 0.1161, 0.9384, 0.9853)
 ROUNDS = 3  # of averaging; the mean turns by less than 0.01 degrees in a fourth
@@ -47,30 +46,19 @@ def fit_similarity(source: Tensor, target: Tensor, weight: Tensor | None = None)
     return torch.cat([linear, (q0 - (linear @ p0[..., None])[..., 0])[..., None]], dim=-1)
 
 
-def fit_affine(source: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Return least-squares affine maps (..., 2, 3) from source to target (..., L, 2); arguments as `fit_similarity`."""
-    ones = torch.ones_like(source[..., :1])
-    w = ones if weight is None else weight[..., None].to(source.dtype).sqrt()
-    solution = torch.linalg.lstsq(w * torch.cat([source, ones], dim=-1), w * target).solution
-    return solution.transpose(-1, -2)
-
-
-def normalising_map(points: Tensor, mean: Tensor, kind: str = "box", weight: Tensor | None = None) -> Tensor:
+def normalising_map(points: Tensor, mean: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return the maps (..., 2, 3) that bring faces into the normalised state, the unit square of the mean face.
+
+    They turn by the Procrustes angle, then lay the bounding box on the mean face's, each axis on its own: of the forms
+    tried, the one closest to the official network.
 
     Args:
         points: (..., L, 2) true landmarks, any frame.
         mean: (L, 2) mean face, unit square.
-        kind: box: turn by the Procrustes angle, then lay the bounding box on the mean face's, each axis on its own
-            (of the forms tried, the one closest to the released network); similarity, affine: least squares.
         weight: (..., L), 0 for landmarks without annotation.
     """
     mean = mean.to(points.dtype).expand_as(points)
-    if kind == "affine":
-        return fit_affine(points, mean, weight)
     similar = fit_similarity(points, mean, weight)
-    if kind == "similarity":
-        return similar
     scale = similar[..., :2, 0].norm(dim=-1).clamp(min=1e-12)
     turn = similar[..., :2] / scale[..., None, None]
     upright = torch.cat([turn, torch.zeros_like(turn[..., :1])], dim=-1)
@@ -81,16 +69,16 @@ def normalising_map(points: Tensor, mean: Tensor, kind: str = "box", weight: Ten
     return torch.cat([turn * ratio[..., None], (mean_low - low * ratio)[..., None]], dim=-1)
 
 
-def reinit_target(points: Tensor, box_map: Tensor, mean: Tensor, kind: str, weight: Tensor | None = None) -> Tensor:
+def reinit_target(points: Tensor, box_map: Tensor, mean: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return what the global reinitialisation should answer (B, 2, 3), translation in units of the crop's side.
 
     Args:
         points: (B, L, 2) true landmarks, image pixels.
         box_map: (B, 2, 3) from image to the reinitialisation crop.
         mean: (L, 2) mean face, unit square.
-        kind, weight: see `normalising_map`.
+        weight: (..., L), 0 for landmarks without annotation.
     """
-    wanted = normalising_map(points.to(box_map.dtype), mean, kind, weight) * SIZE
+    wanted = normalising_map(points.to(box_map.dtype), mean, weight) * SIZE
     return map_theta(compose(wanted, invert(box_map)), SIZE)
 
 

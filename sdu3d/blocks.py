@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdu3d.binary import BinaryActivation, BinaryConv2d
 from sdu3d.deform import DeformableConv
 
 BLOCKS = ("resnet", "inception", "hpm", "cab")
@@ -22,32 +21,6 @@ BN_EPS = 2e-5
 def batch_norm(channels: int) -> nn.BatchNorm2d:
     """Return a batch normalisation with the released epsilon; the released momentum 0.9 is 0.1 here."""
     return nn.BatchNorm2d(channels, eps=BN_EPS)
-
-
-class BiasedBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation whose running variance follows the biased batch variance, as MXNet's on a CPU."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return normalised maps; in training the running figures are updated."""
-        if not self.training or self.running_mean is None or self.running_var is None:
-            return super().forward(x)
-        with torch.no_grad():
-            variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
-            self.running_mean.lerp_(mean, self.momentum or 0.0)
-            self.running_var.lerp_(variance, self.momentum or 0.0)
-        return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
-
-    @classmethod
-    def convert(cls, module: nn.Module) -> nn.Module:
-        """Replace every nn.BatchNorm2d inside `module` by this class, weights kept; return the module."""
-        for name, child in module.named_children():
-            if type(child) is nn.BatchNorm2d:
-                other = cls(child.num_features, child.eps, child.momentum)
-                other.load_state_dict(child.state_dict())
-                setattr(module, name, other.train(child.training))
-            else:
-                cls.convert(child)
-        return module
 
 
 class ConvUnit(nn.Module):
@@ -94,28 +67,22 @@ def lateral(inputs: int, outputs: int, depthwise: bool = False, dilation: int = 
     return ConvUnit(inputs, outputs, 3, dilation, groups=outputs if depthwise else 1, dilation=dilation)
 
 
-def _activation(binary: bool) -> nn.Module:
-    return BinaryActivation() if binary else nn.ReLU(inplace=True)
-
-
-def _conv(inputs: int, outputs: int, kernel: int, padding: int, binary: bool, dilation: int = 1) -> nn.Module:
-    if binary:
-        return BinaryConv2d(inputs, outputs, kernel, padding)
+def _conv(inputs: int, outputs: int, kernel: int, padding: int = 0, dilation: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False)
 
 
 class ResnetBlock(nn.Module):
     """Pre-activation bottleneck (4.1). Without `match` the shortcut is a 1x1 convolution of the activated input."""
 
-    def __init__(self, inputs: int, outputs: int, match: bool, binary: bool = False) -> None:
+    def __init__(self, inputs: int, outputs: int, match: bool) -> None:
         super().__init__()
         half = outputs // 2
         self.bn1, self.bn2, self.bn3 = batch_norm(inputs), batch_norm(half), batch_norm(half)
-        self.conv1 = _conv(inputs, half, 1, 0, binary)
-        self.conv2 = _conv(half, half, 3, 1, binary)
-        self.conv3 = _conv(half, outputs, 1, 0, binary)
-        self.sc = None if match else _conv(inputs, outputs, 1, 0, binary)
-        self.act = _activation(binary)
+        self.conv1 = _conv(inputs, half, 1)
+        self.conv2 = _conv(half, half, 3, 1)
+        self.conv3 = _conv(half, outputs, 1)
+        self.sc = None if match else _conv(inputs, outputs, 1)
+        self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, outputs, H, W)."""
@@ -131,28 +98,23 @@ class HPMBlock(nn.Module):
     Args:
         inputs, outputs: channels.
         match: add the input itself; else a 1x1 convolution of the activated input.
-        binary: binarised convolutions, with one more normalisation behind the join and behind the shortcut.
-        dilation: of all three convolutions (the binarised ones never dilate).
+        dilation: of all three convolutions.
         deform: border rule that makes all three deformable, without biases.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, match: bool, binary: bool = False, dilation: int = 1, deform: str | None = None
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, match: bool, dilation: int = 1, deform: str | None = None) -> None:
         super().__init__()
         half, quarter = outputs // 2, outputs // 4
 
         def conv(before: int, after: int) -> nn.Module:
             if deform is not None:
                 return DeformableConv(before, after, bias=False, border=deform)
-            return _conv(before, after, 3, 1 if binary else dilation, binary, dilation)
+            return _conv(before, after, 3, dilation, dilation)
 
         self.bn1, self.bn2, self.bn3 = batch_norm(inputs), batch_norm(half), batch_norm(quarter)
         self.conv1, self.conv2, self.conv3 = conv(inputs, half), conv(half, quarter), conv(quarter, quarter)
-        self.bn4 = batch_norm(outputs) if binary else None
-        self.sc = None if match else _conv(inputs, outputs, 1, 0, binary)
-        self.sc_bn = batch_norm(outputs) if binary and not match else None
-        self.act = _activation(binary)
+        self.sc = None if match else _conv(inputs, outputs, 1)
+        self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, outputs, H, W)."""
@@ -160,13 +122,7 @@ class HPMBlock(nn.Module):
         first = self.conv1(a)
         second = self.conv2(self.act(self.bn2(first)))
         third = self.conv3(self.act(self.bn3(second)))
-        y = torch.cat([first, second, third], 1)
-        if self.bn4 is not None:
-            y = self.bn4(y)
-        if self.sc is None:
-            return y + x
-        short: Tensor = self.sc(a)
-        return y + (short if self.sc_bn is None else self.sc_bn(short))
+        return torch.cat([first, second, third], 1) + (x if self.sc is None else self.sc(a))
 
 
 class Inception35(nn.Module):
@@ -200,26 +156,6 @@ class InceptionBlock(nn.Module):
         """Return (B, C, H, W)."""
         y: Tensor = self.block35(x)
         return y
-
-
-class Inception17(nn.Module):
-    """Inception-ResNet block with a 1x7 and 7x1 branch (4.3); defined by the release and used by none of its nets.
-
-    The released paddings (1, 2) and (2, 1) are kept: they add up to the map's own size only together.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = ConvUnit(channels, 192)
-        self.conv1_0 = ConvUnit(channels, 129)
-        self.conv1_1 = ConvUnit(129, 160, (1, 7), (1, 2))
-        self.conv1_2 = ConvUnit(160, 192, (7, 1), (2, 1))
-        self.conv_out = ConvUnit(384, channels, relu=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, C, H, W)."""
-        branches = torch.cat([self.conv(x), self.conv1_2(self.conv1_1(self.conv1_0(x)))], 1)
-        return F.relu(x + self.conv_out(branches))
 
 
 class _MeanWithCopies(torch.autograd.Function):
@@ -279,27 +215,24 @@ class CAB(nn.Module):
         return mean_with_copies(a22, a12)
 
 
-def make_block(kind: str, inputs: int, outputs: int, match: bool = True, binary: bool = False) -> nn.Module:
+def make_block(kind: str, inputs: int, outputs: int, match: bool = True) -> nn.Module:
     """Return the block of a kind, or what the release falls back to where the kind cannot change the width.
 
     Args:
         kind: one of BLOCKS.
         inputs, outputs: channels.
         match: the shortcut is the input itself. Inception without it is a bottleneck, CAB is an HPM block.
-        binary: binarised convolutions; CAB ignores it.
 
     Raises:
-        ValueError: unknown kind, or a binarised Inception block.
+        ValueError: unknown kind.
     """
     match kind:
         case "resnet":
-            return ResnetBlock(inputs, outputs, match, binary)
+            return ResnetBlock(inputs, outputs, match)
         case "hpm":
-            return HPMBlock(inputs, outputs, match, binary)
+            return HPMBlock(inputs, outputs, match)
         case "inception":
-            if binary:
-                raise ValueError("the Inception block has no binarised form; choose resnet, hpm or cab")
             return InceptionBlock(outputs) if match else ResnetBlock(inputs, outputs, match)
         case "cab":
-            return CAB(outputs) if match else HPMBlock(inputs, outputs, match, binary)
+            return CAB(outputs) if match else HPMBlock(inputs, outputs, match)
     raise ValueError(f"block must be one of {', '.join(BLOCKS)}, got {kind}")

@@ -74,18 +74,6 @@ def coherent_loss(first: Tensor, second: Tensor, inside: Tensor | None = None) -
     return ((first - second).square() * inside).sum() / inside.sum().clamp(min=1.0)
 
 
-def halves_coherent_loss(maps: Tensor, mirror: tuple[int, ...]) -> Tensor:
-    """Return the released form: the batch's second half are the mirrored pictures of the first.
-
-    Raises:
-        ValueError: the batch has an odd number of faces.
-    """
-    if maps.shape[0] % 2:
-        raise ValueError(f"the batch must hold faces and their mirrored views, two equal halves; got {maps.shape[0]}")
-    first, second = maps.chunk(2)
-    return coherent_loss(mirror_maps(first, mirror), second)
-
-
 def centred(points: Tensor) -> Tensor:
     """Return depths (B, L) relative to each face's mean depth."""
     return points - points.mean(-1, keepdim=True)

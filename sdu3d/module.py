@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -46,7 +46,6 @@ class SduTask(LandmarkTask):
         stride: crop pixels a map cell: 2 (released) or 4.
         inside: transformer inside the network: none, dcn_join, dcn_heads, dcn or stn.
         border: border rule of deformable convolutions: torchvision, or mxnet for released weights.
-        binary: binarised blocks where the release has them.
         loss: l2 (released), ce (soft-max over cells, the release before) or bce (per cell, the paper's).
         sigma: of the target Gaussians, in cells.
         peak: height of the targets of l2 and ce (released: 20); 1 suits short trainings with larger steps.
@@ -62,6 +61,7 @@ class SduTask(LandmarkTask):
     """
 
     METHOD = "sdu3d"
+    REMOVED: ClassVar[dict[str, Any]] = {"binary": False}
 
     def __init__(
         self,
@@ -75,7 +75,6 @@ class SduTask(LandmarkTask):
         stride: int = 2,
         inside: str = "none",
         border: str = "torchvision",
-        binary: bool = False,
         loss: str = "l2",
         sigma: float = 1.0,
         peak: float = PEAK,
@@ -121,7 +120,7 @@ class SduTask(LandmarkTask):
         self.view_changes = {"rotation": view_rotation, "scale": view_scale, "flip": view_flip}
         try:
             self.net = SduNet(self.scheme.num_points, topology, block, depth, stacks, width, stride, inside, border,
-                              binary, depth_head)  # fmt: skip
+                              depth_head)  # fmt: skip
         except ValueError as error:
             raise LabError(f"model: {error}") from None
         self.dims = 3 if depth_head else 2

@@ -43,7 +43,6 @@ class SduNet(nn.Module):
         inside: none, dcn_join (deformable convolution between stacks), dcn_heads (deformable heads), dcn (both), or
             stn (spatial transformer round each stack).
         border: border rule of deformable convolutions, mxnet for released weights.
-        binary: binarised blocks where the release has them.
         depth_head: one more map per landmark, of depth (not in the release).
 
     Raises:
@@ -61,7 +60,6 @@ class SduNet(nn.Module):
         stride: int = 2,
         inside: str = "none",
         border: str = "mxnet",
-        binary: bool = False,
         depth_head: bool = False,
     ) -> None:
         super().__init__()
@@ -71,9 +69,9 @@ class SduNet(nn.Module):
         self.join = inside in ("dcn_join", "dcn")
         self.refine = self.join and topology == "hourglass"
         self.stride, self.border = stride, border
-        self._stem(block, width, binary)
+        self._stem(block, width)
         for i in range(stacks):
-            self._stack(i, block, width, binary, inside == "stn")
+            self._stack(i, block, width, inside == "stn")
         self.depth_maps = nn.Conv2d(width, num_points, 1) if depth_head else None
         init_he(self)
         for module in self.modules():  # offsets and transformers must start from nothing again
@@ -82,22 +80,22 @@ class SduNet(nn.Module):
         if self.depth_maps is not None:
             nn.init.zeros_(self.depth_maps.weight)  # a flat face to begin with
 
-    def _stem(self, block: str, width: int, binary: bool) -> None:
+    def _stem(self, block: str, width: int) -> None:
         small, middle = max(width // 4, MIN_WIDTH), max(width // 2, MIN_WIDTH)
         kernel, stride = (3, 1) if self.stride == 2 else (7, 2)
         self.conv0 = nn.Conv2d(3, small, kernel, stride, kernel // 2, bias=False)
         self.bn0 = batch_norm(small)
         self.res0 = make_block(block, small, middle, match=small == middle)
         self.res1 = make_block(block, middle, middle)
-        self.res2 = make_block(block, middle, width, match=False, binary=binary)
+        self.res2 = make_block(block, middle, width, match=False)
 
-    def _stack(self, i: int, block: str, width: int, binary: bool, stn: bool) -> None:
+    def _stack(self, i: int, block: str, width: int, stn: bool) -> None:
         last, points = i == self.stacks - 1, self.num_points
         if self.topology == "hourglass":
-            self.add_module(f"stack{i}_hg", Hourglass(block, width, self.depth, binary))
+            self.add_module(f"stack{i}_hg", Hourglass(block, width, self.depth))
         else:
             self.add_module(f"sat{i}", ScaleAggregation(width, self.depth, self.topology == "sat_gate"))
-        self.add_module(f"stack{i}_unit0", make_block(block, width, width, binary=binary))
+        self.add_module(f"stack{i}_unit0", make_block(block, width, width))
         self.add_module(f"stack{i}_ll", ConvUnit(width, width, deform=self.heads_deform))
         head: nn.Module = (
             DeformableConv(width, points, border=self.border) if self.heads_deform else nn.Conv2d(width, points, 1)

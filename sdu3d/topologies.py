@@ -18,17 +18,16 @@ class Hourglass(nn.Module):
         kind: block, see `sdu3d.blocks.BLOCKS`.
         channels: in and out.
         depth: times that the map is halved.
-        binary: binarised blocks.
     """
 
-    def __init__(self, kind: str, channels: int, depth: int, binary: bool = False) -> None:
+    def __init__(self, kind: str, channels: int, depth: int) -> None:
         super().__init__()
-        self.up1_0 = make_block(kind, channels, channels, binary=binary)
-        self.low1_0 = make_block(kind, channels, channels, binary=binary)
+        self.up1_0 = make_block(kind, channels, channels)
+        self.low1_0 = make_block(kind, channels, channels)
         self.inner = str(depth - 1) if depth > 1 else "low2_0"  # the release numbers the inner hourglasses downwards
-        child = Hourglass(kind, channels, depth - 1, binary) if depth > 1 else None
-        self.add_module(self.inner, child or make_block(kind, channels, channels, binary=binary))
-        self.low3_0 = make_block(kind, channels, channels, binary=binary)
+        child = Hourglass(kind, channels, depth - 1) if depth > 1 else None
+        self.add_module(self.inner, child or make_block(kind, channels, channels))
+        self.low3_0 = make_block(kind, channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, H, W); H and W are multiples of 2 ** depth."""

@@ -190,21 +190,6 @@ def test_switches_change_the_layers() -> None:
         assert [tuple(maps.shape) for maps in net(torch.rand(2, 3, 64, 64))] == [(2, 6, 16, 16)] * 2
 
 
-def test_end_relu_cuts_outputs_and_what_the_next_stack_gets() -> None:
-    linear = AWingNet(5, stacks=2, width=16, depth=2).eval()
-    cut = AWingNet(5, stacks=2, width=16, depth=2, end_relu=True).eval()
-    cut.load_state_dict(linear.state_dict())
-    image = torch.rand(1, 3, 64, 64)
-    with torch.inference_mode():
-        first, last = linear(image)
-        cut_first, cut_last = cut(image)
-    assert (first < 0).any()
-    torch.testing.assert_close(cut_first, first.relu())
-    assert (cut_last >= 0).all() and not torch.allclose(cut_last, last.relu(), atol=1e-6)
-    with pytest.raises(ValueError, match="end_relu"):
-        AWingNet(5, stacks=1, width=16, logits=True, end_relu=True)
-
-
 def test_no_gradient_through_the_boundary_mask() -> None:
     net = AWingNet(5, stacks=2, width=16, depth=2)
     first = net.stacks[0]

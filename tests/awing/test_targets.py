@@ -79,10 +79,9 @@ def _faces(batch: int = 3, seed: int = 0) -> torch.Tensor:
 def test_weight_map_of_targets_is_the_dilation_of_their_heatmaps() -> None:
     points = _faces()
     points[0, :3] = torch.tensor([[1.0, 2.0], [255.0, 255.0], [-6.0, 130.0]])
-    for unit, threshold in ((True, 0.2), (False, 0.2 / 255)):
-        heatmaps, marked = AWingTargets("ibug68", boundary_map_unit_range=unit).make(points)
-        assert torch.equal(marked[:, :-1], weight_map(heatmaps[:, :-1]))
-        assert torch.equal(marked[:, -1:], weight_map(heatmaps[:, -1:], threshold))
+    heatmaps, marked = AWingTargets("ibug68").make(points)
+    assert torch.equal(marked[:, :-1], weight_map(heatmaps[:, :-1]))
+    assert torch.equal(marked[:, -1:], weight_map(heatmaps[:, -1:], 0.2 / 255))
 
 
 def test_a_landmark_marks_61_cells_and_peaks_at_one() -> None:

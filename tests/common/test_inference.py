@@ -123,7 +123,7 @@ def test_settings_that_do_not_fit(weights: Path, tmp_path: Path) -> None:
     path = tmp_path / "odd.safetensors"
     metadata = {**read_metadata(weights), "hyper_parameters": json.dumps({**SETTINGS, "wings": 2})}
     save_file(load_file(weights), path, metadata)
-    with pytest.raises(LabError, match="settings do not fit method awing"):
+    with pytest.raises(LabError, match="was made with wings, which awing does not know"):
         Predictor.load(path)
     assert main([str(path), str(tmp_path / "out.bin")]) == 2
 

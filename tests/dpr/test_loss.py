@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch import Tensor
 
 from common.errors import LabError
-from dpr.loss import LandmarkLoss, eye_distance, theta_loss
+from dpr.loss import LandmarkLoss, theta_loss
 
 
 def residuals(sds: Tensor, count: int = 4000) -> Tensor:
@@ -28,13 +26,6 @@ def test_plain_loss_is_half_the_squared_length_summed_over_landmarks() -> None:
     assert float(lengths(error, torch.ones(2, 2))) == pytest.approx((6 + 2) / 2, rel=1e-5)
 
 
-def test_inter_ocular_scaling_and_its_distance() -> None:
-    error, use = torch.tensor([[[3.0, 4.0]]]), torch.ones(1, 1)
-    assert float(LandmarkLoss(1, weighting="plain")(error, use, torch.tensor([2.0]))) == pytest.approx(25 / 8)
-    offsets = torch.tensor([[[0.0, 0.0], [0.6, 0.8]]])
-    assert float(eye_distance(offsets, (0, 1))) == pytest.approx(math.sqrt(1 + 1e-4))
-
-
 def test_inverse_weights_settle_at_the_inverse_errors() -> None:
     loss = LandmarkLoss(3, weighting="inverse")
     loss(residuals(SDS), torch.ones(4000, 3))
@@ -47,18 +38,6 @@ def test_direct_weights_are_the_opposite() -> None:
     loss = LandmarkLoss(3, weighting="direct")
     loss(residuals(SDS), torch.ones(4000, 3))
     assert torch.allclose(loss.weights(), SDS * 3 / SDS.sum(), rtol=0.05)
-
-
-def test_likelihood_finds_the_variances() -> None:
-    """Its optimum is exp(s) = half the mean squared length, the variance on one axis."""
-    loss, error = LandmarkLoss(3, weighting="likelihood"), residuals(SDS)
-    optimizer = torch.optim.Adam(loss.parameters(), lr=0.2)
-    for _ in range(150):
-        optimizer.zero_grad()
-        loss(error, torch.ones(4000, 3)).backward()
-        optimizer.step()
-    assert loss.log_variance is not None
-    assert torch.allclose((loss.log_variance / 2).exp(), SDS, rtol=0.06)
 
 
 def test_weights_are_equal_until_plain_steps_are_over() -> None:
@@ -94,12 +73,6 @@ def test_landmarks_of_weight_0_count_nowhere_even_if_not_finite() -> None:
     assert spoilt.grad is not None and torch.isfinite(spoilt.grad).all()
 
 
-def test_hard_share_keeps_the_worst_samples() -> None:
-    error = torch.tensor([1.0, 2.0, 3.0, 4.0])[:, None, None].expand(4, 1, 2).clone()
-    loss = LandmarkLoss(1, weighting="plain", hard_share=0.5)
-    assert float(loss(error, torch.ones(4, 1))) == pytest.approx((9 + 16) / 2)
-
-
 def test_theta_loss_is_the_squared_error_of_six_numbers_and_targets_are_constants() -> None:
     theta = torch.zeros(2, 2, 3, requires_grad=True)
     target = torch.ones(2, 2, 3, requires_grad=True)
@@ -114,7 +87,5 @@ def test_wrong_options_are_refused() -> None:
         LandmarkLoss(3, weighting="hard")
     with pytest.raises(LabError, match="error must be one of"):
         LandmarkLoss(3, error="wing")
-    with pytest.raises(ValueError, match="hard_share must be in"):
-        LandmarkLoss(3, hard_share=0.0)
     with pytest.raises(ValueError, match="momentum must be in"):
         LandmarkLoss(3, momentum=1.0)

@@ -15,6 +15,7 @@ from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
 from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
+from common.task import load_task
 from common.types import FaceBatch
 from dpr.boxes import grow, landmark_box
 from dpr.module import STAGES, DprTask, training_shapes
@@ -258,7 +259,6 @@ def test_predict_image_is_predict_batch_where_the_image_is_the_crop() -> None:
     ("wrong", "text"),
     [
         ({"stage": "all"}, "stage must be one of"),
-        ({"reinit_target": "warp"}, "reinit_target must be one of"),
         ({"part_source": "crop"}, "part_source must be one of"),
         ({"init": "xavier"}, "init must be one of"),
         ({"box_grow": 0.0}, "box_grow and context must be positive"),
@@ -270,3 +270,15 @@ def test_senseless_settings_are_refused(wrong: dict[str, Any], text: str) -> Non
     settings = {key: value for key, value in SMALL.items() if key != "face_strides"} | {"face_size": 256} | wrong
     with pytest.raises(LabError, match=text):
         DprTask(**settings)
+
+
+def test_a_former_checkpoint_loads_unless_a_removed_option_was_in_use(tmp_path: Path) -> None:
+    path, former = tmp_path / "former.ckpt", {"reinit_target": "box", "hard_share": 1.0, "interocular": False}
+    model = task(stage="gsr")
+    values = {**model.hparams, **former}
+    content = {"state_dict": model.state_dict(), "hyper_parameters": values, "method": "dpr"}
+    torch.save(content, path)
+    assert load_task(DprTask, path).stage == "gsr"
+    torch.save({**content, "hyper_parameters": {**values, "hard_share": 0.7}}, path)
+    with pytest.raises(LabError, match=r"former.ckpt: was made with hard_share 0.7, which dpr no longer has"):
+        load_task(DprTask, path)

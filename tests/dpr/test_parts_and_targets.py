@@ -20,7 +20,6 @@ from dpr.reinit import SIZE
 from dpr.targets import (
     MEAN_BOX,
     average_face,
-    fit_affine,
     fit_similarity,
     normalising_map,
     offset_target,
@@ -70,12 +69,10 @@ def test_a_scheme_without_a_mouth_is_refused() -> None:
         part_indices(scheme)
 
 
-def test_similarity_and_affine_fits_find_known_maps() -> None:
+def test_similarity_fit_finds_known_maps() -> None:
     points = shapes(2)
     similar = torch.tensor([[[1.2, -0.4, 3.0], [0.4, 1.2, -7.0]]]).double().expand(2, 2, 3)
     assert torch.allclose(fit_similarity(points, move_points(similar, points)), similar, atol=1e-9)
-    affine = torch.tensor([[[1.2, -0.1, 3.0], [0.5, 0.8, -7.0]]]).double().expand(2, 2, 3)
-    assert torch.allclose(fit_affine(points, move_points(affine, points)), affine, atol=1e-8)
 
 
 def test_a_point_of_weight_0_does_not_count() -> None:
@@ -83,9 +80,8 @@ def test_a_point_of_weight_0_does_not_count() -> None:
     spoilt = points.clone()
     spoilt[:, 5] += 500
     weight[:, 5] = 0
-    for kind in ("box", "similarity", "affine"):
-        assert torch.allclose(normalising_map(spoilt, mean68(), kind, weight),
-                              normalising_map(points, mean68(), kind, weight), atol=1e-9)  # fmt: skip
+    expected = normalising_map(points, mean68(), weight)
+    assert torch.allclose(normalising_map(spoilt, mean68(), weight), expected, atol=1e-9)
 
 
 def test_normalised_faces_stand_upright_in_the_mean_s_box() -> None:
@@ -109,14 +105,13 @@ def test_mean_face_is_symmetric_and_in_the_released_box() -> None:
     np.testing.assert_allclose(mirrored, mean, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["box", "similarity", "affine"])
-def test_the_wanted_theta_brings_points_to_the_normalised_state(kind: str) -> None:
+def test_the_wanted_theta_brings_points_to_the_normalised_state() -> None:
     points, mean = shapes(), mean68()
     box = grow(landmark_box(points, torch.ones(6, 68)), 1.3) + 9
     to_box = box_map(box, SIZE)
-    theta = reinit_target(points, to_box, mean, kind)
+    theta = reinit_target(points, to_box, mean)
     there = move_points(compose(theta_map(theta, SIZE), to_box), points) / SIZE
-    assert torch.allclose(there, move_points(normalising_map(points, mean, kind), points), atol=1e-9)
+    assert torch.allclose(there, move_points(normalising_map(points, mean), points), atol=1e-9)
 
 
 def test_the_wanted_part_maps_are_similarities_onto_the_mean_parts() -> None:

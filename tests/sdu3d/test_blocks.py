@@ -1,4 +1,4 @@
-"""Blocks and sub-networks against the recorded ones; border rules; normalisation; binary operators."""
+"""Blocks and sub-networks against the recorded ones; border rules; normalisation."""
 
 from __future__ import annotations
 
@@ -12,21 +12,11 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import deform_conv2d
 
-from sdu3d.binary import BinaryActivation, BinaryConv2d
-from sdu3d.blocks import (
-    CAB,
-    BiasedBatchNorm2d,
-    ConvUnit,
-    HPMBlock,
-    Inception17,
-    ResnetBlock,
-    lateral,
-    make_block,
-    mean_with_copies,
-)
+from sdu3d.blocks import CAB, ConvUnit, HPMBlock, lateral, make_block, mean_with_copies
 from sdu3d.deform import deformable, deformable_by_kernel, deformable_by_sampling, warp_similarity
 from sdu3d.topologies import Hourglass, ScaleAggregation
 from tests.conftest import needs_shared
+from tests.reference.sdu3d import BiasedBatchNorm2d, Inception17
 from tests.sdu3d.golden import arrays, assert_close, image, load, parameters, read_json
 
 MAKERS: dict[str, Callable[[], nn.Module]] = {
@@ -156,35 +146,6 @@ def test_gate_multiplies_one_cell() -> None:
     x = torch.rand(1, 16, 16, 16)
     assert not torch.allclose(plain(x), gated(x))
     assert torch.equal(ScaleAggregation(16, 1)(x), ScaleAggregation(16, 1, gate=True).eval()(x)) is False
-
-
-def test_binary_convolution_counts_equal_bits() -> None:
-    conv = BinaryConv2d(2, 3, 3, padding=1)
-    x = torch.randn(1, 2, 4, 4)
-    x[0, 0, 0, 0] = 0.0  # the sign of nothing is +1
-    bits = torch.where(F.pad(x, (1, 1, 1, 1)) >= 0, 1, -1)
-    kernel = torch.where(conv.weight >= 0, 1, -1)
-    y = conv(x)
-    for row, column in ((0, 0), (2, 3)):
-        patch = bits[0, :, row : row + 3, column : column + 3]
-        assert y[0, 1, row, column].item() == (patch == kernel[1]).sum().item()
-    y.sum().backward()
-    assert conv.weight.grad is not None and conv.weight.grad.abs().sum() > 0
-
-
-def test_binary_activation_stops_gradients_of_large_values() -> None:
-    x = torch.tensor([-2.0, -0.5, 0.5, 2.0], requires_grad=True)
-    y = BinaryActivation()(x)
-    assert torch.equal(y, x)
-    y.sum().backward()
-    assert x.grad is not None and x.grad.tolist() == [0, 1, 1, 0]
-
-
-def test_binary_hpm_has_its_two_more_normalisations() -> None:
-    keys = HPMBlock(32, 64, False, binary=True).state_dict().keys()
-    assert {"bn4.weight", "sc_bn.weight"} <= keys
-    assert "sc_bn.weight" not in HPMBlock(32, 32, True, binary=True).state_dict()
-    assert ResnetBlock(32, 64, False, binary=True)(torch.randn(1, 32, 4, 4)).shape == (1, 64, 4, 4)
 
 
 def test_a_similarity_and_its_way_back() -> None:

@@ -10,14 +10,12 @@ import torch
 from torch import Tensor
 
 from common.schemes import IBUG68
-from sdu3d.blocks import BiasedBatchNorm2d
 from sdu3d.convert import released_names
 from sdu3d.loss import (
     centred,
     coherent_loss,
     depth_loss,
     gaussian_targets,
-    halves_coherent_loss,
     heatmap_loss,
     l2_loss,
     mirror_maps,
@@ -29,6 +27,7 @@ from sdu3d.network import SduNet
 from sdu3d.optim import SharedNadam
 from sdu3d.views import draw_views, make_views
 from tests.conftest import needs_shared
+from tests.reference.sdu3d import BiasedBatchNorm2d, halves_coherent_loss
 from tests.sdu3d.golden import arrays, assert_close, fill, image, load, parameters, read_json
 
 MIRROR = IBUG68.mirror
@@ -234,8 +233,6 @@ def test_coherent_loss_looks_only_where_both_views_show_something() -> None:
     inside[..., 0] = 0
     assert coherent_loss(first, second, inside) == 0
     assert coherent_loss(first, second) == pytest.approx(25 / 4)
-    with pytest.raises(ValueError, match="two equal halves"):
-        halves_coherent_loss(torch.zeros(3, 68, 4, 4), MIRROR)
 
 
 def test_depth_is_read_under_the_peak_and_compared_without_its_mean() -> None:

@@ -51,7 +51,7 @@ def deep() -> FaceBatch:
         {"loss": "ce", "sigma": 0.0},
         {"loss": "bce", "inside": "stn"},
         {"topology": "sat", "inside": "dcn", "coherent": 0.1},
-        {"block": "hpm", "binary": True},
+        {"block": "hpm"},
     ],
 )
 def test_every_option_gives_a_loss_that_reaches_every_parameter(options: dict[str, Any], flat: FaceBatch) -> None:
@@ -144,7 +144,6 @@ def test_targets_and_decoding_share_a_frame(official: bool, decode: str, flat: F
         ({"optimizer": "lion"}, "optimizer must be one of nadam"),
         ({"coherent": -1.0}, "must not be negative"),
         ({"block": "vgg"}, "model: block must be one of"),
-        ({"block": "inception", "binary": True}, "no binarised form"),
     ],
 )
 def test_wrong_settings_are_told(wrong: dict[str, Any], message: str) -> None:

@@ -28,11 +28,9 @@ RECORD = Path("runs/dpr/ablation.jsonl")
 RUNS = Path("runs/dpr/ablation")
 # Form -> settings of DprTask; each one's source is in `dpr.loss.LandmarkLoss`.
 CELLS: dict[str, dict[str, Any]] = {
-    "plain": {"weighting": "plain", "hard_share": 1.0},
-    "weighted": {"weighting": "inverse", "hard_share": 1.0},
-    "weighted_likelihood": {"weighting": "likelihood", "hard_share": 1.0},
-    "error_driven": {"weighting": "direct", "hard_share": 1.0},
-    "error_driven_samples": {"weighting": "plain", "hard_share": 0.7},
+    "plain": {"weighting": "plain"},
+    "weighted": {"weighting": "inverse"},
+    "error_driven": {"weighting": "direct"},
 }
 DECIMALS = 4
 

@@ -64,7 +64,7 @@ def _ablation_row(cell: str, stage: str, own: list[dict[str, Any]], reference: l
     if pairs and cell != REFERENCE:
         low, high = bootstrap_interval(np.mean(pairs, axis=0))
         difference = f"{np.mean(pairs):+.3f} [{low:+.3f}, {high:+.3f}]"
-    settings = f"weighting {own[0]['weighting']}, hard_share {own[0]['hard_share']:g}"
+    settings = f"weighting {own[0]['weighting']}"
     return [cell, settings, stage.upper(), str(len(own)), f"{np.mean(nmes):.3f}", difference]
 
 

@@ -54,22 +54,6 @@ def mean_nme(pred: np.ndarray, true: np.ndarray, norm: str) -> float:
     return float(nme(point_errors(pred, true, normaliser(norm, true, IBUG68))).mean())
 
 
-def validation_nme(pred: np.ndarray, true: np.ndarray, norm: str, whole_centres: bool = False) -> float:
-    """Return the mean NME as a fraction, as the release's training reports it.
-
-    Args:
-        pred, true: (N, 68, 2) whole pixels of the crop.
-        norm: one of NORMS.
-        whole_centres: cut the eye centres to whole pixels, as integer division did in Python 2.
-    """
-    if whole_centres and norm == "eye_centres":
-        lids = (IBUG68.curve(f"{side}_eye_upper").points for side in ("left", "right"))
-        first, second = ((true[:, lid[0]] + true[:, lid[-1]]) // 2 for lid in lids)
-        length = np.linalg.norm((first - second).astype(np.float64), axis=-1)
-        return float(nme(point_errors(pred, true, length)).mean()) / 100
-    return mean_nme(pred, true, norm) / 100
-
-
 @torch.inference_mode()
 def score_records(net: SduNet, faces: FaceDataset, dataset: str) -> dict[str, dict[str, float]]:
     """Score a network on records of 384 pixels by the release's own crops.

@@ -23,7 +23,7 @@ from common.checkpoints import load_weights, read_state_dict
 from common.converting import PARALLEL, Converted, OfficialFiles, check_target, conclude, converter_parser
 from common.data.crops import CropConfig
 from common.errors import LabError, command
-from common.schemes import LandmarkScheme, scheme_of_size
+from common.schemes import scheme_of_size
 from dpr.network import DPRNet
 from dpr.parts import PREFIXES, neutral_face
 

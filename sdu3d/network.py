@@ -176,8 +176,6 @@ def _check(
                          f"{width}, {depth}, {stacks}")  # fmt: skip
 
 
-def count_parameters(net: nn.Module) -> tuple[int, int]:
-    """Return the numbers of learned values and of running statistics (without step counters)."""
-    learned = sum(p.numel() for p in net.parameters())
-    running = sum(b.numel() for n, b in net.named_buffers() if not n.endswith("num_batches_tracked"))
-    return learned, running
+def count_running(net: nn.Module) -> int:
+    """Return the number of running statistics (without step counters)."""
+    return sum(b.numel() for n, b in net.named_buffers() if not n.endswith("num_batches_tracked"))

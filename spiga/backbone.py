@@ -28,7 +28,7 @@ class ConvUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, channels, H, W) to (B, out, H / stride, W / stride)."""
-        return F.relu(self.bn(self.conv(x)))
+        return F.relu_(self.bn(self.conv(x)))  # in place, here and below: what a normalisation gives is used once
 
 
 class Residual(nn.Module):
@@ -44,9 +44,9 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, channels, H, W) to (B, out, H, W)."""
-        y = self.conv1(F.relu(self.bn1(x)))
-        y = self.conv2(F.relu(self.bn2(y)))
-        result: Tensor = self.conv3(F.relu(self.bn3(y))) + self.skip(x)
+        y = self.conv1(F.relu_(self.bn1(x)))
+        y = self.conv2(F.relu_(self.bn2(y)))
+        result: Tensor = self.conv3(F.relu_(self.bn3(y))) + self.skip(x)
         return result
 
 
@@ -65,7 +65,7 @@ class Hourglass(nn.Module):
         """Map (B, C, M, M) to the same shape and the innermost (B, C, M / 2^depth, M / 2^depth)."""
         low = self.inner(self.low1(self.pool(x)))
         low, core = low if isinstance(self.inner, Hourglass) else (low, low)
-        up = F.relu(self.bn(self.up2(self.low3(low))))
+        up = F.relu_(self.bn(self.up2(self.low3(low))))
         return self.up1(x) + up, core
 
 

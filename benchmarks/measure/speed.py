@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-import statistics
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,8 +14,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.measure.timing import count_macs, count_parameters, median_ms
 from benchmarks.provenance import commit, machine
 from benchmarks.record import Timing, append_record
 from common.data.batching import Collate, CroppedFaces
@@ -27,41 +25,9 @@ from common.errors import LabError
 from common.task import LandmarkTask
 from common.types import FaceBatch
 
-WARM_UP, REPEATS = 3, 9
 BATCHES = (1, 8)
 STEP_FACES = 8  # faces in a timed training step
 RECORD = "speed.jsonl"
-
-
-def count_parameters(net: nn.Module) -> int:
-    """Return the number of parameters (buffers are not counted)."""
-    return sum(p.numel() for p in net.parameters())
-
-
-def count_macs(net: nn.Module, image: torch.Tensor) -> int:
-    """Return the multiply-adds of convolutions and matrix products for one forward pass.
-
-    Additions of biases, normalisation, activations and sampling are not counted, as is the field's habit.
-    """
-    # Without gradients, but not in inference mode: the counter decomposes composite calls such as attention only then.
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net(image)
-    return counter.get_total_flops() // 2
-
-
-def median_ms(
-    call: Callable[[], Any], warm_up: int = WARM_UP, repeats: int = REPEATS, synchronise: bool = False
-) -> float:
-    """Return the median time of a call in milliseconds, after warm-up."""
-    times = []
-    for index in range(warm_up + repeats):
-        start = time.perf_counter()
-        call()
-        if synchronise:
-            torch.cuda.synchronize()
-        if index >= warm_up:
-            times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times)
 
 
 def _resident_mb(field: str) -> float:
@@ -105,8 +71,7 @@ def measure(net: nn.Module, size: int, batches: tuple[int, ...] = BATCHES, devic
         result["peak_memory_mb"] = peak_memory_mb(partial(net, image.repeat(max(batches), 1, 1, 1)), device)
         for batch in batches:
             faces = image.repeat(batch, 1, 1, 1)
-            took = median_ms(partial(net, faces), synchronise=device.startswith("cuda"))
-            result[f"ms_per_face_b{batch}"] = took / batch
+            result[f"ms_per_face_b{batch}"] = median_ms({"net": partial(net, faces)})["net"] / batch
     net.to("cpu")
     return result | {"machine": machine(device)}
 
@@ -132,7 +97,7 @@ def train_step_ms(task: LandmarkTask, batch: FaceBatch, device: str = "cpu", fac
         optimizer.step()
 
     with torch.enable_grad():
-        took = median_ms(step, warm_up=1, repeats=5, synchronise=device.startswith("cuda"))
+        took = median_ms({"step": step}, rounds=3)["step"]
     task.to("cpu").eval()
     return took
 

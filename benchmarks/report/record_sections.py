@@ -54,7 +54,7 @@ def _loader(found: Found) -> str:
 def _synthetic(found: Found) -> str:
     return (
         f"{found['faces_per_second']:.1f} faces of {found['size']} px a second, {found['threads']} thread; median of "
-        f"{len(found['windows_wall'])} windows of {found['faces_a_window']} faces."
+        f"{found['windows']} windows of {found['faces_a_window']} faces."
     )
 
 

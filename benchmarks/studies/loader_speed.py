@@ -10,15 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
-import time
-from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import cv2
 import numpy as np
 from torch.utils.data import DataLoader
 
+from benchmarks.measure.timing import ROUNDS, median_ms
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig, draw_matrix
 from common.data.readers.crops import PreparedCrops
@@ -26,13 +25,6 @@ from common.images import decode_image
 
 RECORD = Path("runs/benchmark/loader_speed.json")
 CONFIG = CropConfig(size=256, box_scale=1.28, rotation=30, scale=0.12, shift=0.05, flip=0.5)
-
-
-def rate(count: int, work: Callable[[], None]) -> float:
-    """Return items a second of one pass."""
-    start = time.perf_counter()
-    work()
-    return count / (time.perf_counter() - start)
 
 
 def resident_mb() -> float:
@@ -46,7 +38,7 @@ def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.loader_speed", description=__doc__)
     parser.add_argument("--root", required=True)
     parser.add_argument("--split", default="val")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args(args)
     faces = PreparedCrops(options.root, options.split)
     cropped = CroppedFaces(faces, CONFIG, seed=0)
@@ -59,22 +51,22 @@ def main(args: list[str] | None = None) -> None:
         for name, data, matrix in zip(faces.files, packed, maps, strict=True):
             cv2.warpAffine(decode_image(data, name), matrix, (CONFIG.size, CONFIG.size))
 
+    epochs, memory = count(), []
+
     def full() -> None:
+        cropped.set_epoch(next(epochs))
         for _ in loader:
             pass
-
-    full()  # warm-up
-    ratios, rates, memory = [], [], []
-    for epoch in range(options.rounds):
-        cropped.set_epoch(epoch)
-        reached, base = rate(len(faces), full), rate(len(faces), bare)
-        ratios.append(reached / base)
-        rates.append(reached)
         memory.append(resident_mb())
+
+    times = median_ms({"full": full, "bare": bare}, options.rounds)
     record = {
-        "ratio": statistics.median(ratios), "crops_per_second": statistics.median(rates),
-        "memory_mb": memory, "rounds": options.rounds, "faces": len(faces),
-    }  # fmt: skip
+        "ratio": times["bare"] / times["full"],
+        "crops_per_second": 1000 * len(faces) / times["full"],
+        "memory_mb": memory,
+        "rounds": options.rounds,
+        "faces": len(faces),
+    }
     RECORD.parent.mkdir(parents=True, exist_ok=True)
     RECORD.write_text(json.dumps(record, indent=1))
     print(f"loader / (decode + warp): {record['ratio']:.2f}; memory per epoch {memory[0]:.0f} .. {memory[-1]:.0f} MB")

@@ -102,7 +102,7 @@ def test_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_speed_writes_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "BATCH", 2)
     record = tmp_path / "speed.json"
-    assert speed.main(["--points", "68", "--threads", "1", "--repeats", "1", "--record", str(record)]) == 0
+    assert speed.main(["--points", "68", "--threads", "1", "--rounds", "1", "--record", str(record)]) == 0
     content = json.loads(record.read_text())
     for name in ("gsr", "glsr"):
         row = content[name]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.measure.speed import count_macs, count_parameters
+from benchmarks.measure.timing import count_macs, count_parameters
 from common.errors import LabError
 from common.schemes import IBUG68, WFLW98
 from musica.cascade import CascadeRun, run_cascade

@@ -12,9 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +27,7 @@ from awing import native
 from awing.boundary import exact_boundary
 from awing.curves import Polylines, boundary_lines
 from awing.targets import RADIUS, SIGMA, AWingTargets
+from benchmarks.measure.timing import ROUNDS, median_ms
 from common.schemes import get_scheme
 
 SCHEME = "wflw98"
@@ -84,18 +82,7 @@ def plotted_boundary(points: np.ndarray, lines: Polylines) -> np.ndarray:
     return np.where(distance < 3, np.exp(-(distance**2) / 2), 0.0)
 
 
-def best_ms(work: Callable[[], Any], repeats: int) -> dict[str, float]:
-    """Return the shortest and the median time in milliseconds."""
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append((time.perf_counter() - start) * 1e3)
-    return {"best_ms": min(times), "median_ms": statistics.median(times)}
-
-
-def measure(batch: int, threads: int, repeats: int) -> dict[str, Any]:
+def measure(batch: int, threads: int, rounds: int) -> dict[str, Any]:
     """Return the record of one measurement."""
     torch.set_num_threads(threads)
     faces = synthetic_faces(batch)
@@ -104,25 +91,26 @@ def measure(batch: int, threads: int, repeats: int) -> dict[str, Any]:
     targets = AWingTargets(SCHEME, MAP, STRIDE)
     assert targets.boundary is not None
     boundary = targets.boundary
-    parts = {
-        "batched": best_ms(lambda: targets.heatmaps(points, reuse=True), repeats),
-        "batched_fresh_memory": best_ms(lambda: targets.heatmaps(points), repeats),
-        "batched_boundary": best_ms(lambda: boundary(points), repeats),
-        "exact": best_ms(lambda: [(single_heatmaps(f), exact_boundary(f, lines)) for f in faces], max(3, repeats // 4)),
-        "exact_boundary": best_ms(lambda: [exact_boundary(f, lines) for f in faces], max(3, repeats // 4)),
-    }
     few = faces[:4]
-    plotted = best_ms(lambda: [(single_heatmaps(f), plotted_boundary(f, lines)) for f in few], 2)
-    parts["matplotlib"] = {name: value * batch / len(few) for name, value in plotted.items()}
+    calls = {
+        "batched": lambda: targets.heatmaps(points, reuse=True),
+        "batched_fresh_memory": lambda: targets.heatmaps(points),
+        "batched_boundary": lambda: boundary(points),
+        "exact": lambda: [(single_heatmaps(f), exact_boundary(f, lines)) for f in faces],
+        "exact_boundary": lambda: [exact_boundary(f, lines) for f in faces],
+        "matplotlib": lambda: [(single_heatmaps(f), plotted_boundary(f, lines)) for f in few],
+    }
+    times = median_ms(calls, rounds)
+    times["matplotlib"] *= batch / len(few)
     exact = np.stack([exact_boundary(f, lines) for f in faces])
     drawn = targets.heatmaps(points, reuse=True)[:, -1].numpy()
     differing = float(((drawn * 255).round() != exact).mean() * 100)
-    ratios = {f"{k}_over_batched": parts[k]["best_ms"] / parts["batched"]["best_ms"] for k in ("exact", "matplotlib")}
+    ratios = {f"{k}_over_batched": times[k] / times["batched"] for k in ("exact", "matplotlib")}
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"), "scheme": SCHEME, "batch": batch, "threads": threads,
-        "torch": torch.__version__, "compiled": native.available, "times": parts,
+        "torch": torch.__version__, "compiled": native.available, "times": times,
         "differing_pixels_percent": differing,
-        "boundary_ratio": parts["exact_boundary"]["best_ms"] / parts["batched_boundary"]["best_ms"], **ratios,
+        "boundary_ratio": times["exact_boundary"] / times["batched_boundary"], **ratios,
     }  # fmt: skip
 
 
@@ -130,17 +118,17 @@ def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Time batched targets against targets drawn face by face.")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args(args)
-    record = measure(options.batch, options.threads, options.repeats)
+    record = measure(options.batch, options.threads, options.rounds)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(record, indent=2) + "\n")
     times = record["times"]
     print(
-        f"batch {options.batch}, {options.threads} threads: batched {times['batched']['best_ms']:.1f} ms; face by face "
-        f"{times['exact']['best_ms']:.1f} ms ({record['exact_over_batched']:.1f}x), through matplotlib "
-        f"{times['matplotlib']['best_ms']:.0f} ms ({record['matplotlib_over_batched']:.0f}x); "
+        f"batch {options.batch}, {options.threads} threads: batched {times['batched']:.1f} ms; face by face "
+        f"{times['exact']:.1f} ms ({record['exact_over_batched']:.1f}x), through matplotlib "
+        f"{times['matplotlib']:.0f} ms ({record['matplotlib_over_batched']:.0f}x); "
         f"{record['differing_pixels_percent']:.2f} % of the boundary's pixels differ from the exact path"
     )
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from benchmarks.measure.timing import count_parameters
 from benchmarks.provenance import ROOT
 from common.checkpoints import load_weights, read_checkpoint, save_safetensors, start_files
 from common.data.crops import CropConfig
@@ -26,6 +27,7 @@ from common.errors import LabError, command
 from common.metrics.functional import failure_rate
 from common.metrics.stats import bootstrap_interval
 from common.packing import Description
+from common.readme import table
 from common.task import load_task
 from dpr.evaluation import face_errors, load_data, read_config
 from dpr.module import DprTask
@@ -136,14 +138,15 @@ def card(files: Sequence[Mapping[str, Any]], contents: Sequence[Mapping[str, Any
         f"Written by `{typed}`; not to be edited. Landmarks: {content['data'].get('scheme')}. Input: an RGB "
         "photograph and a rough face box.", "",
         f"`{files[0]['name']}`, {files[0]['bytes'] / 1e6:.1f} MB, is the default of `python -m common.predict`.", "",
-        "| stage | parameters | split | faces | NME, percent | 95 % interval | faces over 8 %, percent |",
-        "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
+    rows = []
     for file in files:
         for split, found in file["scores"].items():
             low, high = found["interval"]
-            lines.append(f"| {file['stage']} | {file['parameters']:,} | {split} | {found['faces']} | "
-                         f"{found['nme']:.2f} | [{low:.2f}, {high:.2f}] | {found['fr8']:.1f} |")  # fmt: skip
+            rows.append([file["stage"], f"{file['parameters']:,}", split, found["faces"], f"{found['nme']:.2f}",
+                         f"[{low:.2f}, {high:.2f}]", f"{found['fr8']:.1f}"])  # fmt: skip
+    head = ["stage", "parameters", "split", "faces", "NME, percent", "95 % interval", "faces over 8 %, percent"]
+    lines.append(table(head, rows))
     if all("test" not in file["scores"] for file in files):
         lines += ["", "The test split was not scored for this card."]
     lines += [
@@ -182,7 +185,7 @@ def export(options: argparse.Namespace) -> str:
     # In a GLSR file both stages are found; a GSR file that is better holds no local stage to be told of.
     files = [
         {"name": target.name, "stage": name.upper(), "bytes": size, "scores": scores[name],
-         "parameters": sum(p.numel() for p in tasks[name].net.parameters())}
+         "parameters": count_parameters(tasks[name].net)}
         for name in tasks if name == best or best == "glsr"
     ]  # fmt: skip
     typed = f"python -m benchmarks.studies.dpr.model_card {_named(options.checkpoint)}" + (

@@ -20,16 +20,11 @@ from benchmarks.studies.dpr.speed import BATCH
 from benchmarks.studies.dpr.speed import RECORD as SPEED
 from common.errors import LabError, command
 from common.metrics.stats import bootstrap_interval
-from common.readme import fill
+from common.readme import fill, table
 
 README = ROOT / "dpr" / "README.md"
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 REFERENCE = "plain"  # cell that the others are compared with
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows))
 
 
 def speed_text(path: Path) -> str:

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.measure.timing import ROUNDS, median_ms
 from common.errors import command
 from common.schemes import IBUG68, WFLW98, LandmarkScheme
 from dpr.fast import FastDpr, cut
@@ -70,19 +69,7 @@ def _input(crops: np.ndarray) -> torch.Tensor:
     return normalise(torch.from_numpy(crops).permute(0, 3, 1, 2).float())
 
 
-def medians(calls: dict[str, Callable[[], Any]], repeats: int, warm_up: int = 5) -> dict[str, float]:
-    """Return the median milliseconds of each call; the calls take turns, so that all see the same machine."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(repeats + warm_up):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if turn >= warm_up:
-                times[name].append(1000 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def measure(scheme: LandmarkScheme, threads: int, repeats: int) -> dict[str, Any]:
+def measure(scheme: LandmarkScheme, threads: int, rounds: int) -> dict[str, Any]:
     """Return milliseconds a face and ratios for GSR and GLSR.
 
     Raises:
@@ -105,7 +92,7 @@ def measure(scheme: LandmarkScheme, threads: int, repeats: int) -> dict[str, Any
             "fast_ms": lambda fast=fast: fast(image, boxes[:1]),  # type: ignore[misc]
             "fast_batch_ms": lambda fast=fast: fast(image, boxes),  # type: ignore[misc]
         }
-        found = medians(calls, repeats)
+        found = median_ms(calls, rounds)
         found["fast_batch_ms"] /= BATCH
         found["ratio"] = found["released_ms"] / found["fast_ms"]
         found["ratio_batch"] = found["released_ms"] / found["fast_batch_ms"]
@@ -121,10 +108,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--points", type=int, default=98, choices=sorted(SCHEMES))
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--record", type=Path, default=RECORD)
     options = parser.parse_args(arguments)
-    record = measure(SCHEMES[options.points], options.threads, options.repeats)
+    record = measure(SCHEMES[options.points], options.threads, options.rounds)
     options.record.parent.mkdir(parents=True, exist_ok=True)
     options.record.write_text(json.dumps(record, indent=1), encoding="utf-8")
     for name in ("gsr", "glsr"):

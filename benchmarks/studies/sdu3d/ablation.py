@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.measure.timing import count_parameters
 from benchmarks.provenance import ROOT
 from benchmarks.studies.sdu3d.evaluate import face_scores
 from common.checkpoints import read_checkpoint
@@ -20,6 +21,7 @@ from common.data.crops import CropConfig
 from common.data.readers.crops import PreparedCrops
 from common.errors import command
 from common.metrics.stats import bootstrap_interval
+from common.readme import table
 from common.task import load_task
 from sdu3d.cli import main as train
 from sdu3d.module import SduTask
@@ -74,7 +76,7 @@ def score(data: Path, out: Path, epochs: int) -> dict[str, dict[str, float]]:
         task = load_task(SduTask, checkpoint)
         scores = face_scores(task, faces, CropConfig(size=task.input_size, box_scale=BOX_SCALE))
         low, high = bootstrap_interval(scores)
-        values = sum(parameter.numel() for parameter in task.parameters())
+        values = count_parameters(task)
         report[name] = {"nme": float(scores.mean()), "low": low, "high": high, "parameters": values}
     return report
 
@@ -95,9 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = score(options.data, options.out, options.epochs)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-    print("| transformers | NME, % of the outer eye corners' distance | 95 % interval |\n|---|---|---|")
-    for name, values in report.items():
-        print(f"| {name} | {values['nme']:.2f} | [{values['low']:.2f}, {values['high']:.2f}] |")
+    rows = [[name, f"{row['nme']:.2f}", f"[{row['low']:.2f}, {row['high']:.2f}]"] for name, row in report.items()]
+    print(table(["transformers", "NME, % of the outer eye corners' distance", "95 % interval"], rows))
     return 0
 
 

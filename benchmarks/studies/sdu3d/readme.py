@@ -22,7 +22,7 @@ import yaml
 from benchmarks.provenance import ROOT
 from benchmarks.studies.sdu3d.speed import FORMS, recipe_size
 from common.errors import command
-from common.readme import fill
+from common.readme import fill, table
 from sdu3d.convert import MOVING, Size, build, released_names
 from sdu3d.convert_mxnet import params_bytes
 
@@ -38,12 +38,9 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() and path.stat().st_size else None
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def rows_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table, or the word for no rows."""
-    if not rows:
-        return f"{MISSING}."
-    lines = [" | ".join(row) for row in (header, ["---"] * len(header), *rows)]
-    return "\n".join(f"| {line} |" for line in lines)
+    return table(header, rows) if rows else f"{MISSING}."
 
 
 def decoder_of(recipe: str) -> str:
@@ -60,7 +57,7 @@ def helen(runs: Path) -> str:
             found = read(runs / "sdu3d" / "scores" / f"{name}_{split}.json")
             figures = [f"{found[decoder][norm]:.2f}" if found else MISSING for norm in NORMS]
             rows.append([title, faces, *figures])
-    return table(["network", "faces", *NORMS.values()], rows)
+    return rows_table(["network", "faces", *NORMS.values()], rows)
 
 
 def decoding(runs: Path) -> str:
@@ -74,7 +71,7 @@ def decoding(runs: Path) -> str:
         for decoder, values in found.items():
             told = [f"{values[norm]:.3f} ({values[norm] - base[norm]:+.3f})" for norm in ("eye_centres", "lnd_bbox")]
             rows.append([title, decoder, *told])
-    return table(["network", "decoder", NORMS["eye_centres"], NORMS["lnd_bbox"]], rows)
+    return rows_table(["network", "decoder", NORMS["eye_centres"], NORMS["lnd_bbox"]], rows)
 
 
 def ablation(runs: Path) -> str:
@@ -84,13 +81,13 @@ def ablation(runs: Path) -> str:
         [name, f"{value['parameters']:,}", f"{value['nme']:.2f}", f"[{value['low']:.2f}, {value['high']:.2f}]"]
         for name, value in found.items()
     ]
-    return table(["transformers", "parameters", "NME, outer eye corners", "95 % interval"], rows)
+    return rows_table(["transformers", "parameters", "NME, outer eye corners", "95 % interval"], rows)
 
 
 def depth(runs: Path) -> str:
     """Return the table of errors in depth."""
     found = read(runs / "sdu3d" / "scores" / "depth.json") or {}
-    return table(["in % of the box root", "error"], [
+    return rows_table(["in % of the box root", "error"], [
         [name.replace("_", " "), f"{value:.0f}" if name == "faces" else f"{value:.2f}"] for name, value in found.items()
     ])  # fmt: skip
 
@@ -103,7 +100,7 @@ def poses(runs: Path) -> str:
     rows = [
         [what, *(f"{values[key]:.2f}" if key in values else "-" for key in names)] for what, values in found.items()
     ]
-    return table([f"{faces} faces", *names], rows)
+    return rows_table([f"{faces} faces", *names], rows)
 
 
 def file_bytes(size: Size) -> int:
@@ -136,7 +133,7 @@ def speed(runs: Path) -> str:
         "MACs",
         *(form.replace("_", " ") for form in FORMS),
     ]
-    return table(header, rows) + told
+    return rows_table(header, rows) + told
 
 
 SECTIONS = {

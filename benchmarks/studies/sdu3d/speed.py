@@ -2,8 +2,7 @@
 
 python -m benchmarks.studies.sdu3d.speed --out runs/benchmark/sdu3d_speed.json
 
-Batch 1, float32, one thread. The forms take turns, so that a busy machine slows all alike; the figures are medians of
-the thread's own processor time, which other processes disturb least. The machine's peak is what a product of large
+Batch 1, float32, one thread; medians of forms that take turns. The machine's peak is what a product of large
 matrices reaches in the same run.
 """
 
@@ -11,26 +10,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.measure.timing import ROUNDS, count_macs, count_parameters, median_ms
 from benchmarks.provenance import ROOT
 from benchmarks.studies.sdu3d.plain import PlainGraph
 from sdu3d.convert import Size
 from sdu3d.fuse import fused
-from sdu3d.network import SduNet, count_parameters
+from sdu3d.network import SduNet, count_running
 
 PUBLISHED = ("hg2d4-resnet", "hg2d3-hpm", "hg2d4-cab", "sat2d3-cab", "hg2d3-cab")
-ROUNDS, SIDE, POINTS = 7, 1536, 68
+SIDE, POINTS = 1536, 68
 FORMS = ("released", "ours", "folded", "folded_channels_last")
 
 
@@ -62,50 +60,32 @@ def forms(net: SduNet, size: Size) -> dict[str, Callable[[Tensor], Tensor]]:
     }  # fmt: skip
 
 
-def count_macs(net: SduNet, image: Tensor) -> int:
-    """Return the multiply-adds of convolutions for one pass."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net(image)
-    return int(counter.get_total_flops()) // 2
-
-
 def peak_gmacs(rounds: int = ROUNDS, side: int = SIDE) -> float:
-    """Return the multiply-adds a second, in milliards, that the best product of two square matrices reaches."""
+    """Return the multiply-adds a second, in billions, that the best product of two square matrices reaches."""
     a, b = torch.rand(side, side), torch.rand(side, side)
-    times = []
-    for _ in range(rounds):
-        start = time.thread_time()
-        torch.mm(a, b)
-        times.append(time.thread_time() - start)
-    return side**3 / min(times) / 1e9
+    return side**3 / median_ms({"product": lambda: torch.mm(a, b)}, rounds)["product"] / 1e6
 
 
 @torch.inference_mode()
 def compare(name: str, rounds: int = ROUNDS) -> dict[str, Any]:
-    """Return parameters, MACs, medians in milliseconds of processor time, and how far the forms' maps differ.
+    """Return parameters, MACs, medians in milliseconds, and how far the forms' maps differ.
 
     Args:
         name: of a recipe.
-        rounds: passes of each form, after one that is not counted.
+        rounds: turns of the forms.
     """
     size, side = recipe_size(name)
     net = make_net(size)
     image = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8)
     ways = forms(net, size)
     maps = {form: way(image) for form, way in ways.items()}
-    times: dict[str, list[float]] = {form: [] for form in ways}
-    for _ in range(rounds):
-        for form, way in ways.items():
-            start = time.thread_time()
-            way(image)
-            times[form].append(1000 * (time.thread_time() - start))
+    times = median_ms({form: partial(way, image) for form, way in ways.items()}, rounds)
     largest = float(maps["released"].abs().max())
-    learned, running = count_parameters(net)
     return {
-        "learned": learned,
-        "running": running,
+        "learned": count_parameters(net),
+        "running": count_running(net),
         "macs": count_macs(net, image),
-        "ms": {form: statistics.median(values) for form, values in times.items()},
+        "ms": times,
         "difference": {form: float((maps[form] - maps["released"]).abs().max()) / largest for form in ways},
     }
 

@@ -2,11 +2,10 @@
 
 python -m benchmarks.studies.spiga.speed [--threads 1]
 
-All in one run, taking turns, with the same weights; the fastest pass of each counts, as other work on the machine only
-adds time. With one thread the processor's time is measured, else the time that passes. "Plain" is the network as it is
-defined, run eagerly in the default memory order and answering everything that the released forward pass answers (maps
-of all stacks, poses of all stacks, attention of all layers). "Fast" is `fold_network`'s: BatchNorm folded into the
-convolutions, channels last, and only what the landmarks need.
+All in one run, taking turns, with the same weights; medians. "Plain" is the network as it is defined, run eagerly in
+the default memory order and returning everything that the official forward pass returns (maps of all stacks, poses
+of all stacks, attention of all layers). "Fast" is `fold_network`'s: BatchNorm folded into the convolutions,
+channels last, and only what the landmarks need.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.measure.timing import ROUNDS, count_macs, count_parameters, median_ms
 from common.errors import LabError
+from common.readme import table
 from common.schemes import IBUG68, WFLW98, LandmarkScheme
 from spiga.backbone import Residual
 from spiga.convert import CROP, SIZES
@@ -86,20 +85,7 @@ def plain_layer(layer: GraphAttention, x: Tensor) -> tuple[Tensor, Tensor]:
     return layer.skip(x) + layer.mlp(torch.cat([x, message], dim=-1)), attention
 
 
-def fastest_ms(calls: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Return the fastest time of each call in milliseconds; the calls take turns, and the first turn is not counted."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    best = dict.fromkeys(calls, float("inf"))
-    for turn in range(repeats + 1):
-        for name, call in calls.items():
-            start = clock()
-            call()
-            if turn:
-                best[name] = min(best[name], 1000 * (clock() - start))
-    return best
-
-
-def compare_networks(scheme: LandmarkScheme, repeats: int) -> dict[str, Any]:
+def compare_networks(scheme: LandmarkScheme, rounds: int) -> dict[str, Any]:
     """Return milliseconds a face of the plain and the fast network at each batch size, and how far they differ."""
     net = make_network(scheme)
     fast = fold_network(net)
@@ -110,7 +96,7 @@ def compare_networks(scheme: LandmarkScheme, repeats: int) -> dict[str, Any]:
             image = torch.randint(0, 256, (batch, 3, CROP.size, CROP.size), dtype=torch.uint8, generator=generator)
             difference = float((plain_answer(net, image)[0] - fast(image)[0]).abs().max())
             calls = {"plain": partial(plain_answer, net, image), "fast": partial(fast, image)}
-            times = fastest_ms(calls, max(2, repeats // batch))
+            times = median_ms(calls, rounds)
             result[f"batch {batch}"] = {
                 "plain_ms_per_face": times["plain"] / batch, "fast_ms_per_face": times["fast"] / batch,
                 "ratio": times["plain"] / times["fast"], "largest_difference_of_points": difference,
@@ -118,7 +104,7 @@ def compare_networks(scheme: LandmarkScheme, repeats: int) -> dict[str, Any]:
     return result
 
 
-def compare_graphs(scheme: LandmarkScheme, repeats: int) -> dict[str, Any]:
+def compare_graphs(scheme: LandmarkScheme, rounds: int) -> dict[str, Any]:
     """Return milliseconds of one cascade step's four layers over each graph, and its edges, at each batch size."""
     points, width = scheme.num_points, 2 * SIZES["width"]
     torch.manual_seed(0)
@@ -138,7 +124,7 @@ def compare_graphs(scheme: LandmarkScheme, repeats: int) -> dict[str, Any]:
         for batch in BATCHES:
             x = torch.randn(batch, points, width, generator=torch.Generator().manual_seed(batch))
             calls = {name: partial(run, x, edges) for name, edges in graphs.items()}
-            result[f"batch {batch}, ms"] = fastest_ms(calls, repeats)
+            result[f"batch {batch}, ms"] = median_ms(calls, rounds)
             fused, passed = (run(x, edges) for edges in list(graphs.values())[:2])
             result[f"batch {batch}, largest difference"] = float((fused - passed).abs().max())
     return result
@@ -150,19 +136,6 @@ def dead_shortcuts(net: SpigaNet) -> int:
                if isinstance(m, Residual) and isinstance(m.skip, nn.Identity))  # fmt: skip
 
 
-def count_macs(net: SpigaNet) -> dict[str, int]:
-    """Return the multiply-adds of convolutions and matrix products for one face: everything, and the fast network's."""
-    image = torch.zeros(1, 3, CROP.size, CROP.size, dtype=torch.uint8, device=net.mean_face.device)
-    counts = {}
-    fast = fold_network(net)
-    calls: dict[str, Callable[[], Any]] = {"plain": lambda: plain_answer(net, image), "fast": lambda: fast(image)}
-    for name, call in calls.items():
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            call()
-        counts[name] = counter.get_total_flops() // 2
-    return counts
-
-
 def sizes(scheme: LandmarkScheme) -> dict[str, Any]:
     """Return parameters and multiply-adds beside the release's.
 
@@ -171,33 +144,35 @@ def sizes(scheme: LandmarkScheme) -> dict[str, Any]:
     """
     with torch.device("meta"):  # shapes alone are counted, without values and without work
         net = make_network(scheme).to("meta")
-    ours, dead = sum(p.numel() for p in net.parameters()), dead_shortcuts(net)
+    ours, dead = count_parameters(net), dead_shortcuts(net)
     released = RELEASED_PARAMETERS[scheme.num_points]
     if ours + dead != released:
         raise LabError(f"{ours} parameters and {dead} of dead shortcuts are not the release's {released}")
-    return {"parameters": ours, "dead_shortcuts": dead, "released": released, "macs": count_macs(net)}
+    image = torch.zeros(1, 3, CROP.size, CROP.size, dtype=torch.uint8, device="meta")
+    macs = {"plain": count_macs(plain_answer, net, image), "fast": count_macs(fold_network(net), image)}
+    return {"parameters": ours, "dead_shortcuts": dead, "released": released, "macs": macs}
 
 
-def table(record: dict[str, Any]) -> str:
+def tables(record: dict[str, Any]) -> str:
     """Return a record as three Markdown tables: sizes, networks, graphs."""
     found, macs = record["sizes"], record["sizes"]["macs"]
     counts = [f"{found[key]:,}" for key in ("parameters", "dead_shortcuts", "released")]
     counts += [f"{macs[key] / 1e9:.2f}" for key in ("plain", "fast")]
-    setting = f"{record['points']} points, {record['threads']} threads"
-    lines = ["| parameters | unused in the release | release | GMAC, released graph | GMAC, fast |", "|---" * 5 + "|",
-             f"| {' | '.join(counts)} |", "",
-             f"| {setting} | plain, ms a face | fast, ms a face | ratio | |", "|---" * 5 + "|"]  # fmt: skip
+    networks = []
     for batch, row in record["network"].items():
         goal = f"goal {RATIO_GOAL}, {'reached' if row['ratio'] >= RATIO_GOAL else 'not reached'}"
-        lines.append(f"| {batch} | {row['plain_ms_per_face']:.0f} | {row['fast_ms_per_face']:.0f} | {row['ratio']:.2f} "
-                     f"| {goal} |")  # fmt: skip
+        plain, fast = row["plain_ms_per_face"], row["fast_ms_per_face"]
+        networks.append([batch, f"{plain:.0f}", f"{fast:.0f}", f"{row['ratio']:.2f}", goal])
     graphs = record["graphs"]
     times = {key.removesuffix(", ms"): value for key, value in graphs.items() if key.endswith(", ms")}
-    lines += ["", f"| four layers of a step, ms | edges | {' | '.join(times)} |", "|---" * (2 + len(times)) + "|"]
-    for name, count in graphs["edges"].items():
-        cells = " | ".join(f"{values[name]:.1f}" for values in times.values())
-        lines.append(f"| {name} | {count} | {cells} |")
-    return "\n".join(lines)
+    edges = [[name, count, *(f"{values[name]:.1f}" for values in times.values())]
+             for name, count in graphs["edges"].items()]  # fmt: skip
+    setting = f"{record['points']} points, {record['threads']} threads"
+    return "\n\n".join([
+        table(["parameters", "unused in the release", "release", "GMAC, released graph", "GMAC, fast"], [counts]),
+        table([setting, "plain, ms a face", "fast, ms a face", "ratio", ""], networks),
+        table(["four layers of a step, ms", "edges", *times], edges),
+    ])  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -207,17 +182,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--points", type=int, default=98, choices=sorted(SCHEMES))
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=12, help="timed turns at batch 1")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="timed turns")
     parser.add_argument("--out", type=Path, default=RECORD)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     scheme = SCHEMES[options.points]
     record = {"points": options.points, "threads": options.threads, "torch": torch.__version__,
-              "sizes": sizes(scheme), "network": compare_networks(scheme, options.repeats),
-              "graphs": compare_graphs(scheme, options.repeats)}  # fmt: skip
+              "sizes": sizes(scheme), "network": compare_networks(scheme, options.rounds),
+              "graphs": compare_graphs(scheme, options.rounds)}  # fmt: skip
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    print(table(record))
+    print(tables(record))
     return 0
 
 

@@ -25,7 +25,7 @@ from common.errors import LabError, command
 from common.inference import Predictor
 from common.metrics.functional import failure_rate
 from common.metrics.stats import bootstrap_interval
-from common.readme import fill
+from common.readme import fill, table
 from spiga.module import HALF, SpigaTask
 from spiga.network import FRONTAL, SpigaNet
 
@@ -88,18 +88,19 @@ def summarise(errors: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
     return result
 
 
-def table(figures: dict[str, dict[str, Any]]) -> str:
+def step_table(figures: dict[str, dict[str, Any]]) -> str:
     """Return the figures as a Markdown table."""
-    head = ("stage", "NME", "95 % interval", "median", "FR8", "change from the row before", "better")
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    rows = []
     for name, row in figures.items():
         low, high = row["interval"]
         cells = [name, f"{row['nme']:.2f}", f"[{low:.2f}, {high:.2f}]", f"{row['median']:.2f}", f"{row['fr8']:.1f}"]
+        change = ["", ""]
         if "change" in row:
             low, high = row["change_interval"]
-            cells += [f"{row['change']:+.2f} [{low:+.2f}, {high:+.2f}]", "yes" if row["better"] else "no"]
-        lines.append(f"| {' | '.join([*cells, *[''] * (len(head) - len(cells))])} |")
-    return "\n".join(lines)
+            change = [f"{row['change']:+.2f} [{low:+.2f}, {high:+.2f}]", "yes" if row["better"] else "no"]
+        rows.append(cells + change)
+    head = ("stage", "NME", "95 % interval", "median", "FR8", "change from the row before", "better")
+    return table(head, rows)
 
 
 def caption(dataset: str, split: str, count: int, weights: Path) -> str:
@@ -128,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     data = FaceDataModule(options.dataset, options.root, predictor.scheme.name, predictor.crop, num_workers=0,
                           val_count=options.count, test_count=options.count)  # fmt: skip
     figures = summarise(step_errors(predictor.task, data, options.split))
-    shown = table(figures)
+    shown = step_table(figures)
     if options.document is not None:
         count = next(iter(figures.values()))["n"]
         fill(

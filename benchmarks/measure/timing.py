@@ -1,0 +1,61 @@
+"""The timer of every speed figure: medians of calls that take turns, so that their ratios can be trusted.
+
+One statistic for all, so that milliseconds of different studies can share a table. A busy machine slows all calls of
+one measurement alike; what is left over in the medians is small beside the differences that are reported.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
+
+ROUNDS, SECONDS = 7, 0.05
+
+
+def median_ms(
+    calls: Mapping[str, Callable[[], Any]],
+    rounds: int = ROUNDS,
+    seconds: float = SECONDS,
+    before: Mapping[str, Callable[[], Any]] | None = None,
+) -> dict[str, float]:
+    """Return the median time of each call in milliseconds.
+
+    Args:
+        calls: name -> what is timed; each is called at least once before, uncounted.
+        rounds: turns of all calls.
+        seconds: least time of a turn of one call, which holds as many passes as fit; CUDA is waited for.
+        before: name -> what is called before a pass, untimed, such as to empty the caches; a turn is then one pass.
+    """
+    timers = {
+        name: Timer("call()", "before()", globals={"call": call, "before": (before or {}).get(name, int)},
+                    num_threads=torch.get_num_threads())
+        for name, call in calls.items()
+    }  # fmt: skip
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, timer in timers.items():
+            alone = before is not None and name in before
+            times[name] += (timer.timeit(1) if alone else timer.blocked_autorange(min_run_time=seconds)).times
+    return {name: 1000 * statistics.median(values) for name, values in times.items()}
+
+
+def count_parameters(net: nn.Module) -> int:
+    """Return the number of parameters (buffers are not counted)."""
+    return sum(p.numel() for p in net.parameters())
+
+
+def count_macs(call: Callable[..., Any], *arguments: Any) -> int:
+    """Return the multiply-adds of convolutions and matrix products in one call, such as of a network on one image.
+
+    Additions of biases, normalisation, activations and sampling are not counted, as is the field's habit.
+    """
+    # Without gradients, but not in inference mode: the counter decomposes composite calls such as attention only then.
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        call(*arguments)
+    return counter.get_total_flops() // 2

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from common.callbacks import PredictionFile, PredictionPictures, SaveConfig
 from common.checkpoints import load_weights, read_checkpoint, read_state_dict, start_files
+from common.data.base import one_thread
 from common.data.datamodule import FaceDataModule
 from common.errors import USER_ERROR, LabError
 from common.task import LandmarkTask, check_method, upgrade
@@ -121,6 +122,7 @@ def run_cli(task_class: type[LandmarkTask], args: ArgsType = None) -> LandmarkCL
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    one_thread()
     given = list(sys.argv[1:]) if args is None else list(args)  # type: ignore[arg-type]
     callbacks: list[Callback] = [PredictionPictures(), PredictionFile()]
     try:

@@ -342,9 +342,8 @@ def start_he(net: DPRNet) -> None:
 
 def training_shapes(faces: FaceDataset) -> np.ndarray:
     """Return landmarks (N, L, 2) of a data set, without reading pictures where it keeps its points at hand."""
-    inner = getattr(faces, "inner", faces)
-    points = getattr(inner, "points", None)
-    if isinstance(points, np.ndarray):
+    points = faces.shapes()
+    if points is not None:
         return points[..., :2]
     step = max(1, len(faces) // MEAN_SAMPLES)
     return np.stack([faces[index].points[:, :2] for index in range(0, len(faces), step)])

@@ -14,7 +14,7 @@ from benchmarks.registry import METHODS
 from common.checkpoints import load_weights, read_state_dict
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
-from common.data.synthetic.dataset import SyntheticFaces
+from common.data.synthetic import SyntheticFaces
 from common.task import LandmarkTask
 from common.types import FaceBatch
 

@@ -20,7 +20,7 @@ from benchmarks.provenance import commit, machine
 from benchmarks.record import Timing, append_record
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
-from common.data.synthetic.dataset import SyntheticFaces
+from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.task import LandmarkTask
 from common.types import FaceBatch

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from benchmarks.report.markdown import NONE
-from common.data.synthetic.dataset import SyntheticFaces
+from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.metrics.functional import nme, normaliser, point_errors
 from common.metrics.stats import bootstrap_interval

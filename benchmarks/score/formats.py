@@ -166,8 +166,7 @@ def _get(entry: Mapping[str, Any], keys: Sequence[str]) -> Any:
 
 def _json_items(path: Path, role: str) -> Iterator[_Item]:
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text)
+        content = json.loads(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
         raise LabError(f"{path}: is not a text file") from None
     except json.JSONDecodeError as error:
@@ -175,17 +174,14 @@ def _json_items(path: Path, role: str) -> Iterator[_Item]:
     except (RecursionError, ValueError) as error:
         raise LabError(f"{path}: is not JSON: {error}") from None
     if not isinstance(content, list | dict):
-        raise LabError(f"{path}:1: must be a list of faces or an object that maps ids to points")
-    lines = _element_lines(text)
+        raise LabError(f"{path}: must be a list of faces or an object that maps ids to points")
     if isinstance(content, dict):
-        for (name, value), line in zip(content.items(), lines, strict=False):
-            entry = value if isinstance(value, dict) else {POINT_KEYS[role][0]: value}
-            yield _json_item(f"{path}:{line}", {"id": name} | entry, role)
-        return
-    for entry, line in zip(content, lines, strict=True):
+        content = [{"id": name} | (value if isinstance(value, dict) else {POINT_KEYS[role][0]: value})
+                   for name, value in content.items()]  # fmt: skip
+    for number, entry in enumerate(content, 1):
         if not isinstance(entry, dict):
-            raise LabError(f"{path}:{line}: a face must be an object with id and points")
-        yield _json_item(f"{path}:{line}", entry, role)
+            raise LabError(f"{path}: entry {number}: a face must be an object with id and points")
+        yield _json_item(f"{path}: entry {number}", entry, role)
 
 
 def _json_item(where: str, entry: Mapping[str, Any], role: str) -> _Item:
@@ -199,27 +195,6 @@ def _json_item(where: str, entry: Mapping[str, Any], role: str) -> _Item:
         raise LabError(f"{where}: face {name}: subsets must be a list of names")
     return _Item(where, str(name), _get(entry, POINT_KEYS[role]), _get(entry, BOX_KEYS), _get(entry, VISIBLE_KEYS),
                  subsets)  # fmt: skip
-
-
-def _element_lines(text: str) -> list[int]:
-    """Return the line on which each element of the outermost JSON list or object begins (the text is valid JSON)."""
-    decoder = json.JSONDecoder()
-    lines: list[int] = []
-    position, line, counted = text.index("{" if text.lstrip()[0] == "{" else "[") + 1, 1, 0
-    is_object = text.lstrip()[0] == "{"
-    while True:
-        while text[position].isspace() or text[position] in ",":
-            position += 1
-        if text[position] in "]}":
-            return lines
-        line, counted = line + text.count("\n", counted, position), position
-        lines.append(line)
-        _, position = decoder.raw_decode(text, position)
-        if is_object:
-            position = text.index(":", position) + 1
-            while text[position].isspace():
-                position += 1
-            _, position = decoder.raw_decode(text, position)
 
 
 def _csv_items(path: Path) -> Iterator[_Item]:

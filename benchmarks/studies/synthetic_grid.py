@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from benchmarks.provenance import ROOT
-from common.data.synthetic.dataset import SyntheticFaces
+from common.data.synthetic import SyntheticFaces
 from common.images import write_image
 from common.plotting import TRUE, draw_landmarks, grid
 

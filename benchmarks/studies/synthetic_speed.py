@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 
 from benchmarks.measure.timing import median_ms
-from common.data.synthetic.dataset import SyntheticFaces
+from common.data.synthetic import SyntheticFaces
 
 RECORD = Path("runs/benchmark/synthetic_speed.json")
 SEED, LARGEST = 99, 10**6

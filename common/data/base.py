@@ -12,9 +12,10 @@ from common.errors import LabError
 from common.schemes import LandmarkScheme
 from common.types import FaceSample
 
-# Faces are worked on in parallel by processes. A pool of OpenCV's own threads would not outlive the fork of a loader's
-# worker: the worker's first call to OpenCV would wait for it for ever.
-cv2.setNumThreads(0)
+
+def one_thread(worker: int = 0) -> None:
+    """Keep OpenCV to one thread in this process: faces are worked on in parallel by processes, one a core."""
+    cv2.setNumThreads(0)
 
 
 class FaceDataset(Dataset[FaceSample]):
@@ -35,6 +36,18 @@ class FaceDataset(Dataset[FaceSample]):
 
     def __getitem__(self, index: int) -> FaceSample:
         raise NotImplementedError
+
+    def shapes(self) -> np.ndarray | None:
+        """Return all landmarks (N, L, D), image pixels, where they are at hand without reading a picture; else None."""
+        return None
+
+    def points3d(self, index: int) -> np.ndarray:
+        """Return the 3D landmarks (L, 3) of a face: image pixels, z to the viewer in the same unit.
+
+        Raises:
+            LabError: the data set knows no depth.
+        """
+        raise LabError(f"data set {self.name} has no depth")
 
 
 def check_points(points: np.ndarray, scheme: LandmarkScheme, where: str) -> np.ndarray:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from torch.utils.data import DataLoader
 
-from common.data.base import FaceDataset
+from common.data.base import FaceDataset, check_root, one_thread
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig, CroppedFace
-from common.data.wrappers import CachedFaces
+from common.data.readers import READERS, Wanted
+from common.data.sampler import EpochSampler
+from common.data.store import build, digest
+from common.data.synthetic import VERSION, SyntheticFaces
+from common.data.wrappers import CachedFaces, WithDepth
 from common.errors import LabError
 from common.schemes import get_scheme
 from common.types import FaceBatch
@@ -20,97 +23,8 @@ from common.types import FaceBatch
 VAL_OFFSET, TEST_OFFSET = 1_000_000, 2_000_000  # synthetic faces of the three splits never share an index
 
 
-def _synthetic(split: str, data: FaceDataModule) -> FaceDataset:
-    from common.data.synthetic.dataset import SyntheticFaces
-
-    count = {"train": data.train_count, "val": data.val_count, "test": data.test_count}[split]
-    offset = {"train": 0, "val": VAL_OFFSET, "test": TEST_OFFSET}[split]
-    faces = SyntheticFaces(count, scheme=data.scheme, seed=data.synthetic_seed, offset=offset)
-    if data.store is None:
-        return faces
-    from common.data.store import build, digest
-
-    content = {"count": count, "scheme": data.scheme, "seed": data.synthetic_seed, "offset": offset}
-    program = [*Path(__file__).parent.joinpath("synthetic").glob("*.py"), Path(__file__).parents[1] / "schemes.py"]
-    name = f"synthetic-{data.scheme}-{split}-{count}-{digest(content, program)}"
-    return build(faces, Path(data.store) / name, data.num_workers)
-
-
-def _crops(split: str, data: FaceDataModule) -> FaceDataset:
-    from common.data.base import check_root
-    from common.data.readers.crops import PreparedCrops
-
-    return PreparedCrops(str(check_root(data.root, "crops")), split, scheme=data.scheme)
-
-
-def _wflw(split: str, data: FaceDataModule) -> FaceDataset:
-    from common.data.base import check_root
-    from common.data.readers.wflw import WFLW
-
-    # The set has no validation part; its test list must not choose an epoch unless the user asks for it.
-    return WFLW(str(check_root(data.root, "wflw")), "train" if split == "train" else data.eval_split or "test")
-
-
-def _w300(split: str, data: FaceDataModule) -> FaceDataset:
-    from common.data.base import check_root
-    from common.data.readers.w300 import W300
-
-    name = data.train_split or "train" if split == "train" else data.eval_split or "full"
-    return W300(str(check_root(data.root, "w300")), name)
-
-
-def _cofw(split: str, data: FaceDataModule) -> FaceDataset:
-    from common.data.base import check_root
-    from common.data.readers.cofw import COFW
-
-    return COFW(str(check_root(data.root, "cofw")), "train" if split == "train" else data.eval_split or "test")
-
-
-def _json(split: str, data: FaceDataModule) -> FaceDataset:
-    from common.data.base import check_root
-    from common.data.readers.json_faces import JsonFaces
-
-    name = data.train_split or "train" if split == "train" else data.eval_split or "test"
-    return JsonFaces(str(check_root(data.root, "json")), name, data.scheme, data.norm)
-
-
-def _synthetic3d(split: str, data: FaceDataModule) -> FaceDataset:
-    from common.data.wrappers import WithDepth
-
-    return WithDepth(_synthetic(split, data))
-
-
-def _w300lp(split: str, data: FaceDataModule) -> FaceDataset:
-    from common.data.base import check_root
-    from common.data.readers.w300lp import W300LP
-
-    return W300LP(str(check_root(data.root, "w300lp")), "train" if split == "train" else data.eval_split or "val")
-
-
-def _aflw2000(dims: int) -> Callable[[str, FaceDataModule], FaceDataset]:
-    def make(split: str, data: FaceDataModule) -> FaceDataset:
-        from common.data.base import check_root
-        from common.data.readers.aflw2000 import AFLW2000
-
-        if split == "train":
-            raise LabError("aflw2000 is a test set; train on w300lp and give --data.dataset aflw2000 to test")
-        return AFLW2000(str(check_root(data.root, "aflw2000")), dims)
-
-    return make
-
-
-DATASETS: dict[str, Callable[[str, Any], FaceDataset]] = {
-    "synthetic": _synthetic,
-    "crops": _crops,
-    "wflw": _wflw,
-    "w300": _w300,
-    "cofw": _cofw,
-    "json": _json,
-    "synthetic3d": _synthetic3d,
-    "w300lp": _w300lp,
-    "aflw2000": _aflw2000(2),
-    "aflw2000_3d": _aflw2000(3),
-}
+SYNTHETIC, SYNTHETIC3D = "synthetic", "synthetic3d"
+DATASETS = (SYNTHETIC, SYNTHETIC3D, *READERS)
 
 
 class FaceDataModule(L.LightningDataModule):
@@ -172,6 +86,25 @@ class FaceDataModule(L.LightningDataModule):
         self.store, self.train_split, self.norm = store, train_split, norm
         self._sets: dict[str, CroppedFaces] = {}
 
+    def faces(self, split: str) -> FaceDataset:
+        """Return the data set of a split (train, val, test) as its reader gives it."""
+        if self.dataset == SYNTHETIC:
+            return self._drawn(split)
+        if self.dataset == SYNTHETIC3D:
+            return WithDepth(self._drawn(split))
+        root = str(check_root(self.root, self.dataset))
+        return READERS[self.dataset](root, Wanted(split, self.scheme, self.norm, self.train_split, self.eval_split))
+
+    def _drawn(self, split: str) -> FaceDataset:
+        count = {"train": self.train_count, "val": self.val_count, "test": self.test_count}[split]
+        offset = {"train": 0, "val": VAL_OFFSET, "test": TEST_OFFSET}[split]
+        faces = SyntheticFaces(count, scheme=self.scheme, seed=self.synthetic_seed, offset=offset)
+        if self.store is None:
+            return faces
+        content = {"count": count, "scheme": self.scheme, "seed": self.synthetic_seed, "offset": offset}
+        name = f"synthetic-{self.scheme}-{split}-{count}-{digest({**content, 'version': VERSION})}"
+        return build(faces, Path(self.store) / name, self.num_workers)
+
     def cropped(self, split: str) -> CroppedFaces:
         """Return the data set of a split (train, val, test) behind its crop; made once.
 
@@ -179,7 +112,7 @@ class FaceDataModule(L.LightningDataModule):
             LabError: the data set's scheme is not `scheme`, or it holds no face.
         """
         if split not in self._sets:
-            faces = DATASETS[self.dataset](split, self)
+            faces = self.faces(split)
             if faces.scheme.num_points != get_scheme(self.scheme).num_points:
                 raise LabError(
                     f"data set {self.dataset} has {faces.scheme.num_points} landmarks ({faces.scheme.name}), "
@@ -214,8 +147,6 @@ class FaceDataModule(L.LightningDataModule):
         return self._loader("test")
 
     def _loader(self, split: str) -> DataLoader[CroppedFace]:
-        from common.data.sampler import EpochSampler
-
         cropped, train = self.cropped(split), split == "train"
         return DataLoader(
             cropped,
@@ -224,6 +155,7 @@ class FaceDataModule(L.LightningDataModule):
             drop_last=train,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=one_thread,
             collate_fn=Collate(cropped.faces.subset_names),
         )
 

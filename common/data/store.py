@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from common.data.base import FaceDataset
+from common.data.base import FaceDataset, one_thread
 from common.errors import LabError
 from common.types import FaceSample
 
@@ -42,7 +42,7 @@ class StoredFaces(FaceDataset):
     """
 
     def __init__(self, folder: Path, like: FaceDataset) -> None:
-        self.folder, self.inner = folder, like
+        self.folder, self.like = folder, like
         self.name, self.scheme, self.subset_names = like.name, like.scheme, like.subset_names
         try:
             with np.load(folder / FACES, allow_pickle=False) as table:
@@ -59,11 +59,11 @@ class StoredFaces(FaceDataset):
     def __len__(self) -> int:
         return len(self.faces["id"])
 
-    def __getattr__(self, name: str) -> Any:
-        # What the drawn set offers beyond samples (3D points, ...); only asked for when it is no attribute here.
-        if name.startswith("_") or "inner" not in self.__dict__:
-            raise AttributeError(name)
-        return getattr(self.inner, name)
+    def shapes(self) -> np.ndarray:
+        return self.faces["points"]
+
+    def points3d(self, index: int) -> np.ndarray:
+        return self.like.points3d(index)
 
     def __getitem__(self, index: int) -> FaceSample:
         if self._images is None:
@@ -81,17 +81,15 @@ class StoredFaces(FaceDataset):
         )
 
 
-def digest(content: dict[str, Any], sources: list[Path]) -> str:
-    """Return a short digest of settings and of the program files that turn them into faces."""
-    found = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8)
-    for path in sorted(sources):
-        found.update(path.name.encode() + path.read_bytes())
-    return found.hexdigest()
+def digest(content: dict[str, Any]) -> str:
+    """Return a short digest of settings."""
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def _start(source: FaceDataset) -> None:
     global _source
     _source = source
+    one_thread()
 
 
 def _draw(index: int) -> FaceSample:

@@ -6,18 +6,11 @@ Depth has no natural zero in a photograph, so every 3D data set answers z with m
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Protocol
 
 import numpy as np
 
 from common.data.base import FaceDataset
 from common.types import FaceSample
-
-
-class HasDepth(Protocol):
-    """What knows the 3D landmarks (L, 3) of its faces."""
-
-    def points3d(self, index: int) -> np.ndarray: ...
 
 
 def centre_depth(points: np.ndarray) -> np.ndarray:
@@ -35,30 +28,35 @@ class WithDepth(FaceDataset):
     """
 
     def __init__(self, faces: FaceDataset) -> None:
-        self.inner = faces
+        self.faces = faces
         self.name, self.scheme, self.subset_names = f"{faces.name}-3d", faces.scheme, faces.subset_names
 
     def __len__(self) -> int:
-        return len(self.inner)
+        return len(self.faces)
 
     def __getitem__(self, index: int) -> FaceSample:
-        sample = self.inner[index]
-        known: HasDepth = self.inner  # type: ignore[assignment]
-        return replace(sample, points=centre_depth(known.points3d(index)).astype(np.float32))
+        sample = self.faces[index]
+        return replace(sample, points=centre_depth(self.faces.points3d(index)).astype(np.float32))
 
 
 class CachedFaces(FaceDataset):
     """Keeps the samples of another data set in memory once they were asked for."""
 
     def __init__(self, faces: FaceDataset) -> None:
-        self.inner = faces
+        self.faces = faces
         self.name, self.scheme, self.subset_names = faces.name, faces.scheme, faces.subset_names
-        self._kept: dict[int, Any] = {}
+        self._kept: dict[int, FaceSample] = {}
 
     def __len__(self) -> int:
-        return len(self.inner)
+        return len(self.faces)
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> FaceSample:
         if index not in self._kept:
-            self._kept[index] = self.inner[index]
+            self._kept[index] = self.faces[index]
         return self._kept[index]
+
+    def shapes(self) -> np.ndarray | None:
+        return self.faces.shapes()
+
+    def points3d(self, index: int) -> np.ndarray:
+        return self.faces.points3d(index)

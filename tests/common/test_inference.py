@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from awing.module import AWingTask
 from common.checkpoints import save_safetensors
 from common.data.crops import CropConfig
-from common.data.synthetic.dataset import SyntheticFaces
+from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.inference import FaceDetector, Predictor, default_weights, embedded_weights, task_class
 from common.packing import Description, describe, main, read_metadata

@@ -14,7 +14,7 @@ import torch
 from awing.module import AWingTask
 from common.checkpoints import save_safetensors
 from common.data.crops import CropConfig
-from common.data.synthetic.dataset import SyntheticFaces
+from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.images import read_image
 from common.packing import Description

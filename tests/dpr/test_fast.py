@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks.studies.dpr import speed
-from common.data.synthetic.dataset import SyntheticFaces
+from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.schemes import IBUG68
 from dpr.fast import FastDpr, export

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
-from common.data.synthetic.dataset import SyntheticFaces
+from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.schemes import COFW29, IBUG68, LAPA106, WFLW98, Curve, LandmarkScheme
 from dpr.boxes import BoxJitter, MapNoise, grow, landmark_box

@@ -11,7 +11,7 @@ import torch
 
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
-from common.data.synthetic.dataset import SyntheticFaces
+from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.task import load_task
 from common.types import FaceBatch

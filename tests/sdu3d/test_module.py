@@ -13,7 +13,7 @@ from benchmarks.studies.sdu3d.evaluate import main as evaluate_main
 from benchmarks.studies.sdu3d.evaluate import score_crops
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
-from common.data.synthetic.dataset import SyntheticFaces
+from common.data.synthetic import SyntheticFaces
 from common.data.wrappers import WithDepth
 from common.errors import LabError
 from common.task import load_task

@@ -13,7 +13,7 @@ from torch import Tensor
 from common.checkpoints import load_weights, read_state_dict, save_safetensors
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
-from common.data.synthetic.dataset import SyntheticFaces
+from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.inference import Predictor
 from common.types import FaceBatch

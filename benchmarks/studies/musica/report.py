@@ -24,7 +24,7 @@ from benchmarks.studies.musica.attention import attention_pictures, region_table
 from benchmarks.studies.musica.readme import BEGIN, END, render, write_risk_curve
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
-from common.data.synthetic.dataset import SyntheticFaces
+from common.data.synthetic import SyntheticFaces
 from common.errors import LabError, command
 from common.images import write_image
 from common.metrics.functional import failure_rate

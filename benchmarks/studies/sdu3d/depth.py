@@ -18,7 +18,7 @@ import torch
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
 from common.data.datamodule import TEST_OFFSET
-from common.data.synthetic.dataset import SyntheticFaces
+from common.data.synthetic import SyntheticFaces
 from common.data.wrappers import WithDepth, centre_depth
 from common.errors import LabError, command
 from common.images import write_image

@@ -65,6 +65,9 @@ class COFW(FaceDataset):
     def __len__(self) -> int:
         return len(self.points)
 
+    def shapes(self) -> np.ndarray:
+        return np.stack(self.points)
+
     def __getitem__(self, index: int) -> FaceSample:
         with self._open() as file:  # opened anew: HDF5 handles do not survive a fork
             reference = np.asarray(file[self.images_key]).reshape(-1)[index]

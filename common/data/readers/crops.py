@@ -77,6 +77,9 @@ class PreparedCrops(FaceDataset):
     def __len__(self) -> int:
         return len(self.files)
 
+    def shapes(self) -> np.ndarray:
+        return self.points
+
     def read(self, name: str) -> bytes:
         """Return the bytes of one image file of the archive."""
         # One handle a process: a handle shared over a fork would mix the readers' positions.

@@ -65,6 +65,9 @@ class W300(FaceDataset):
     def __len__(self) -> int:
         return len(self.items)
 
+    def shapes(self) -> np.ndarray:
+        return np.stack(self.points)
+
     def __getitem__(self, index: int) -> FaceSample:
         image, pts, subset = self.items[index]
         points = self.points[index]

@@ -49,6 +49,9 @@ class WFLW(FaceDataset):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def shapes(self) -> np.ndarray:
+        return np.stack([points for points, *_ in self.rows])
+
     def __getitem__(self, index: int) -> FaceSample:
         points, box, subsets, name = self.rows[index]
         return FaceSample(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+import common.data.synthetic.scene as scene
 from common.data.base import FaceDataset
-from common.data.synthetic import scene
 from common.data.synthetic.appearance import Look, draw_look
 from common.data.synthetic.camera import finish
 from common.data.synthetic.head import Head, draw_head

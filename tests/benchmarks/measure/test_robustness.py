@@ -28,7 +28,7 @@ from benchmarks.run.plan import Cell
 from benchmarks.run.trial import last_checkpoint
 from common.data.batching import Collate
 from common.data.crops import CropConfig, crop_sample
-from common.data.synthetic.dataset import SyntheticFaces
+from common.data.synthetic import SyntheticFaces
 from common.task import LandmarkTask
 from common.types import FaceBatch, Prediction
 

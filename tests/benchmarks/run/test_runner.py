@@ -29,7 +29,7 @@ from benchmarks.studies.helen import face_nmes, mean_face, pfld, spiga_nmes
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
 from common.data.readers.crops import PreparedCrops
-from common.data.synthetic.dataset import SyntheticFaces
+from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.task import LandmarkTask
 from tests.conftest import SHARED, needs_shared

@@ -17,7 +17,7 @@ from benchmarks.score.cross_dataset import make_task, predict_faces, trained_on
 from common.checkpoints import save_safetensors
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
-from common.data.synthetic.dataset import SyntheticFaces
+from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.inference import Predictor
 from common.metrics.functional import NORMALISERS

@@ -16,7 +16,7 @@ from common.data.crops import CropConfig
 from common.data.datamodule import FaceDataModule
 from common.data.readers.aflw2000 import AFLW2000, YAW_BINS, yaw_subset
 from common.data.readers.w300lp import W300LP, balanced_mean, is_validation, photo_of
-from common.data.synthetic.dataset import SyntheticFaces
+from common.data.synthetic import SyntheticFaces
 from common.data.wrappers import WithDepth, centre_depth
 from common.errors import LabError
 from common.geometry import apply_affine

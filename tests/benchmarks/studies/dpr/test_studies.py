@@ -16,7 +16,7 @@ from benchmarks.studies.dpr import ablation, model_card, readme
 from common import inference, predict
 from common.checkpoints import read_state_dict
 from common.data.crops import CropConfig
-from common.data.synthetic.dataset import SyntheticFaces
+from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.images import write_image
 from common.task import load_task

@@ -16,7 +16,7 @@ from common.checkpoints import save_safetensors
 from common.data.crops import CropConfig
 from common.data.datamodule import FaceDataModule
 from common.data.readers.crops import PreparedCrops
-from common.data.synthetic.dataset import SyntheticFaces
+from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.images import read_image, write_image
 from common.inference import Predictor

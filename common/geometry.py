@@ -40,15 +40,20 @@ def apply_affine(matrix: Array, points: Array) -> Array:
     return np.concatenate([xy, z], axis=-1)
 
 
-def compose_affine(second: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Return the (2, 3) matrix that applies `first`, then `second`."""
-    linear = second[:, :2] @ first[:, :2]
-    shift = second[:, :2] @ first[:, 2] + second[:, 2]
-    return np.concatenate([linear, shift[:, None]], axis=1)
+def compose_affine(second: Array, first: Array) -> Array:
+    """Return the matrices (..., 2, 3) that apply `first`, then `second`."""
+    both = second[..., :2] @ first
+    both[..., 2:] += second[..., 2:]
+    return both
 
 
-def invert_affine(matrix: Array) -> Array:
+def invert_affine(matrix: Array, least: float = 0.0) -> Array:
     """Return the inverse of affine matrices (..., 2, 3).
+
+    Args:
+        matrix: array or tensor.
+        least: a tensor's determinants below it are taken as if they were just not, so that all stays finite, the
+            gradient too.
 
     Raises:
         ValueError: a NumPy matrix is singular (a tensor gives infinities, as a check would wait for the device).
@@ -60,6 +65,8 @@ def invert_affine(matrix: Array) -> Array:
     det = a * d - b * c
     if isinstance(matrix, np.ndarray) and not np.all(np.abs(det) > 0):
         raise ValueError("affine matrix is singular")
+    if least and isinstance(det, Tensor):
+        det = torch.where(det.abs() < least, torch.where(det < 0, -least, least), det)
     values = [d / det, -b / det, (b * ty - d * tx) / det, -c / det, a / det, (c * tx - a * ty) / det]
     if isinstance(matrix, Tensor):
         return torch.stack(values, dim=-1).unflatten(-1, (2, 3))
@@ -100,9 +107,15 @@ def crop_matrix(
     return np.array([[*top, middle - top[0] * x - top[1] * y], [*bottom, middle - bottom[0] * x - bottom[1] * y]])
 
 
-def tight_box(points: np.ndarray) -> np.ndarray:
-    """Return x0 y0 x1 y1 (..., 4) of the points (..., L, D), ignoring NaN."""
+def tight_box(points: Array, use: Array | None = None) -> Array:
+    """Return x0 y0 x1 y1 (..., 4) of the points (..., L, D) that are no NaN and that `use` (..., L) bool marks."""
     xy = points[..., :2]
+    if isinstance(xy, Tensor):
+        hidden = xy.isnan() if use is None else xy.isnan() | ~use[..., None]
+        low, high = (xy.masked_fill(hidden, sign * torch.inf) for sign in (1, -1))
+        return torch.cat([low.amin(-2), high.amax(-2)], dim=-1)
+    if use is not None:
+        xy = np.where(use[..., None], xy, np.nan)
     return np.concatenate([np.nanmin(xy, axis=-2), np.nanmax(xy, axis=-2)], axis=-1)
 
 
@@ -116,20 +129,31 @@ def box_sides(box: np.ndarray) -> np.ndarray:
     return box[..., 2:] - box[..., :2]
 
 
-def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return the least-squares similarity (2, 3) that maps source (L, 2) to target (L, 2), without reflection.
+def fit_similarity(source: Array, target: Array, weight: Array | None = None) -> Array:
+    """Return least-squares similarities (..., 2, 3), without reflection, from source to target (..., L, 2).
 
-    Closed form of the orthogonal Procrustes problem in the plane (points as complex numbers).
+    Closed form of the orthogonal Procrustes problem in the plane.
+
+    Args:
+        source, target: points.
+        weight: (..., L), 0 leaves a point out.
 
     Raises:
-        ValueError: fewer than two distinct source points.
+        ValueError: an array has fewer than two distinct source points (a tensor gives a shift, as a check would wait
+            for the device).
     """
-    p = source[:, 0] + 1j * source[:, 1]
-    q = target[:, 0] + 1j * target[:, 1]
-    p0, q0 = p.mean(), q.mean()
-    spread = float(np.sum(np.abs(p - p0) ** 2))
-    if spread <= 0:
-        raise ValueError("a similarity needs at least two distinct points")
-    factor = np.sum(np.conj(p - p0) * (q - q0)) / spread
-    shift = q0 - factor * p0
-    return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
+    if isinstance(source, np.ndarray):
+        if (np.ptp(source, axis=-2) == 0).all(-1).any():
+            raise ValueError("a similarity needs at least two distinct points")
+        tensors = (None if given is None else torch.from_numpy(np.asarray(given, np.float64))
+                   for given in (source, target, weight))  # fmt: skip
+        return fit_similarity(*tensors).numpy()  # type: ignore[arg-type, union-attr]
+    w = torch.ones_like(source[..., :1]) if weight is None else weight[..., None].to(source.dtype)
+    total = w.sum(-2).clamp(min=1e-9)
+    p0, q0 = (w * source).sum(-2) / total, (w * target).sum(-2) / total
+    p, q = source - p0[..., None, :], target - q0[..., None, :]
+    spread = (w * p * p).sum((-1, -2)).clamp(min=1e-12)
+    a = (w * p * q).sum((-1, -2)) / spread
+    b = (w[..., 0] * (p[..., 0] * q[..., 1] - p[..., 1] * q[..., 0])).sum(-1) / spread
+    linear = torch.stack([a, -b, b, a], dim=-1).unflatten(-1, (2, 2))
+    return torch.cat([linear, (q0 - (linear @ p0[..., None])[..., 0])[..., None]], dim=-1)

@@ -11,21 +11,14 @@ import torch
 from torch import Tensor
 
 from common.errors import LabError
+from common.geometry import compose_affine, tight_box
 from common.types import FaceBatch
-from dpr.transform import compose
 
 
 def grow(box: Tensor, factor: Tensor | float) -> Tensor:
     """Return boxes (B, 4) whose sides are `factor` times as long, about their centres."""
     centre, half = (box[:, :2] + box[:, 2:]) / 2, (box[:, 2:] - box[:, :2]) / 2 * factor
     return torch.cat([centre - half, centre + half], dim=1)
-
-
-def landmark_box(points: Tensor, weight: Tensor) -> Tensor:
-    """Return the tight boxes (B, 4) of the annotated points (B, L, 2)."""
-    hidden = weight[..., None] <= 0
-    low = points.masked_fill(hidden, torch.inf).amin(1)
-    return torch.cat([low, points.masked_fill(hidden, -torch.inf).amax(1)], dim=1)
 
 
 class BoxJitter:
@@ -65,7 +58,7 @@ class BoxJitter:
         small = torch.randn((count, 4), generator=generator).to(device) * self.small
         wide = torch.rand((count, 4), generator=generator).to(device)
         near = _moved(given_box, small[:, :2], 1 + small[:, 2:])
-        far_box = landmark_box(batch.points[..., :2], batch.weight)
+        far_box = tight_box(batch.points, batch.weight > 0)
         far = _moved(far_box, (2 * wide[:, :2] - 1) * self.shift, self.low + wide[:, 2:] * (self.high - self.low))
         return torch.where(pick, near, far)
 
@@ -97,4 +90,4 @@ class MapNoise:
         linear = sides[:, :, None] * turn
         middle = face_map.new_full((2, 1), size / 2)
         shift = middle - linear @ middle + draws[:, 3:, None] * (self.shift * size)
-        return compose(torch.cat([linear, shift], dim=2), face_map)
+        return compose_affine(torch.cat([linear, shift], dim=2), face_map)

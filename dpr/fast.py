@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import LabError
+from common.geometry import compose_affine
 from dpr.network import DPRNet
 from dpr.reinit import SIZE
-from dpr.transform import box_map, compose, invert, move_points, normalise, scaled, theta_map
+from dpr.transform import box_map, invert, move_points, normalise, scaled, theta_map
 
 FACES_ALONE = 2  # faces for each thread from which it is faster that none waits for another
 OPSET = 17  # first with layer normalisation; ONNX Runtime reads it since 1.12
@@ -137,7 +138,7 @@ class FastDpr:
         net = self.net
         to_box = box_map(torch.from_numpy(boxes), SIZE)
         (theta,) = self.reinit(cut(image, to_box, SIZE), alone)
-        face_map = scaled(compose(theta_map(theta, SIZE), to_box), net.face_size / SIZE)
+        face_map = scaled(compose_affine(theta_map(theta, SIZE), to_box), net.face_size / SIZE)
         faces = cut(image, face_map, net.face_size)
         (offsets,) = self.regress(faces, alone)
         face_points = (0.5 * offsets + net.mean_face) * net.face_size
@@ -156,7 +157,7 @@ class FastDpr:
         assert net.local_reinit is not None
         part_map = theta_map(net.local_reinit(face_points.float()), net.part_size)
         if net.part_source == "image":
-            crops = [cut(image, row, net.part_size) for row in compose(part_map, face_map[:, None])]
+            crops = [cut(image, row, net.part_size) for row in compose_affine(part_map, face_map[:, None])]
         else:
             crops = [cut(face, row, net.part_size) for face, row in zip(faces, part_map, strict=True)]
         back = invert(part_map)

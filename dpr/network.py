@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from common.geometry import compose_affine
 from common.schemes import LandmarkScheme
 from dpr.backbone import STRIDES
 from dpr.parts import mean_part, part_indices
 from dpr.regress import GlobalRegress, LocalRegress
 from dpr.reinit import SIZE, GlobalReinit, LocalReinit
 from dpr.targets import part_target
-from dpr.transform import box_map, compose, invert, move_points, normalise, sample, scaled, theta_map
+from dpr.transform import box_map, invert, move_points, normalise, sample, scaled, theta_map
 
 
 @dataclass
@@ -175,7 +176,7 @@ class DPRNet(nn.Module):
         to_box, theta = self.reinitialise(image, box)
         if face_map is None:
             face_map = scaled(
-                compose(theta_map(throttled(theta, self.theta_gradient), SIZE), to_box), self.face_size / SIZE
+                compose_affine(theta_map(throttled(theta, self.theta_gradient), SIZE), to_box), self.face_size / SIZE
             )
         # From the image, not from the crop before: what lies outside the box comes in, at full sharpness.
         face = self.sampler(image, face_map, self.face_size, self.rounded)
@@ -209,7 +210,7 @@ class DPRNet(nn.Module):
         maps, groups = stages.part_map, len(self.parts)
         source = face
         if self.part_source == "image":
-            maps, source = compose(maps, stages.face_map[:, None]), image
+            maps, source = compose_affine(maps, stages.face_map[:, None]), image
         if self.detach_face:
             source = source.detach()
         tiled = source[:, None].expand(-1, groups, -1, -1, -1).flatten(0, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+from common.data.synthetic import DRAWN, mean_face
 from common.errors import LabError
 from common.schemes import Indices, LandmarkScheme
 
@@ -46,15 +47,12 @@ def mean_part(face: Tensor, indices: Indices) -> Tensor:
 
 
 def neutral_face(scheme: LandmarkScheme) -> np.ndarray:
-    """Return a stand-in for the mean face (L, 2), any frame: the average head of the synthetic faces.
+    """Return a stand-in for the mean face (L, 2), any frame: that of the synthetic faces.
 
     Training puts the training set's own mean in its place. Schemes that the synthetic head does not draw get points
     on a circle, which only have to be distinct until then.
     """
-    from common.data.synthetic.head import Head
-    from common.data.synthetic.landmarks import plane_points
-
-    if scheme.name in ("ibug68", "wflw98"):
-        return np.asarray(plane_points(Head(), scheme.name), np.float64)
+    if scheme.name in DRAWN:
+        return mean_face(scheme.name)[:, :2]
     angle = np.linspace(0, 2 * np.pi, scheme.num_points, endpoint=False)
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)

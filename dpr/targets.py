@@ -11,39 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.geometry import compose_affine, fit_similarity, tight_box
 from common.schemes import Indices
 from dpr.reinit import SIZE
-from dpr.transform import compose, invert, map_theta, move_points
+from dpr.transform import invert, map_theta, move_points
 
 # Bounding box of the released mean face in its unit square, x0 y0 x1 y1; the means of other schemes are laid into it.
 MEAN_BOX = (0.0608, 0.1161, 0.9384, 0.9853)
 ROUNDS = 3  # of averaging; the mean turns by less than 0.01 degrees in a fourth
-
-
-def _bounds(points: Tensor, use: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return low and high corner (..., 2) of points (..., L, 2), of those only that `use` (..., L) marks."""
-    if use is None:
-        return points.amin(-2), points.amax(-2)
-    mask = ~use[..., None]
-    return points.masked_fill(mask, torch.inf).amin(-2), points.masked_fill(mask, -torch.inf).amax(-2)
-
-
-def fit_similarity(source: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Return least-squares similarities (..., 2, 3), without reflection, from source to target (..., L, 2).
-
-    Args:
-        source, target: points.
-        weight: (..., L), 0 leaves a point out.
-    """
-    w = torch.ones_like(source[..., :1]) if weight is None else weight[..., None].to(source.dtype)
-    total = w.sum(-2).clamp(min=1e-9)
-    p0, q0 = (w * source).sum(-2) / total, (w * target).sum(-2) / total
-    p, q = source - p0[..., None, :], target - q0[..., None, :]
-    spread = (w * p * p).sum((-1, -2)).clamp(min=1e-12)
-    a = (w * p * q).sum((-1, -2)) / spread
-    b = (w[..., 0] * (p[..., 0] * q[..., 1] - p[..., 1] * q[..., 0])).sum(-1) / spread
-    linear = torch.stack([a, -b, b, a], dim=-1).unflatten(-1, (2, 2))
-    return torch.cat([linear, (q0 - (linear @ p0[..., None])[..., 0])[..., None]], dim=-1)
 
 
 def normalising_map(points: Tensor, mean: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -63,8 +38,8 @@ def normalising_map(points: Tensor, mean: Tensor, weight: Tensor | None = None) 
     turn = similar[..., :2] / scale[..., None, None]
     upright = torch.cat([turn, torch.zeros_like(turn[..., :1])], dim=-1)
     use = None if weight is None else weight > 0
-    low, high = _bounds(move_points(upright, points), use)
-    mean_low, mean_high = _bounds(mean, use)
+    low, high = tight_box(move_points(upright, points), use).split(2, -1)
+    mean_low, mean_high = tight_box(mean, use).split(2, -1)
     ratio = (mean_high - mean_low) / (high - low).clamp(min=1e-9)
     return torch.cat([turn * ratio[..., None], (mean_low - low * ratio)[..., None]], dim=-1)
 
@@ -79,7 +54,7 @@ def reinit_target(points: Tensor, box_map: Tensor, mean: Tensor, weight: Tensor 
         weight: (..., L), 0 for landmarks without annotation.
     """
     wanted = normalising_map(points.to(box_map.dtype), mean, weight) * SIZE
-    return map_theta(compose(wanted, invert(box_map)), SIZE)
+    return map_theta(compose_affine(wanted, invert(box_map)), SIZE)
 
 
 def part_target(face_points: Tensor, parts: Sequence[Indices], means: Sequence[Tensor], size: int) -> Tensor:

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common.geometry import apply_affine, invert_affine
+
 SMALLEST_SIDE = 1e-3  # pixels; a box without area would make its map singular
 SMALLEST_DET = 1e-4  # of a predicted map; below it the inverse is no picture of a face
 
@@ -46,13 +48,6 @@ def map_theta(matrix: Tensor, size: int) -> Tensor:
     return torch.cat([matrix[..., :2], matrix[..., 2:] / size], dim=-1)
 
 
-def compose(second: Tensor, first: Tensor) -> Tensor:
-    """Return maps (..., 2, 3) that apply `first`, then `second`."""
-    linear = second[..., :2] @ first[..., :2]
-    shift = (second[..., :2] @ first[..., 2:]) + second[..., 2:]
-    return torch.cat([linear, shift], dim=-1)
-
-
 def scaled(matrix: Tensor, factor: float) -> Tensor:
     """Return the maps followed by a scaling about the origin."""
     return matrix * factor
@@ -61,21 +56,14 @@ def scaled(matrix: Tensor, factor: float) -> Tensor:
 def invert(matrix: Tensor) -> Tensor:
     """Return inverse maps (..., 2, 3); a map that is nearly singular is inverted as if it were just not.
 
-    A wild input can make the predicted map collapse; the guard keeps the answer, and the gradient, finite.
+    A wild input can make the predicted map collapse; the guard keeps the result, and the gradient, finite.
     """
-    a, b, c, d = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 1, 0], matrix[..., 1, 1]
-    det = a * d - b * c
-    safe = torch.where(det.abs() < SMALLEST_DET, torch.where(det < 0, -SMALLEST_DET, SMALLEST_DET), det)
-    linear = torch.stack([d, -b, -c, a], dim=-1).unflatten(-1, (2, 2)) / safe[..., None, None]
-    return torch.cat([linear, -(linear @ matrix[..., 2:])], dim=-1)
+    return invert_affine(matrix, SMALLEST_DET)
 
 
 def move_points(matrix: Tensor, points: Tensor) -> Tensor:
     """Point transformer: return A (x, y, 1) for maps (..., 2, 3) and points (..., L, 2), in the maps' dtype."""
-    points = points.to(matrix.dtype)
-    x, y = points[..., 0], points[..., 1]
-    row = [matrix[..., i, 0, None] * x + matrix[..., i, 1, None] * y + matrix[..., i, 2, None] for i in (0, 1)]
-    return torch.stack(row, dim=-1)
+    return apply_affine(matrix, points.to(matrix.dtype))
 
 
 def sample(image: Tensor, matrix: Tensor, size: int, rounded: bool = False) -> Tensor:

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from common.data.base import FaceDataset
 from common.data.crops import CropConfig, draw_matrix
+from common.data.synthetic import DRAWN, mean_face
 from common.geometry import apply_affine, tight_box
-from common.schemes import IBUG68, WFLW98, LandmarkScheme
+from common.schemes import LandmarkScheme
 
 BOX_SCALE = 1.6  # of the paper's crops: a margin of 0.3 of the box on every side
-SYNTHETIC_FACES = 64
 
 
 def mean_shape(faces: FaceDataset, crop: CropConfig, most: int) -> Tensor:
@@ -35,16 +35,10 @@ def mean_shape(faces: FaceDataset, crop: CropConfig, most: int) -> Tensor:
 def default_shape(scheme: LandmarkScheme, size: int) -> Tensor:
     """Return a first guess (N, 2) row, column, for a crop of `size` pixels, before any training set was seen.
 
-    It is the mean of drawn faces where the drawing knows the scheme, else the crop's centre for every landmark.
+    It is the drawn faces' mean where the drawing knows the scheme, else the crop's centre for every landmark.
     """
-    if scheme.name not in (IBUG68.name, WFLW98.name):
+    if scheme.name not in DRAWN:
         return torch.full((scheme.num_points, 2), (size - 1) / 2)
-    from common.data.synthetic.dataset import SyntheticFaces
-
-    faces = SyntheticFaces(SYNTHETIC_FACES, scheme=scheme.name)
-    total = np.zeros((scheme.num_points, 2))
-    for row in range(len(faces)):
-        points = faces.points3d(row)[:, :2].astype(np.float64)
-        matrix, _ = draw_matrix(tight_box(points), CropConfig(size=size, box_scale=BOX_SCALE), None)
-        total += apply_affine(matrix, points)
-    return torch.from_numpy((total / len(faces))[:, ::-1].astype(np.float32).copy())
+    points = mean_face(scheme.name)[:, :2]
+    matrix, _ = draw_matrix(tight_box(points), CropConfig(size=size, box_scale=BOX_SCALE), None)
+    return torch.from_numpy(apply_affine(matrix, points)[:, ::-1].astype(np.float32))

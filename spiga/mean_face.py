@@ -1,8 +1,7 @@
 """The rigid 3D mean face whose projection starts the cascade: our own, or a file.
 
-python -m spiga.mean_face OUT.npy [--scheme wflw98] writes our own, the mean of the project's synthetic heads,
-    so that it
-can be looked at, changed and given back with --model.mean_face; networks take the same face by default.
+python -m spiga.mean_face OUT.npy [--scheme wflw98] writes our own, the mean of the synthetic heads, so that it can be
+looked at, changed and given back with --model.mean_face; networks take the same face by default.
 
 Frame of `common.pose`: first axis minus the depth, second to the subject's right, third down; origin at the tip of the
 nose; the unit makes the distance of the outer eye corners 0.84, as the released models have it.
@@ -13,7 +12,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,30 +19,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.data.synthetic.head import draw_head
-from common.data.synthetic.landmarks import View, chart_points
-from common.data.synthetic.surface import build, sample
+from common.data.synthetic import mean_face
 from common.errors import LabError, command
 from common.schemes import IBUG68, WFLW98, LandmarkScheme, get_scheme
 from spiga.schemes import NOSE_TIP, check_scheme, identifiers
 
 EYE_DISTANCE = 0.84
-PEOPLE, SEED = 100, 0  # heads that the default is the mean of
-FAR = 100.0  # distance of a camera that sees without perspective
 SUFFIXES = (".npy", ".txt")
 
 
 @lru_cache
 def _default(name: str) -> np.ndarray:
     scheme = check_scheme(get_scheme(name))
-    drawn = WFLW98.name if scheme.num_points == WFLW98.num_points else IBUG68.name
-    rng, total = np.random.default_rng(SEED), np.zeros((3, scheme.num_points))
-    for _ in range(PEOPLE):
-        head = replace(draw_head(rng), yaw=0.0, pitch=0.0, roll=0.0)
-        surface, view = build(head), View(head, 1.0, np.zeros(2), FAR)
-        chart = chart_points(head, surface, view, drawn, fixed_contour=True)
-        total += sample(surface, *chart.T)
-    x, y, z = total / PEOPLE
+    x, y, z = mean_face(WFLW98.name if scheme.num_points == WFLW98.num_points else IBUG68.name).T
     return normalise(np.column_stack([z, -x, y]), scheme)
 
 

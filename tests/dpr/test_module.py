@@ -15,12 +15,13 @@ from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
+from common.geometry import compose_affine, tight_box
 from common.task import load_task
 from common.types import FaceBatch
-from dpr.boxes import grow, landmark_box
+from dpr.boxes import grow
 from dpr.module import STAGES, DprTask, training_shapes
 from dpr.targets import normalising_map
-from dpr.transform import compose, move_points, scaled, theta_map
+from dpr.transform import move_points, scaled, theta_map
 from tests.conftest import needs_shared
 from tests.dpr.golden import arrays, official_net, picture, shake
 
@@ -197,7 +198,7 @@ def undone(net: Any, image: Tensor, points: Tensor, boxes: list[Tensor]) -> tupl
     for box in boxes:
         to_box, theta = net.reinitialise(image, box)
         before.append(scaled(to_box, 1 / 128))
-        after.append(scaled(compose(theta_map(theta, 128), to_box), 1 / 128))
+        after.append(scaled(compose_affine(theta_map(theta, 128), to_box), 1 / 128))
     tiled = points.double().expand(len(boxes), -1, -1, -1)
     return spread(torch.stack(before), tiled), spread(torch.stack(after), tiled)
 
@@ -215,7 +216,7 @@ def test_a_trained_reinitialisation_brings_a_perturbed_box_back() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    tight = landmark_box(batch.points, batch.weight)
+    tight = tight_box(batch.points, batch.weight > 0)
     side = (tight[:, 2:] - tight[:, :2]).repeat(1, 2)
     boxes = [grow(tight, 1.3), grow(tight, 0.95), tight + 0.1 * side, tight - 0.1 * side,
              grow(tight + side * torch.tensor([0.1, 0.0, 0.1, 0.0]), torch.tensor([1.25, 1.0]))]  # fmt: skip

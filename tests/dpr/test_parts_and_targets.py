@@ -13,20 +13,20 @@ from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
+from common.geometry import compose_affine, fit_similarity, tight_box
 from common.schemes import COFW29, IBUG68, LAPA106, WFLW98, Curve, LandmarkScheme
-from dpr.boxes import BoxJitter, MapNoise, grow, landmark_box
+from dpr.boxes import BoxJitter, MapNoise, grow
 from dpr.parts import neutral_face, part_indices
 from dpr.reinit import SIZE
 from dpr.targets import (
     MEAN_BOX,
     average_face,
-    fit_similarity,
     normalising_map,
     offset_target,
     part_target,
     reinit_target,
 )
-from dpr.transform import box_map, compose, move_points, theta_map
+from dpr.transform import box_map, move_points, theta_map
 
 
 @functools.cache
@@ -107,10 +107,10 @@ def test_mean_face_is_symmetric_and_in_the_released_box() -> None:
 
 def test_the_wanted_theta_brings_points_to_the_normalised_state() -> None:
     points, mean = shapes(), mean68()
-    box = grow(landmark_box(points, torch.ones(6, 68)), 1.3) + 9
+    box = grow(tight_box(points, torch.ones(6, 68) > 0), 1.3) + 9
     to_box = box_map(box, SIZE)
     theta = reinit_target(points, to_box, mean)
-    there = move_points(compose(theta_map(theta, SIZE), to_box), points) / SIZE
+    there = move_points(compose_affine(theta_map(theta, SIZE), to_box), points) / SIZE
     assert torch.allclose(there, move_points(normalising_map(points, mean), points), atol=1e-9)
 
 
@@ -139,7 +139,7 @@ def test_training_boxes_cover_their_range_and_no_more() -> None:
     batch = Collate()(drawn * 16)
     jitter = BoxJitter(given=0.0, low=0.85, high=1.4, shift=0.15)
     generator = torch.Generator().manual_seed(0)
-    tight = landmark_box(batch.points, batch.weight)
+    tight = tight_box(batch.points, batch.weight > 0)
     ratios, shifts = [], []
     for _ in range(8):
         box = jitter(batch, tight, generator)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dpr.transform import box_map, compose, invert, map_theta, move_points, normalise, sample, scaled, theta_map
+from common.geometry import compose_affine
+from dpr.transform import box_map, invert, map_theta, move_points, normalise, sample, scaled, theta_map
 
 MAP = torch.tensor([[[1.3, -0.3, 4.0], [0.2, 0.9, -6.0]]]).double()
 
@@ -22,7 +23,9 @@ def test_inverse_and_composition() -> None:
     points = torch.rand(1, 9, 2).double() * 50
     assert torch.allclose(move_points(invert(MAP), move_points(MAP, points)), points)
     second = torch.tensor([[[0.5, 0.1, 1.0], [0.0, 2.0, 3.0]]]).double()
-    assert torch.allclose(move_points(compose(second, MAP), points), move_points(second, move_points(MAP, points)))
+    assert torch.allclose(
+        move_points(compose_affine(second, MAP), points), move_points(second, move_points(MAP, points))
+    )
     assert torch.allclose(map_theta(theta_map(MAP, 128), 128), MAP)
     assert torch.allclose(move_points(scaled(MAP, 2.0), points), 2 * move_points(MAP, points))
 

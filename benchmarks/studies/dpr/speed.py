@@ -22,13 +22,14 @@ from torch import nn
 
 from benchmarks.measure.timing import ROUNDS, median_ms
 from common.errors import command
+from common.geometry import compose_affine
 from common.schemes import IBUG68, WFLW98, LandmarkScheme
 from dpr.fast import FastDpr, cut
 from dpr.network import DPRNet
 from dpr.parts import neutral_face, part_indices
 from dpr.regress import LocalRegress
 from dpr.reinit import SIZE
-from dpr.transform import box_map, compose, invert, move_points, normalise, scaled, theta_map
+from dpr.transform import box_map, invert, move_points, normalise, scaled, theta_map
 
 RECORD = Path("runs/benchmark/dpr_speed.json")
 SCHEMES = {scheme.num_points: scheme for scheme in (WFLW98, IBUG68)}
@@ -49,7 +50,7 @@ class ReleasedWay:
         net = self.net
         to_box = box_map(torch.from_numpy(box[None]), SIZE)
         theta = net.global_reinit(_input(cut(image, to_box, SIZE)))
-        face_map = scaled(compose(theta_map(theta, SIZE), to_box), net.face_size / SIZE)
+        face_map = scaled(compose_affine(theta_map(theta, SIZE), to_box), net.face_size / SIZE)
         face = cut(image, face_map, net.face_size)
         face_points = (0.5 * net.global_regress(_input(face)) + net.mean_face) * net.face_size
         to_image = invert(face_map)

@@ -6,7 +6,8 @@ drawing, blur or JPEG code, and with it single grey levels; points do not depend
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -24,10 +25,12 @@ from common.geometry import tight_box
 from common.schemes import IBUG68, WFLW98, get_scheme
 from common.types import FaceSample
 
+DRAWN = (IBUG68.name, WFLW98.name)
 ATTRIBUTES = ("pose", "expression", "illumination", "makeup", "occlusion", "blur")
 LARGE_YAW, STRONG_BLUR = 30.0, 1.2
 HIDDEN_NORMAL = 0.1  # a point whose surface turns further away than this (cosine) is self-occluded
 HIDDEN_DEPTH, HIDDEN_RIM = 0.1, 0.4  # units by which another part of the head lies before a hidden point
+PEOPLE, FAR = 100, 100.0  # heads of the mean face, and the distance of a camera that sees them without perspective
 FACE_SHARE = (0.28, 0.36)  # inter-ocular distance over the picture's side, as in crops of 1.9 times the face
 
 
@@ -41,6 +44,12 @@ class Scene:
     view: View
     surface: np.ndarray
     chart: np.ndarray
+
+
+def check_drawn(scheme: str) -> None:
+    """Raise a LabError unless the drawing knows the points of a scheme."""
+    if scheme not in DRAWN:
+        raise LabError(f"synthetic faces have the schemes {' and '.join(DRAWN)}, not {scheme}")
 
 
 class SyntheticFaces(FaceDataset):
@@ -72,8 +81,7 @@ class SyntheticFaces(FaceDataset):
         offset: int = 0,
         fixed_contour: bool = False,
     ) -> None:
-        if scheme not in (IBUG68.name, WFLW98.name):
-            raise LabError(f"synthetic faces have the schemes {IBUG68.name} and {WFLW98.name}, not {scheme}")
+        check_drawn(scheme)
         if count < 1 or size < 32:
             raise LabError(f"synthetic faces: count must be at least 1 and size at least 32, got {count} and {size}")
         self.name, self.scheme = "synthetic", get_scheme(scheme)
@@ -174,3 +182,24 @@ class SyntheticFaces(FaceDataset):
             facing[jaw], margin[jaw] = True, HIDDEN_RIM  # the surface falls away steeply beside the outline
         hidden = (hit >= 0) & (front > points[:, 2] + margin * face.view.scale)
         return facing & ~hidden & inside
+
+
+@lru_cache
+def mean_face(scheme: str) -> np.ndarray:
+    """Return the mean (L, 3) float64 of drawn heads that look straight at the camera; not to be written into.
+
+    Frame: x to the image's right, y down, z to the viewer, origin between the eyes; the unit is the distance of the
+    outer eye corners of the average face.
+
+    Raises:
+        LabError: the drawing does not know the scheme.
+    """
+    check_drawn(scheme)
+    rng, total = np.random.default_rng(0), np.zeros((3, get_scheme(scheme).num_points))
+    for _ in range(PEOPLE):
+        head = replace(draw_head(rng), yaw=0.0, pitch=0.0, roll=0.0)
+        surface, view = build(head), View(head, 1.0, np.zeros(2), FAR)
+        total += sample(surface, *chart_points(head, surface, view, scheme, fixed_contour=True).T)
+    face: np.ndarray = (total / PEOPLE).T
+    face.setflags(write=False)
+    return face

@@ -218,7 +218,7 @@ def test_a_record_is_what_the_report_reads(tmp_path: Path) -> None:
     ("p.json", '[\n{"id": "a"}]', "p.json: entry 1: face a has no points"),
     ("p.json", "[\n[1]]", "p.json: entry 1: a face must be an object"),
     ("p.json", '[{"points": [[1, 2]]}]', "p.json: entry 1: face has no id"),
-    ("p.json", '[{"id": "a", "points": [[1, 2]]},\n{"id": "a", "points": [[1, 2]]}]', "p.json: entry 2: face a stands a"),
+    ("p.json", '[{"id": "a", "points": [[1, 2]]},\n{"id": "a", "points": [[1, 2]]}]', "p.json: entry 2: face a stands"),
     ("p.json", '[{"id": "a", "points": [[1, NaN]]}]', "point 0 is not finite"),
     ("p.json", "{", "p.json:1: is not JSON"),
     ("p.json", '[{"id": "a", "points": [[1, 2], [3, 4]]}]', "2 points a face"),

@@ -145,9 +145,8 @@ def fit_similarity(source: Array, target: Array, weight: Array | None = None) ->
     if isinstance(source, np.ndarray):
         if (np.ptp(source, axis=-2) == 0).all(-1).any():
             raise ValueError("a similarity needs at least two distinct points")
-        tensors = (None if given is None else torch.from_numpy(np.asarray(given, np.float64))
-                   for given in (source, target, weight))  # fmt: skip
-        return fit_similarity(*tensors).numpy()  # type: ignore[arg-type, union-attr]
+        one, two = (torch.from_numpy(np.asarray(given, np.float64)) for given in (source, target))
+        return fit_similarity(one, two, None if weight is None else torch.from_numpy(np.asarray(weight))).numpy()
     w = torch.ones_like(source[..., :1]) if weight is None else weight[..., None].to(source.dtype)
     total = w.sum(-2).clamp(min=1e-9)
     p0, q0 = (w * source).sum(-2) / total, (w * target).sum(-2) / total

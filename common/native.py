@@ -1,7 +1,7 @@
 """Loops compiled to machine code, where the optional package numba is installed (extra `fast`).
 
 For what tensors do badly on a CPU: many small pieces of memory. Whoever uses `compiled` keeps a way through tensors for
-other devices and for installations without the package, and asks `available` which one to take.
+other devices and for installations without the package, and asks `available` or `usable` which one to take.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -69,3 +72,18 @@ else:
         loose = {"reassoc", "contract", "nsz"}
         made = njit(cache=True, nogil=True, error_model="numpy", fastmath=loose)(function)
         return cast(Function, made)
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Return whether compiled loops may work on tensors instead of the tensors' own operations.
+
+    Not for gradients, and not while operations are watched, compiled or exported: loops would not be seen.
+    """
+    watched = (
+        torch.is_grad_enabled()
+        or is_in_torch_dispatch_mode()
+        or torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch.onnx.is_in_onnx_export()
+    )
+    return available and not watched and all(tensor.device.type == "cpu" for tensor in tensors)

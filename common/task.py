@@ -7,7 +7,7 @@ checks are the same for all, so that their figures can be compared.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -96,6 +96,10 @@ class LandmarkTask(L.LightningModule):
     def network(self) -> nn.Module:
         """Return the network proper: what is counted, compiled, timed and exported."""
         raise NotImplementedError
+
+    def inference(self) -> Callable[[Tensor], Any]:
+        """Return what predicts uint8 crops (B, 3, S, S), as it is timed: the network, or a faster version of it."""
+        return self.network()
 
     def predict_batch(self, batch: FaceBatch) -> Prediction:
         """Return points in the batch's crop pixels; no loss, no logging."""

@@ -1,4 +1,4 @@
-"""Choose on validation data when to quit, draw the trade-off, and write the policy file that prediction uses.
+"""Choose on validation data when faces leave the cascade, draw the trade-off, and write the policy for prediction.
 
 python -m musica.choose_exit runs/musica/helen/checkpoints/best.ckpt --config musica/helen.yaml --root FOLDER
 """
@@ -17,11 +17,9 @@ import torch
 
 from common.errors import LabError, command
 from common.task import load_task
-from musica.evaluation import Records, batches, changed_batches, collect, load_data, milliseconds
-from musica.exit import ExitPolicy
-from musica.exit_sweep import Sweep, choose, exit_iteration, failure_threshold, sweep, usual_levels
+from musica.evaluation import Records, augmented_batches, batches, collect, load_data, milliseconds
+from musica.exit import ExitPolicy, Sweep, choose, exit_iteration, failure_threshold, sweep, usual_levels
 from musica.module import MusicaTask
-from musica.network import CascadeNet
 
 EVAL_BATCH = 32
 BATCHES = (1, 64)  # sizes at which milliseconds are measured
@@ -35,9 +33,9 @@ def timed_points(found: Sweep, front: np.ndarray, chosen: int, count: int) -> li
 
 
 def measure(
-    runs: Sequence[tuple[CascadeNet, Sequence[float] | None]], images: torch.Tensor, repeats: int
+    runs: Sequence[tuple[MusicaTask, Sequence[float] | None]], images: torch.Tensor, repeats: int
 ) -> dict[int, list[float]]:
-    """Return batch size -> ms a face of each network with its exit rule, on the first faces of the split."""
+    """Return batch size -> ms a face of each task with its exit rule, on the first faces of the split."""
     faces = images[:TIMED_FACES]
     if len(faces) < TIMED_FACES:  # a small split is repeated, so that the largest batch can be filled
         faces = faces.repeat(-(-TIMED_FACES // len(faces)), 1, 1, 1)[:TIMED_FACES]
@@ -78,29 +76,29 @@ def build(options: argparse.Namespace) -> ExitPolicy:
     faces = list(batches(data, options.split, EVAL_BATCH))
 
     def recorded(one: MusicaTask) -> Records:
-        more = changed_batches(data, options.split, EVAL_BATCH, options.copies, options.copy_share)
+        more = augmented_batches(data, options.split, EVAL_BATCH, options.copies, options.copy_share)
         return collect(one, chain(faces, more))
 
     records = recorded(task)
-    whole, whole_records = net, records
+    whole, whole_records = task, records
     if options.against is not None:
-        other = load_task(MusicaTask, options.against)
-        load_data(options.config, options.root, other)  # tells when it is made for other crops
-        whole, whole_records = other.evaluated(), recorded(other)
+        whole = load_task(MusicaTask, options.against)
+        load_data(options.config, options.root, whole)  # reports crops of another size or scheme
+        whole_records = recorded(whole)
     costs = [net.macs(t + 1) for t in range(len(net.level_of))]
     levels = usual_levels(len(costs)) if options.levels is None else options.levels
     found = sweep(records.nme, records.predicted, levels, costs)
     full_nme = float(whole_records.nme[:, -1].mean())
     row = choose(found, full_nme, options.max_loss)
     rows = timed_points(found, found.front(), row, options.timed)
-    runs = [(whole, None), *((net, tuple(found.exit_below[r])) for r in rows)]
+    runs = [(whole, None), *((task, tuple(found.exit_below[r])) for r in rows)]
     images = torch.cat([batch.image for batch in faces[: -(-TIMED_FACES // EVAL_BATCH)]])
     times = measure(runs, images, options.repeats)
 
     def point(nme: float, macs: float, index: int) -> dict[str, float]:
         return {"nme": nme, "macs": macs, **{f"ms_b{batch}": times[batch][index] for batch in BATCHES}}
 
-    full = point(full_nme, float(whole.macs(len(whole.level_of))), 0)
+    full = point(full_nme, float(whole.evaluated().macs(len(whole.evaluated().level_of))), 0)
     curve = [point(float(found.nme[r]), float(found.cost[r]), i + 1) for i, r in enumerate(rows)]
     chosen = curve[rows.index(row)]
     policy = policy_of(task, records, found.exit_below[row], options, {"full": full, "chosen": chosen})
@@ -153,10 +151,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--split", default="val", help="split to choose on; never test")
     parser.add_argument("--max_loss", type=float, default=0.01, help="largest relative loss of NME (0.01: 1 percent)")
     parser.add_argument("--copies", type=int, default=8,
-                        help="copies of each face with small changes of the crop, beside the face as it is; thresholds "
-                             "from few faces promise more than others will keep")  # fmt: skip
+                        help="augmented copies of each face, with small changes of the crop; thresholds tuned on few "
+                             "faces overfit")  # fmt: skip
     parser.add_argument("--copy_share", type=float, default=0.25,
-                        help="the copies' changes as a share of the training crop's")  # fmt: skip
+                        help="strength of the copies' augmentation as a share of the training crop's")  # fmt: skip
     parser.add_argument("--levels", type=int, default=None,
                         help="thresholds tried an iteration; default 41, with five iterations 21")  # fmt: skip
     parser.add_argument("--failed_above", type=float, default=8.0, help="NME in percent of a failed face")

@@ -24,16 +24,16 @@ from torch import Tensor, nn
 from common.errors import LabError, command
 from common.task import load_task
 from common.types import FaceBatch
-from musica.cascade import traced
 from musica.evaluation import batches, load_data
 from musica.module import MusicaTask
-from musica.network import FEATURES, CascadeNet
+from musica.network import CascadeNet
+from musica.types import FEATURES
 
 EVAL_BATCH = 32
 
 
-class Answers(NamedTuple):
-    """Of a linear layer with U answers, before what follows it, over faces or patches.
+class Outputs(NamedTuple):
+    """Statistics of a linear layer's U outputs, before its activation, over faces or patches.
 
     Attributes:
         mean: (U,).
@@ -44,32 +44,32 @@ class Answers(NamedTuple):
     axes: Tensor
 
 
-class StageAnswers(NamedTuple):
-    """Of one iteration's layers: the hidden layer over faces, the attention over patches."""
+class StageOutputs(NamedTuple):
+    """Statistics of one iteration's layers: the hidden layer over faces, the attention over patches."""
 
-    hidden: Answers
-    attention: Answers
+    hidden: Outputs
+    attention: Outputs
 
 
 class _Moments:
-    """Sums over a layer's answers, from which mean and axes follow without keeping the answers."""
+    """Sums over a layer's outputs, from which mean and axes follow without keeping the outputs."""
 
     def __init__(self) -> None:
         self.count, self.total, self.products = 0, torch.zeros(()), torch.zeros(())
 
-    def __call__(self, layer: nn.Module, given: Any, answer: Tensor) -> None:
-        rows = answer.double()
+    def __call__(self, layer: nn.Module, given: Any, output: Tensor) -> None:
+        rows = output.double()
         self.count += len(rows)
         self.total, self.products = self.total + rows.sum(0), self.products + rows.T @ rows
 
-    def answers(self) -> Answers:
+    def outputs(self) -> Outputs:
         mean = self.total / self.count
         _, axes = torch.linalg.eigh(self.products / self.count - torch.outer(mean, mean))
-        return Answers(mean, axes.flip(1))
+        return Outputs(mean, axes.flip(1))
 
 
 @torch.inference_mode()
-def layer_answers(net: CascadeNet, faces: Iterable[FaceBatch]) -> list[StageAnswers]:
+def layer_outputs(net: CascadeNet, faces: Iterable[FaceBatch]) -> list[StageOutputs]:
     """Return mean and principal axes of every iteration's layers, all iterations, on crops of `faces`."""
     seen = [(_Moments(), _Moments()) for _ in net.stage_list]
     handles = [
@@ -79,27 +79,27 @@ def layer_answers(net: CascadeNet, faces: Iterable[FaceBatch]) -> list[StageAnsw
     ]
     try:
         for batch in faces:
-            traced(net, batch.image)
+            net.traced(batch.image)
     finally:
         for handle in handles:
             handle.remove()
-    return [StageAnswers(*(moments.answers() for moments in pair)) for pair in seen]
+    return [StageOutputs(*(moments.outputs() for moments in pair)) for pair in seen]
 
 
-def thin_pair(weight: Tensor, bias: Tensor, answers: Answers, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the first matrix (rank, I), the second one (U, rank) and its bias (U,) that stand for a layer."""
-    weight, bias, first = weight.double(), bias.double(), answers.axes[:, :rank]
-    return first.T @ weight, first, answers.mean + first @ (first.T @ (bias - answers.mean))
+def low_rank_factors(weight: Tensor, bias: Tensor, outputs: Outputs, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the first matrix (rank, I), the second one (U, rank) and its bias (U,) that approximate a layer."""
+    weight, bias, first = weight.double(), bias.double(), outputs.axes[:, :rank]
+    return first.T @ weight, first, outputs.mean + first @ (first.T @ (bias - outputs.mean))
 
 
-def shrink(task: MusicaTask, answers: Sequence[StageAnswers], rank: int, attention_rank: int = 0) -> MusicaTask:
+def shrink(task: MusicaTask, outputs: Sequence[StageOutputs], rank: int, attention_rank: int = 0) -> MusicaTask:
     """Return a task whose layers are products of two; its network is the one that predicts in `task`.
 
     Args:
         task: trained, with whole layers, whose start shape counts from the crop.
-        answers: from `layer_answers` of its network.
-        rank: numbers that the hidden layers go through, at most the number of hidden units.
-        attention_rank: numbers that the attention goes through, at most `FEATURES`; 0 leaves it whole.
+        outputs: from `layer_outputs` of its network.
+        rank: of the hidden layers, at most the number of hidden units.
+        attention_rank: of the attention, at most `FEATURES`; 0 leaves it whole.
 
     Raises:
         LabError: a rank is out of range, or the layers are small already.
@@ -113,15 +113,15 @@ def shrink(task: MusicaTask, answers: Sequence[StageAnswers], rank: int, attenti
     _check_whole(task)
     small = _task_like(task, rank=rank, attention_rank=attention_rank)
     state = net.state_dict()
-    for t, stage in enumerate(answers):
+    for t, stage in enumerate(outputs):
         layers = [("hidden", stage.hidden, rank, "squeeze", "hidden")]
         if attention_rank:
             layers.append(("attention", stage.attention, attention_rank, "attention.0", "attention.1"))
-        for name, found, numbers, first, second in layers:
+        for name, found, size, first, second in layers:
             weight, bias = (state.pop(f"stages.{t}.{name}.{kind}") for kind in ("weight", "bias"))
             keys = (f"{first}.weight", f"{second}.weight", f"{second}.bias")
-            pair = thin_pair(weight, bias, found, numbers)
-            state |= {f"stages.{t}.{key}": value for key, value in zip(keys, pair, strict=True)}
+            factors = low_rank_factors(weight, bias, found, size)
+            state |= {f"stages.{t}.{key}": value for key, value in zip(keys, factors, strict=True)}
     small.net.load_state_dict(state, strict=True)
     return small.eval()
 
@@ -181,8 +181,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     task = load_task(MusicaTask, options.source)
     net = task.evaluated()
     data = load_data(options.config, options.root, task)
-    answers = layer_answers(net, batches(data, "train", EVAL_BATCH))
-    small = shrink(task, answers, options.rank, options.attention_rank)
+    outputs = layer_outputs(net, batches(data, "train", EVAL_BATCH))
+    small = shrink(task, outputs, options.rank, options.attention_rank)
     write_checkpoint(small, options.target)
     count = len(net.level_of)
     print(f"{options.target}: {parameters(net):,} -> {parameters(small.net):,} weights, "

@@ -22,14 +22,13 @@ from common.metrics.functional import nme, point_errors
 from common.types import FaceBatch
 from musica.loss import landmark_error
 from musica.module import MusicaTask
-from musica.network import CascadeNet
 
 SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class Records:
-    """What the full cascade answers for a split; T iterations, n faces.
+    """Results of the full cascade on a split; T iterations, n faces.
 
     Attributes:
         nme: (n, T) percent of the outer eye corners' distance, image pixels.
@@ -70,8 +69,8 @@ def batches(data: FaceDataModule, split: str, size: int) -> Iterator[FaceBatch]:
     yield from _collated(data.cropped(split), size)
 
 
-def changed_batches(data: FaceDataModule, split: str, size: int, copies: int, share: float) -> Iterator[FaceBatch]:
-    """Yield the faces of a split `copies` times, each time under other small random changes of the crop.
+def augmented_batches(data: FaceDataModule, split: str, size: int, copies: int, share: float) -> Iterator[FaceBatch]:
+    """Yield the faces of a split `copies` times, each time with other small random changes of the crop.
 
     Args:
         data: the data; its training crop says which changes there are.
@@ -82,10 +81,10 @@ def changed_batches(data: FaceDataModule, split: str, size: int, copies: int, sh
     """
     crop = data.crop
     less = {name: share * getattr(crop, name) for name in ("rotation", "scale", "shift", "shear", "stretch")}
-    changed = CroppedFaces(data.cropped(split).faces, replace(crop, **less), data.seed)
+    augmented = CroppedFaces(data.cropped(split).faces, replace(crop, **less), data.seed)
     for copy in range(copies):
-        changed.set_epoch(copy)
-        yield from _collated(changed, size)
+        augmented.set_epoch(copy)
+        yield from _collated(augmented, size)
 
 
 def _collated(cropped: CroppedFaces, size: int) -> Iterator[FaceBatch]:
@@ -114,33 +113,27 @@ def collect(task: MusicaTask, faces: Iterable[FaceBatch]) -> Records:
 
 
 def milliseconds(
-    runs: Sequence[tuple[CascadeNet, Sequence[float] | None]], images: Tensor, batch: int, repeats: int
+    runs: Sequence[tuple[MusicaTask, Sequence[float] | None]], images: Tensor, batch: int, repeats: int
 ) -> list[float]:
-    """Return the ms a face of each network with its exit rule, at a batch size: pyramid, patches, all of it.
+    """Return the ms a face of each task with its exit rule, at a batch size: pyramid, patches, all of it.
 
     They take turns, so that other work on the machine touches all alike; medians over the passes after a first one.
 
     Args:
-        runs: networks and the thresholds they run with; None for no exit.
+        runs: tasks and the thresholds they run with; None for no exit.
         images: (n, 3, S, S) uint8.
         batch: faces a call.
         repeats: passes over all faces.
     """
     chunks = [chunk for chunk in images.split(batch) if len(chunk) == batch] or [images]
     times: list[list[float]] = [[] for _ in runs]
-    kept = [(net, net.exit_below) for net, _ in runs]
-    try:
-        with torch.inference_mode():
-            for _ in range(1 + repeats):
-                for own, (net, rule) in zip(times, runs, strict=True):
-                    net.exit_below = None if rule is None else tuple(rule)
-                    passed = 0.0
-                    for chunk in chunks:
-                        start = time.perf_counter()
-                        net(chunk)
-                        passed += time.perf_counter() - start
-                    own.append(1000 * passed / sum(len(chunk) for chunk in chunks))
-    finally:
-        for net, rule in reversed(kept):
-            net.exit_below = rule
+    with torch.inference_mode():
+        for _ in range(1 + repeats):
+            for own, (task, exit_below) in zip(times, runs, strict=True):
+                passed = 0.0
+                for chunk in chunks:
+                    start = time.perf_counter()
+                    task.run_crops(chunk, exit_below=exit_below)
+                    passed += time.perf_counter() - start
+                own.append(1000 * passed / sum(len(chunk) for chunk in chunks))
     return [statistics.median(own[1:]) for own in times]

@@ -1,24 +1,28 @@
-"""Training and prediction of the selective cascade behind the common contract."""
+"""Training and prediction of the selective cascade, combined in one LightningModule."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from common.errors import LabError
+from common.native import usable
 from common.task import LandmarkTask, check_choice
 from common.types import FaceBatch, Prediction
 from musica.augment import PaperAugment
-from musica.cascade import CascadeRun
 from musica.ema import AveragedNet
 from musica.exit import ExitPolicy, read_policy
 from musica.loss import CascadeLoss
+from musica.native.loops import NativeCascade
 from musica.network import CascadeNet
 from musica.original import run_official
 from musica.patch_sets import patch_sets
 from musica.targets import default_shape, mean_shape
+from musica.types import CascadeRun
 
 ORIGINS = ("crop", "box")
 
@@ -120,6 +124,7 @@ class MusicaTask(LandmarkTask):
             attention_rank,
         )  # fmt: skip
         self.net.start.copy_(default_shape(self.scheme, input_size))
+        self._native: NativeCascade | None = None
         self.ema = AveragedNet(self.net, ema_decay) if ema_decay else None
         self.objective = CascadeLoss(self.scheme.corners, loss, error_share)
         self.paper_augment = PaperAugment() if paper_augment else None
@@ -142,6 +147,30 @@ class MusicaTask(LandmarkTask):
             assert isinstance(self.ema.net, CascadeNet)
             return self.ema.net
         return self.net
+
+    def cascade(self, image: Tensor) -> CascadeNet | NativeCascade:
+        """Return what predicts crops: compiled loops where they can work, else the network itself.
+
+        Both take crops (B, 3, S, S), origins (B, 2) or None, and thresholds or None, see `CascadeNet.forward`.
+        """
+        net = self.evaluated()
+        if not (usable(image, net.start) and net.start.dtype == torch.float32):
+            return net
+        if image.dtype not in (torch.uint8, torch.float32):
+            return net
+        if self._native is None or self._native.net is not net or not self._native.current():
+            self._native = NativeCascade(net)
+        return self._native if self._native.usable else net
+
+    def run_crops(
+        self, image: Tensor, origin: Tensor | None = None, exit_below: Sequence[float] | None = None
+    ) -> CascadeRun:
+        """Run what predicts on crops (B, 3, S, S); the arguments are those of `CascadeNet.forward`."""
+        run: CascadeRun = self.cascade(image)(image, origin, exit_below)
+        return run
+
+    def inference(self) -> Callable[[Tensor], CascadeRun]:
+        return self.run_crops
 
     def new_parts(self) -> tuple[str, ...]:
         # Converted weights are averages already and bring no second copy; without a file of the start shape, the
@@ -177,9 +206,9 @@ class MusicaTask(LandmarkTask):
     def parameter_groups(self) -> list[dict[str, Any]]:
         if all(share == 1 for shares in self.shares.values() for share in shares):
             return super().parameter_groups()
-        # Adaptive steps move every weight equally far, however many inputs add up and however far an answer has to
-        # reach: with thousands of inputs, the step that suits a convolution drives the hidden units into the ends of
-        # their tanh within a few batches; in the first iteration, whose answers are the largest, it is too short.
+        # Adaptive steps move every weight equally far, however many inputs add up and however far an output has to
+        # reach: with thousands of inputs, the step that suits a convolution saturates the tanh of the hidden units
+        # within a few batches; in the first iteration, whose displacements are the largest, it is too short.
         groups: list[dict[str, Any]] = []
         for place, stage in enumerate(self.net.stage_list):
             parts: dict[str, list[Any]] = {"hidden_lr": [stage.widest.kernel]}
@@ -210,10 +239,8 @@ class MusicaTask(LandmarkTask):
 
     def run_cascade(self, batch: FaceBatch) -> CascadeRun:
         """Run the network that predicts, with the policy's exit where there is one."""
-        net = self.evaluated()
-        net.exit_below = self.policy.exit_below if self.policy is not None else None
-        run: CascadeRun = net(batch.image, self._origin(batch))
-        return run
+        exit_below = self.policy.exit_below if self.policy is not None else None
+        return self.run_crops(batch.image, self._origin(batch), exit_below)
 
     def predict_batch(self, batch: FaceBatch) -> Prediction:
         return self._prediction(self.run_cascade(batch))
@@ -245,6 +272,6 @@ class MusicaTask(LandmarkTask):
             "score": prediction.score.detach().cpu(),
             "predicted_error": run.errors[-1].detach().cpu(),
             "iterations": run.iterations.cpu(),
-            # An error that is no number is a failure too.
+            # NaN is a failure, too.
             "failed": ~(run.errors[-1] <= fail_above).cpu(),
         }

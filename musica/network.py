@@ -1,60 +1,33 @@
-"""The network: per iteration a patch encoder, patch attention, a recurrent hidden layer and a linear answer.
+"""Selective cascaded regression with patch attention (Shapira, Levy, Goldin, Jevnisek, ACM MM 2021, arXiv 2108.00377).
 
-Weights are not shared between iterations. Shapes are (row, column) inside the network, as released weights need.
+Per iteration: a patch encoder, patch attention, a recurrent hidden layer and a linear output (section 3). Weights are
+not shared between iterations. A face whose predicted error is small enough leaves the cascade, and nothing more is
+computed for it; the official implementation always runs all iterations.
+
+Shapes are (row, column) inside the network, as official weights need.
 Letters: B faces, A faces still in the cascade, M patches, N landmarks, T iterations, U hidden units.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import LabError
-from musica.cascade import CascadeRun, run_cascade
 from musica.layers import HiddenLinear
 from musica.patch_sets import one_set_each
-from musica.patches import SAMPLINGS
-from musica.pyramid import Pyramid, pyramid
+from musica.patches import SAMPLINGS, cut_patches
+from musica.pyramid import pyramid
+from musica.types import CHANNELS, FEATURES, PATCH, CascadeRun, Level, Pyramid, StageOutput, Trace
 
-PATCH = 14  # side of a patch in pixels of its level
-CHANNELS = 32  # of both convolutions
-FEATURES = 256  # numbers that describe a patch: 2 x 2 places, 2 * CHANNELS each
 # Iterations -> level of each; level l has 1 / 2^l of the scale. The paper has 2 to 4, five are ours.
 LEVELS = {2: (1, 0), 3: (2, 1, 0), 4: (2, 2, 1, 0), 5: (2, 2, 1, 0, 0)}
 DEEPEST_LEVEL = 3  # at 228 px a patch of it is half the crop
-INIT_STD = 0.01  # of the released program; "fan_in" keeps it for the answer, so that at first nothing moves
+INIT_STD = 0.01  # of the official training; "fan_in" keeps it for the output, so that at first nothing moves
 INITS = ("released", "fan_in")
-
-
-class StageOutput(NamedTuple):
-    """What one iteration answers.
-
-    Attributes:
-        displacement: (A, N, 2) row, column, pixels of the iteration's level.
-        error: (A,) predicted error of the result, in the unit of the landmark loss.
-        state: (A, U).
-        features: (A * M, FEATURES) before attention.
-        attention: (A * M, FEATURES) in 0..1.
-    """
-
-    displacement: Tensor
-    error: Tensor
-    state: Tensor
-    features: Tensor
-    attention: Tensor
-
-
-@torch.no_grad()
-def truncated_normal_(weight: Tensor, std: float) -> None:
-    """Fill with normal numbers; those beyond two deviations are drawn again (six times as fast as PyTorch's own)."""
-    flat = torch.empty(weight.numel(), device=weight.device, dtype=weight.dtype).normal_()
-    while len(far := (flat.abs() > 2).nonzero()[:, 0]):
-        flat[far] = torch.randn(len(far), device=flat.device, dtype=flat.dtype)
-    weight.copy_(flat.mul_(std).view_as(weight))
 
 
 class Stage(nn.Module):
@@ -63,12 +36,12 @@ class Stage(nn.Module):
     Args:
         num_points: N.
         num_patches: M.
-        units: U (released: 512).
-        rank: factor the hidden layer's matrix through so many numbers; 0 keeps it whole (released).
-        init: released draws all weights with one deviation; fan_in [ours] with 1 / sqrt(inputs), so that features
-            reach the hidden layer at full size from the first step on.
+        units: U (official: 512).
+        rank: of the hidden layer's matrix, which is then a product of two [ours]; 0 keeps it whole.
+        init: released draws all weights with one deviation, as the official training does; fan_in [ours] with
+            1 / sqrt(inputs), so that features reach the hidden layer at full size from the first step on.
         dropout: chance that a patch's feature does not reach the hidden layer in training [ours].
-        attention_rank: factor the attention's matrix through so many numbers [ours]; 0 keeps it whole.
+        attention_rank: the same as `rank` for the attention's matrix [ours]; 0 keeps it whole.
     """
 
     def __init__(
@@ -82,13 +55,16 @@ class Stage(nn.Module):
         attention_rank: int = 0,
     ) -> None:
         super().__init__()
-        self.num_points, self.num_patches, self.units, self.dropout = num_points, num_patches, units, dropout
+        self.num_points = num_points
+        self.num_patches = num_patches
+        self.units = units
+        self.dropout = dropout
         self.conv1 = nn.Conv2d(3, CHANNELS, 3)
         self.conv2 = nn.Conv2d(CHANNELS, CHANNELS, 3)
         self.attention: nn.Linear | nn.Sequential = nn.Linear(FEATURES, FEATURES)
         if attention_rank:
-            thin = nn.Linear(FEATURES, attention_rank, bias=False), nn.Linear(attention_rank, FEATURES)
-            self.attention = nn.Sequential(*thin)
+            factors = nn.Linear(FEATURES, attention_rank, bias=False), nn.Linear(attention_rank, FEATURES)
+            self.attention = nn.Sequential(*factors)
         inputs = FEATURES * num_patches + units
         self.squeeze = HiddenLinear(inputs, rank, bias=False) if rank else nn.Identity()
         self.hidden: HiddenLinear | nn.Linear = nn.Linear(rank, units) if rank else HiddenLinear(inputs, units)
@@ -96,7 +72,8 @@ class Stage(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear | HiddenLinear):
                 by_inputs = init == "fan_in" and module is not self.output
-                truncated_normal_(module.weight, module.weight[0].numel() ** -0.5 if by_inputs else INIT_STD)
+                std = module.weight[0].numel() ** -0.5 if by_inputs else INIT_STD
+                nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
@@ -104,27 +81,23 @@ class Stage(nn.Module):
         """Return features (A * M, FEATURES) of patches (A * M, 3, 14, 14).
 
         The middle of the second convolution's map comes first, then its maxima; the order is row, column, channel,
-        which released weights fix.
+        which official weights fix.
         """
-        # The largest of rectified values is the rectified largest: to rectify last touches a quarter of the numbers.
+        # The largest of rectified values is the rectified largest: rectifying last touches a quarter of the values.
         maps = F.relu(F.max_pool2d(self.conv1(patches), 2), inplace=True)
         maps = self.conv2(maps)
         both = torch.cat([maps[:, :, 1:3, 1:3], F.max_pool2d(maps, 2)], dim=1)
         return F.relu(both.permute(0, 2, 3, 1).flatten(1), inplace=True)
 
-    def forward(self, patches: Tensor, state: Tensor) -> StageOutput:
-        """Answer for patches (A * M, 3, 14, 14), face by face, and the former hidden state (A, U)."""
-        return self.answer(self.describe(patches), state)
-
-    def answer(self, features: Tensor, state: Tensor) -> StageOutput:
-        """Answer for described patches (A * M, FEATURES) and the former hidden state (A, U)."""
+    def forward(self, features: Tensor, state: Tensor) -> StageOutput:
+        """Return the output for features (A * M, FEATURES), face by face, and the former hidden state (A, U)."""
         attention = torch.sigmoid(self.attention(features))
-        seen = F.dropout(attention * features, self.dropout, self.training)
-        joined = torch.cat([seen.view(state.shape[0], -1), state], dim=1)
+        gated = F.dropout(attention * features, self.dropout, self.training)
+        joined = torch.cat([gated.view(state.shape[0], -1), state], dim=1)  # (A, M * FEATURES + U)
         state = torch.tanh(self.hidden(self.squeeze(joined)))
-        answer = self.output(state)
-        displacement = answer[:, :-1].unflatten(1, (self.num_points, 2))
-        return StageOutput(displacement, answer[:, -1], state, features, attention)
+        output = self.output(state)  # (A, 2 * N + 1)
+        displacement = output[:, :-1].unflatten(1, (self.num_points, 2))
+        return StageOutput(displacement, output[:, -1], state, attention)
 
     @property
     def widest(self) -> HiddenLinear:
@@ -145,8 +118,12 @@ class Stage(nn.Module):
         return self.num_patches * patch + dense
 
 
+# What `CascadeNet.describe` is: (stage, level, centres, faces, scale) -> features.
+Describe = Callable[[Stage, Level, Tensor, Tensor | None, Tensor | None], Tensor]
+
+
 class CascadeNet(nn.Module):
-    """The cascade (spec: levels 2, 1, 0 for three iterations, one stage of weights each).
+    """The cascade (official: three iterations at levels 2, 1, 0).
 
     Args:
         num_points: N.
@@ -164,7 +141,6 @@ class CascadeNet(nn.Module):
 
     Attributes:
         start: (N, 2) first shape, row and column, pixels of level 0 from the origin that a run is given.
-        exit_below: thresholds of the predicted error, one for each iteration but the last; None runs all of them.
 
     Raises:
         LabError: a count is out of range.
@@ -202,9 +178,10 @@ class CascadeNet(nn.Module):
             raise LabError(f"levels must be {iterations} numbers from 0 to {DEEPEST_LEVEL}, got {list(levels)}")
         if not 0 <= dropout < 1:
             raise LabError(f"dropout must be in [0, 1), got {dropout}")
-        self.num_points, self.sampling, self.detach = num_points, sampling, detach
-        self.level_of, self.patch = LEVELS[iterations] if levels is None else tuple(levels), PATCH
-        self.exit_below: tuple[float, ...] | None = None
+        self.num_points = num_points
+        self.sampling = sampling
+        self.detach = detach
+        self.level_of = LEVELS[iterations] if levels is None else tuple(levels)
         sets = one_set_each(patch_indices, iterations)
         self.stages = nn.ModuleList(
             Stage(num_points, len(indices), units, rank, init, dropout, attention_rank) for indices in sets
@@ -222,21 +199,95 @@ class CascadeNet(nn.Module):
         """The iterations' weights, first to last."""
         return [stage for stage in self.stages if isinstance(stage, Stage)]
 
+    def forward(
+        self, image: Tensor, origin: Tensor | None = None, exit_below: Sequence[float] | None = None
+    ) -> CascadeRun:
+        """Run the cascade on crops (B, 3, H, W).
+
+        Args:
+            image: bytes, or floats at any scale.
+            origin: (B, 2) row, column that `start` counts from; None for the crop's first pixel.
+            exit_below: as in `run`.
+        """
+        return self.run(self.pyramid(image), self.first_shape(len(image), origin), exit_below)
+
     def pyramid(self, image: Tensor) -> Pyramid:
         """Return the pyramid of crops (B, 3, H, W): bytes, or floats at any scale."""
         # The loader's crops have their channels last in memory, so this copies nothing.
         return pyramid(image.permute(0, 2, 3, 1).contiguous(), max(self.level_of) + 1)
 
-    def forward(self, image: Tensor, origin: Tensor | None = None) -> CascadeRun:
-        """Run the cascade on crops (B, 3, H, W); `origin` (B, 2) row, column is where `start` counts from.
+    def first_shape(self, faces: int, origin: Tensor | None = None) -> Tensor:
+        """Return the shape (B, N, 2) from which a run starts, counted from the origins (B, 2) row, column."""
+        start = self.start.expand(faces, -1, -1)
+        return start if origin is None else start + origin[:, None]
 
-        Without an origin the start counts from the crop's first pixel. With `exit_below` set, faces leave early.
+    def run(
+        self,
+        pyramid: Pyramid,
+        start: Tensor,
+        exit_below: Sequence[float] | None = None,
+        keep_traces: bool = False,
+        describe: Describe | None = None,
+    ) -> CascadeRun:
+        """Run the iterations; between them the batch shrinks to the faces that go on.
+
+        Args:
+            pyramid: of B faces.
+            start: (B, N, 2) row, column, pixels of level 0.
+            exit_below: for each iteration but the last, the predicted error below which a face leaves; None: no exit.
+            keep_traces: keep inputs and output of each iteration.
+            describe: what cuts and describes patches; None for `self.describe`.
         """
-        start = self.start.expand(image.shape[0], -1, -1)
-        if origin is not None:
-            start = start + origin[:, None]
-        return run_cascade(self, self.pyramid(image), start, self.exit_below)
+        describe = describe or self.describe
+        run = CascadeRun([], [], torch.full((len(start),), len(self.level_of), device=start.device))
+        faces: Tensor | None = None  # None: all of them, so that a whole batch is not indexed
+        origin, moved = start, torch.zeros_like(start)
+        state = start.new_zeros(len(start), self.stage_list[0].units)
+        for t, (level, stage, indices) in enumerate(zip(self.level_of, self.stage_list, self.index_sets, strict=True)):
+            centres = (origin / 2**level + moved)[:, indices]  # (A, M, 2)
+            features = describe(stage, pyramid.levels[level], centres, faces, pyramid.scale)
+            output = stage(features, state)
+            moved, state = moved + output.displacement, output.state
+            _record(run, faces, origin + 2**level * moved, output.error)
+            if keep_traces:
+                rows = torch.arange(len(start), device=start.device) if faces is None else faces
+                run.traces.append(Trace(rows, centres, features, output, moved))
+            if t + 1 == len(self.level_of):
+                break
+            if exit_below is not None:
+                stay = ~(output.error < exit_below[t])  # NaN never exits early
+                if not bool(stay.all()):
+                    run.iterations[(~stay).nonzero()[:, 0] if faces is None else faces[~stay]] = t + 1
+                    faces = stay.nonzero()[:, 0] if faces is None else faces[stay]
+                    if len(faces) == 0:
+                        break
+                    origin, moved, state = origin[stay], moved[stay], state[stay]
+            if self.detach:
+                moved, state = moved.detach(), state.detach()
+            moved = moved * 2 ** (level - self.level_of[t + 1])
+        return run
+
+    def describe(
+        self, stage: Stage, level: Level, centres: Tensor, faces: Tensor | None, scale: Tensor | None
+    ) -> Tensor:
+        """Return features (A * M, FEATURES) of the patches of a level; the arguments are those of `cut_patches`."""
+        return stage.describe(cut_patches(level, centres, PATCH, self.sampling, faces, scale))
+
+    @torch.inference_mode()
+    def traced(self, image: Tensor) -> list[Trace]:
+        """Return inputs and output of every iteration for crops (B, 3, H, W), all iterations."""
+        return self.run(self.pyramid(image), self.first_shape(len(image)), keep_traces=True).traces
 
     def macs(self, iterations: int) -> int:
         """Return the multiply-adds of one face in so many iterations: convolutions and matrix products."""
         return sum(stage.macs for stage in self.stage_list[:iterations])
+
+
+def _record(run: CascadeRun, faces: Tensor | None, points: Tensor, error: Tensor) -> None:
+    """Append an iteration's points and errors; faces that left before it keep their last ones."""
+    if faces is None:
+        run.points.append(points)
+        run.errors.append(error)
+        return
+    run.points.append(run.points[-1].index_copy(0, faces, points))
+    run.errors.append(run.errors[-1].index_copy(0, faces, error))

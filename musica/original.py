@@ -27,11 +27,11 @@ from common.errors import LabError, command
 from common.geometry import apply_affine
 from common.images import decode_image
 from common.inference import Predictor
-from musica.cascade import run_cascade
 from musica.exit import read_policy
 from musica.network import CascadeNet
 from musica.patches import make_level
-from musica.pyramid import Pyramid, halvings, normalise
+from musica.pyramid import halvings, normalise
+from musica.types import Pyramid
 
 BOX_SIDE = 142  # pixels of the box's longer side in the crop
 MARGIN = 0.3  # of the box's width and height, on every side
@@ -39,7 +39,7 @@ MARGIN = 0.3  # of the box's width and height, on every side
 
 @dataclass(frozen=True)
 class OfficialCrop:
-    """A face as the official program hands it to the network, before its brightness is normalised.
+    """A face as the official implementation gives it to the network, before its brightness is normalised.
 
     Attributes:
         pixels: (H, W, 3) float64, 0..255, RGB.
@@ -74,7 +74,7 @@ def _cut(image: np.ndarray, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
 
 
 def _half_pixel(canvas: np.ndarray, axis: int) -> np.ndarray:
-    """Return the canvas read half a pixel further on along an axis; 0 stands behind the last pixel."""
+    """Return the canvas read half a pixel further on along an axis; 0 follows the last pixel."""
     ahead = np.zeros_like(canvas)
     size = canvas.shape[axis]
     target, source = [slice(None)] * 3, [slice(None)] * 3
@@ -91,7 +91,7 @@ def official_crop(image: np.ndarray, box: np.ndarray) -> OfficialCrop:
         box: (4,) x0 y0 x1 y1 in image pixels.
 
     Raises:
-        LabError: the box has no area, or the image is no RGB image of bytes.
+        LabError: the box has no area, or the image is not an RGB image of bytes.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise LabError(f"the image must be (H, W, 3) bytes, got {image.shape} {image.dtype}")
@@ -162,7 +162,7 @@ def run_official(
         padded = [F.pad(f, (0, 0, 0, width - f.shape[2], 0, height - f.shape[1])) for f in faces]
         levels.append(make_level(torch.cat(padded).float().to(device)))
     corners = torch.tensor(np.stack([crop.corner[::-1] for crop in crops]).copy(), dtype=torch.float32, device=device)
-    run = run_cascade(net, Pyramid(levels), net.start + corners[:, None], exit_below)
+    run = net.run(Pyramid(levels), net.first_shape(len(crops), corners), exit_below)
     back = torch.from_numpy(np.stack([np.linalg.inv(crop.matrix)[:2] for crop in crops])).to(device)
     steps = [apply_affine(back, points.flip(-1).double()) for points in run.points]
     return OfficialFaces(steps, run.errors[-1], run.iterations)
@@ -181,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     net = predictor.task.network()
     if not isinstance(net, CascadeNet) or not predictor.official:
         raise LabError(
-            f"{options.weights}: no official weights of this method; make the file with python -m musica.convert"
+            f"{options.weights}: not official weights of this method; make the file with python -m musica.convert"
         )
     if not options.image.is_file():
         raise LabError(f"{options.image}: no such file")
@@ -190,11 +190,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.policy is not None:
         policy = read_policy(options.policy, len(net.level_of), predictor.scheme.name)
     found = run_official(net, [image], [np.array(options.box)], policy.exit_below if policy else None)
-    answer = {"points": found.steps[-1][0].tolist(), "predicted_error": float(found.error[0]),
+    result = {"points": found.steps[-1][0].tolist(), "predicted_error": float(found.error[0]),
               "iterations": int(found.iterations[0])}  # fmt: skip
     if policy is not None:
-        answer["failed"] = not found.error[0] <= policy.fail_above
-    print(json.dumps(answer))
+        result["failed"] = not found.error[0] <= policy.fail_above
+    print(json.dumps(result))
     return 0
 
 

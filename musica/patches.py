@@ -1,4 +1,4 @@
-"""Cutting patches round landmarks, in two ways: the released nearest-pixel rule and a differentiable bilinear one.
+"""Cutting patches round landmarks, in two ways: the official nearest-pixel rule and a differentiable bilinear one.
 
 Centres are (row, column) in pixels of the level that is cut from, the first pixel's centre at 0. For a whole-numbered
 centre c both rules read the pixels c - p/2 .. c + p/2 - 1.
@@ -6,34 +6,17 @@ centre c both rules read the pixels c - p/2 .. c + p/2 - 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from musica.types import SLACK, Level
+
 SAMPLINGS = ("bilinear", "official")
-SLACK = 16  # pixels of zeros before and after a level's memory; no window may be wider
-
-
-@dataclass
-class Level:
-    """A level of the pyramid of B faces, with some zeros before and after it in memory.
-
-    A row of a window that begins left of the image starts in the former row's memory, so every window can be read
-    without a bordered copy of the level; what is not the image's is set to zero afterwards.
-
-    Attributes:
-        image: (B, H, W, 3), one piece of memory inside `memory`.
-        memory: (SLACK * 3 + B * H * W * 3 + SLACK * 3,).
-    """
-
-    image: Tensor
-    memory: Tensor
 
 
 def empty_level(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Level:
-    """Return a level of shape (B, H, W, C) on the device of `like`, whose pixels are yet to be written."""
+    """Return a level of shape (B, H, W, C) on the device of `like`, with uninitialised pixels."""
     count, slack = shape[0] * shape[1] * shape[2] * shape[3], SLACK * shape[3]
     memory = torch.empty(count + 2 * slack, dtype=dtype, device=like.device)
     memory[:slack] = 0
@@ -53,22 +36,22 @@ def _windows(level: Level, faces: Tensor, corner: Tensor, size: int, first: int)
     """Return (A * M, size, size, C) windows, zero outside the image.
 
     Args:
-        level: what is cut from.
+        level: image that the windows are cut from.
         faces: (A,) rows of the level.
-        corner: (A, M, 2) whole numbers, the windows' first pixels, row first.
+        corner: (A, M, 2) integers, the windows' first pixels, row first.
         size: side of a window.
         first: number of the first row and column that count as the image's.
     """
     _, height, width, channels = level.image.shape
     limit = corner.new_tensor([height, width])
-    # A window that lies outside altogether is all zeros wherever it lies; so are coordinates that are no number.
+    # A window that is outside altogether is all zeros wherever it is; so are NaN coordinates.
     corner = torch.nan_to_num(corner, nan=-size).clamp(min=-size).minimum(limit).long()
     reach = torch.arange(size, device=corner.device)
     rows, columns = (corner[..., axis, None] + reach for axis in (0, 1))  # (A, M, size)
     inside = ((rows >= first) & (rows < height))[..., None] & ((columns >= first) & (columns < width))[..., None, :]
     starts = (faces[:, None, None] * height + rows.clamp(0, height - 1)) * width + corner[..., 1, None] + SLACK
     # Rows of windows as a view of overlapping memory: nothing is copied but what is looked up, and a row of a window,
-    # colours included, is one piece of memory. An embedding's look-up copies such pieces fastest.
+    # colours included, is contiguous. An embedding's look-up copies such rows fastest.
     pieces = level.memory.as_strided((len(level.memory) // channels - size + 1, size * channels), (channels, 1))
     taken = F.embedding(starts.view(-1), pieces).view(-1, size, size, channels)
     return taken.masked_fill_(~inside.view(-1, size, size, 1), 0)

@@ -1,6 +1,6 @@
-"""From a crop to what the patches are cut from: normalised brightness and a pyramid of three levels.
+"""From a crop to the levels that patches are cut from: normalised brightness and an image pyramid.
 
-The arithmetic is that of the released pipeline (its pyramid and normalisation came from the menpo library). Frames:
+The arithmetic is that of the official implementation (whose pyramid and normalisation are the menpo library's). Frames:
 level l's pixel (row, column) belongs to the crop's pixel (row, column) * 2^l; the resampling aligns the corners, so
 near the far border pixels and points disagree by up to half a pixel of the level. Training has that too. Channels are
 the last axis here, so that a row of pixels is one piece of memory.
@@ -8,7 +8,6 @@ the last axis here, so that a row of pixels is one piece of memory.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -16,28 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from musica.native import loops
-from musica.patches import Level, make_level
+from musica.patches import make_level
+from musica.types import Level, Pyramid
 
 SIGMA = 2 / 3  # pixels, of the blur before each halving
 TRUNCATE = 4.0  # the blur's reach in sigmas
 FLAT = 1e-8  # below this deviation a crop is of one colour
-
-
-@dataclass
-class Pyramid:
-    """Levels of a batch of faces, finest first, whose brightness is centred but not yet divided by its deviation.
-
-    Blur, resampling and cutting are linear and keep constants, so the division may come last, patch by patch: pixels
-    that nobody looks at are never divided.
-
-    Attributes:
-        levels: (B, H_l, W_l, 3) each.
-        scale: (B, 1, 1, 1) factor that brings a face's deviation to 1; None where the levels are normalised already.
-    """
-
-    levels: list[Level]
-    scale: Tensor | None = None
 
 
 def centre(image: Tensor) -> tuple[Level, Tensor]:
@@ -121,8 +104,5 @@ def halvings(image: Tensor | Level, depth: int) -> list[Level]:
 
 def pyramid(image: Tensor, depth: int) -> Pyramid:
     """Return the pyramid of `depth` levels of faces (B, H, W, 3), bytes or floats at any scale."""
-    if image.dtype == torch.uint8 and loops.usable(image):
-        levels, deviation = loops.levels(image, depth)
-        return Pyramid(levels, deviation.clamp_min_(FLAT).reciprocal_())
     centred, scale = centre(image)
     return Pyramid(halvings(centred, depth), scale)

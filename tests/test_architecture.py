@@ -66,21 +66,22 @@ def test_the_rule_sees_imports_of_every_form(tmp_path: Path) -> None:
     assert list(imported(path)) == ["awing.network", "common.types.FaceBatch"]
 
 
-def common_graph() -> dict[str, set[str]]:
-    """Return module of common -> modules of common that it imports."""
-    modules = {module_name(path): path for path in sources("common")}
+def import_graph(package: str) -> dict[str, set[str]]:
+    """Return module of a package -> modules of the package that it imports, at any depth, for type checking, too."""
+    modules = {module_name(path): path for path in sources(package)}
     graph: dict[str, set[str]] = {}
     for module, path in modules.items():
         graph[module] = set()
         for name in imported(path):
             target = name if name in modules else name.rpartition(".")[0]
-            if target in modules and target not in ("common", module):
+            if target in modules and target not in (package, module):
                 graph[module].add(target)
     return graph
 
 
-def test_common_has_no_cycle() -> None:
-    graph, done = common_graph(), set[str]()
+@pytest.mark.parametrize("package", HERE)
+def test_packages_have_no_cycle(package: str) -> None:
+    graph, done = import_graph(package), set[str]()
 
     def visit(module: str, trail: tuple[str, ...]) -> None:
         assert module not in trail, " -> ".join((*trail, module))
@@ -95,12 +96,24 @@ def test_common_has_no_cycle() -> None:
 
 def test_common_s_layers_look_down() -> None:
     broken = []
-    for module, targets in common_graph().items():
+    for module, targets in import_graph("common").items():
         level = LEVEL.get(module.split(".")[1]) if "." in module else None
         for target in targets:
             other = LEVEL.get(target.split(".")[1])
             if level is not None and other is not None and other > level:
                 broken.append(f"{module} imports {target}")
+    assert not broken
+
+
+@pytest.mark.parametrize("package", PAPERS)
+def test_only_the_task_chooses_native_code(package: str) -> None:
+    """A network never calls its accelerated version; the module decides which of them runs."""
+    broken = [
+        f"{module} imports {target}"
+        for module, targets in import_graph(package).items()
+        for target in targets
+        if target.startswith(f"{package}.native.") and not module.startswith((f"{package}.native", f"{package}.module"))
+    ]
     assert not broken
 
 

@@ -55,7 +55,13 @@ def peak_memory_mb(call: Callable[[], Any], device: str) -> float | None:
         return None
 
 
-def measure(net: nn.Module, size: int, batches: tuple[int, ...] = BATCHES, device: str = "cpu") -> dict[str, Any]:
+def measure(
+    net: nn.Module,
+    size: int,
+    batches: tuple[int, ...] = BATCHES,
+    device: str = "cpu",
+    inference: Callable[[torch.Tensor], Any] | None = None,
+) -> dict[str, Any]:
     """Return parameters, MACs of one face, ms a face at each batch size, and memory.
 
     Args:
@@ -63,15 +69,17 @@ def measure(net: nn.Module, size: int, batches: tuple[int, ...] = BATCHES, devic
         size: side of the crops in pixels.
         batches: batch sizes that are timed.
         device: cpu or cuda.
+        inference: what is timed, see `LandmarkTask.inference`; None for the network.
     """
+    call = inference or net
     net.eval().to(device)
     image = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=device)
     result: dict[str, Any] = {"parameters": count_parameters(net), "macs": count_macs(net, image)}
     with torch.inference_mode():
-        result["peak_memory_mb"] = peak_memory_mb(partial(net, image.repeat(max(batches), 1, 1, 1)), device)
+        result["peak_memory_mb"] = peak_memory_mb(partial(call, image.repeat(max(batches), 1, 1, 1)), device)
         for batch in batches:
             faces = image.repeat(batch, 1, 1, 1)
-            result[f"ms_per_face_b{batch}"] = median_ms({"net": partial(net, faces)})["net"] / batch
+            result[f"ms_per_face_b{batch}"] = median_ms({"net": partial(call, faces)})["net"] / batch
     net.to("cpu")
     return result | {"machine": machine(device)}
 
@@ -129,7 +137,7 @@ def examine(name: str, recipe: str, batches: tuple[int, ...], device: str, step:
     from benchmarks.registry import METHODS, make_task
 
     task = make_task(name, recipe)
-    found = measure(task.network(), task.input_size, batches, device)
+    found = measure(task.network(), task.input_size, batches, device, task.inference())
     if step:
         found["train_step_ms"] = train_step_ms(task, made_up_batch(task), device)
     return Timing(

@@ -232,7 +232,10 @@ def evaluate(folder: Path, cell: Cell, seconds: float, timing: bool = True) -> R
     if timing:
         print(f"[{cell.name}] timing", flush=True)
         step = train_step_ms(tested.model, next(iter(tested.datamodule.test_dataloader())))
-        speed = Speed(**measure(tested.model.network(), tested.model.input_size), train_step_ms=step)
+        speed = Speed(
+            **measure(tested.model.network(), tested.model.input_size, inference=tested.model.inference()),
+            train_step_ms=step,
+        )
     return Result(
         trial=cell.name, method=cell.method, title=METHODS[cell.method].title, dataset=cell.dataset,
         recipe=cell.stages[-1], seed=cell.seed, protocol="canonical",

@@ -1,14 +1,14 @@
 """The whole cascade for a few faces on the CPU as compiled loops, the exit included.
 
-The hidden layer's weights are read once and used once, so memory sets the pace. They lie input by input (`Stage` keeps
-them so): what belongs to a few patches is one piece of memory. A thread describes some patches, reads their piece, and
+The hidden layer's weights are read once and used once, so memory sets the pace. They are stored input by input (see
+`musica.layers`): the weights of a few patches are contiguous. A thread describes some patches, reads their weights, and
 goes on to the next ones; while one computes, the other reads. All iterations are one call, since after megabytes of
 weights the interpreter's own memory is in no cache, and what it does between two iterations takes several times as long
 as elsewhere.
 
-The arithmetic is that of `Stage` and `run_cascade`, without gradients; sums run in another order.
-Letters: A faces, M patches, F features of a patch (256), N landmarks, U hidden units, W numbers that an iteration's
-inputs are summed to (U, or the hidden layer's rank), G rank of the attention, T iterations, K threads.
+The arithmetic is that of `Stage` and `CascadeNet.run`, without gradients; sums run in another order.
+Letters: A faces, M patches, F features of a patch (256), N landmarks, U hidden units, W size of the sums over an
+iteration's inputs (U, or the hidden layer's rank), G rank of the attention, T iterations, K threads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from common.native import atomic_add, compiled, compiled_sums, let_others_run
-from musica.native.patches import FEATURES, describe_patches, flat_weights
+from musica.native.patches import describe_patches, flat_weights
+from musica.types import FEATURES
 
 WIDEST = 7  # place among the weights of the layer that all features meet
 GROUP = 4  # patches that are described before their piece of the hidden layer is read
@@ -39,7 +40,7 @@ def _exp(x: np.ndarray, bits: np.ndarray, powers: np.ndarray) -> None:
     """Replace x (n,) by its exponentials; `bits` (n,) int32 is room, and `powers` the same memory as float32."""
     for i in range(len(x)):
         value = x[i]
-        value = LARGEST if value > LARGEST else -LARGEST if value < -LARGEST else value  # what is no number stays so
+        value = LARGEST if value > LARGEST else -LARGEST if value < -LARGEST else value  # NaN stays NaN
         scaled = value * LOG2_E
         whole = np.int32(scaled + (HALF if scaled > ZERO else -HALF))
         n = np.float32(whole)
@@ -180,7 +181,7 @@ def _next_group(counters: np.ndarray, t: int) -> int:
 
 @compiled
 def _finished(counters: np.ndarray, t: int) -> None:
-    """Tell that a piece of work in iteration t is done, its sums written."""
+    """Report that a piece of work in iteration t is done, its sums written."""
     atomic_add(counters, (2 * t + 1) * APART, 1)
 
 
@@ -276,7 +277,7 @@ def cascade_share(
             _new_state(sums[t, :, a], widen[t], hidden_bias[t], bits, state[a])
             _products(output[t], state[a], output_bias[t], answer)
             moved[a] += answer[:-1].reshape(count, 2)
-            stay[a] = not answer[-1] < exit_below[t]  # an error that is no number stays
+            stay[a] = not answer[-1] < exit_below[t]  # NaN never exits early
             if thread == 0:
                 errors[t:, a] = answer[-1]
                 points[t, a] = start[a] + factors[t] * moved[a]

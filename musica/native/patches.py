@@ -1,6 +1,6 @@
 """Patches on the CPU as compiled loops: cut from a level and described by the two convolutions, one by one.
 
-A patch is so little work that starting the tensors' operations takes longer than doing it, and all its numbers stay in
+A patch is so little work that starting the tensors' operations takes longer than doing it, and all its values stay in
 the nearest cache. Sums run over the channels side by side, which lie next to each other in memory; what a loop over
 them adds up is written out, since only then does it become one multiplication and addition of whole registers.
 
@@ -14,21 +14,19 @@ from typing import Any
 import numpy as np
 
 from common.native import compiled, compiled_sums
+from musica.types import CHANNELS, PATCH
 
 # Compiled code takes these as fixed numbers, so that loops over them have a known length.
-CHANNELS = 32  # C
-PATCH = 14  # p
 MAP = PATCH - 2  # side of the first convolution's map
 POOLED = MAP // 2  # of its maxima
 INNER = POOLED - 2  # of the second convolution's map
 COLOURS = 3
-LINE = COLOURS * PATCH  # numbers in a row of a patch
-FEATURES = 8 * CHANNELS  # per place of 2 x 2, the rectified middle, then the rectified maxima
+LINE = COLOURS * PATCH  # values in a row of a patch
 
 
 @compiled
 def _cut(image: np.ndarray, row: int, column: int, first: int, window: np.ndarray) -> None:
-    """Copy a window (n, 3 n) of image (H, 3 W), colours side by side; zero before `first` and behind the end."""
+    """Copy a window (n, 3 n) of image (H, 3 W), colours side by side; zero before `first` and after the end."""
     height, width, side = image.shape[0], image.shape[1] // 3, window.shape[0]
     top, bottom = max(first - row, 0), min(height - row, side)
     left, right = max(first - column, 0), min(width - column, side)
@@ -191,7 +189,7 @@ def describe_patches(
     maps, maxima = np.empty(INNER * INNER * CHANNELS, np.float32), np.empty(POOLED * POOLED * CHANNELS, np.float32)
     for m in range(len(centres)):
         y, x = centres[m, 0] - half, centres[m, 1] - half
-        if not (-reach < y < height and -reach < x < width):  # beside the image altogether, or no number
+        if not (-reach < y < height and -reach < x < width):  # outside the image altogether, or NaN
             y, x = np.float32(-reach), np.float32(-reach)
         row, column = (np.trunc(y), np.trunc(x)) if official else (np.floor(y), np.floor(x))
         _cut(image, int(row), int(column), 1 if official else 0, window)

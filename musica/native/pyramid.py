@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from common.native import compiled_sums
+from musica.pyramid import halving_taps
 
 COLOURS = 3
 
@@ -71,7 +72,5 @@ def halve_level(
 @lru_cache(maxsize=64)
 def taps_of(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return source indices and weights (n, taps) of `musica.pyramid.halving_taps`, place by place."""
-    from musica.pyramid import halving_taps
-
     index, weight = halving_taps(count)
     return np.ascontiguousarray(index.T), np.ascontiguousarray(weight.T, np.float32)

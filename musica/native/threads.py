@@ -72,6 +72,6 @@ def together(calls: list[Callable[[], Any]]) -> Any:
     others = helpers(len(calls) - 1).start(calls[1:]) if len(calls) > 1 else []
     try:
         return calls[0]()
-    finally:  # they write into memory that is let go after this
+    finally:  # they write into memory that is freed after this
         for other in others:
             other.result()

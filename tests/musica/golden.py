@@ -17,7 +17,8 @@ from musica.convert import convert_variables
 from musica.network import CascadeNet
 from musica.patch_sets import patch_indices
 from musica.patches import make_level
-from musica.pyramid import Pyramid, halvings, normalise
+from musica.pyramid import halvings, normalise
+from musica.types import Pyramid
 
 
 class Config(NamedTuple):
@@ -51,25 +52,25 @@ def fill_module(shared: Path) -> ModuleType:
 
 @lru_cache
 def keys(shared: Path, name: str) -> dict[str, list[int]]:
-    """Return released variable name -> shape, in creation order."""
+    """Return official variable name -> shape, in creation order."""
     folder = shared / "golden" / "musica"
     if name == "wflw49_3it":
         return dict(json.loads((folder / "keys.json").read_text()))
     return dict(json.loads((folder / "keys_variants.json").read_text())[name])
 
 
-def released_variables(shared: Path, name: str) -> dict[str, np.ndarray]:
-    """Return the golden weights under their released names, HWIO and (in, out)."""
+def official_variables(shared: Path, name: str) -> dict[str, np.ndarray]:
+    """Return the golden weights under their official names, HWIO and (in, out)."""
     fill = fill_module(shared).fill
     return {key: fill(key, tuple(shape), layout="HWIO") for key, shape in keys(shared, name).items()}
 
 
 def make_net(shared: Path, name: str) -> CascadeNet:
-    """Return our network with the golden weights, released sampling."""
+    """Return our network with the golden weights, official sampling."""
     config = CONFIGS[name]
     net = CascadeNet(config.points, patch_indices(config.patches, config.points), config.iterations,
                      sampling="official")  # fmt: skip
-    state = convert_variables(released_variables(shared, name))
+    state = convert_variables(official_variables(shared, name))
     net.load_state_dict({"start": net.start, **state}, strict=True)
     return net
 
@@ -86,7 +87,7 @@ def golden_images(shared: Path, name: str) -> list[Tensor]:
 
 
 def golden_pyramid(shared: Path, name: str) -> Pyramid:
-    """Return the levels that the released network saw: the recorded ones where there are any, else ours.
+    """Return the levels that the official network saw: the recorded ones where there are any, else ours.
 
     Ours agree to 1e-6 (tested); the patches are compared to the last bit, so they are cut from the recorded levels.
     """

@@ -16,9 +16,17 @@ import yaml
 from common.errors import LabError
 from common.task import load_task
 from musica.choose_exit import main
-from musica.evaluation import batches, changed_batches, load_data
-from musica.exit import ExitPolicy, read_policy
-from musica.exit_sweep import best_saving, choose, exit_iteration, failure_threshold, sweep, usual_levels
+from musica.evaluation import augmented_batches, batches, load_data
+from musica.exit import (
+    ExitPolicy,
+    best_saving,
+    choose,
+    exit_iteration,
+    failure_threshold,
+    read_policy,
+    sweep,
+    usual_levels,
+)
 from musica.module import MusicaTask
 
 SMALL: dict[str, Any] = {"patches": [30, 36, 45, 48, 54], "units": 16, "ema_decay": 0.9}
@@ -102,7 +110,7 @@ def test_a_longer_cascade_tries_fewer_thresholds_an_iteration() -> None:
     assert [usual_levels(iterations) for iterations in (2, 3, 4, 5)] == [41, 41, 41, 21]
 
 
-def test_wrong_options_are_told() -> None:
+def test_wrong_options_are_reported() -> None:
     nme, predicted = records(8)
     with pytest.raises(LabError, match="levels"):
         sweep(nme, predicted, 1, EVEN)
@@ -194,12 +202,12 @@ def test_command_makes_a_policy_that_predict_uses(
     assert not np.allclose(full["points"], found["points"])
 
 
-def test_copies_are_the_same_faces_changed_a_little(trained: tuple[Path, Path]) -> None:
+def test_copies_are_the_same_faces_slightly_augmented(trained: tuple[Path, Path]) -> None:
     checkpoint, recipe = trained
     task = load_task(MusicaTask, checkpoint)
     data = load_data(recipe, None, task)
     data.crop = replace(data.crop, rotation=20, shift=0.04, scale=0.12)
-    plain, copies = list(batches(data, "val", 6)), list(changed_batches(data, "val", 6, 2, 0.25))
+    plain, copies = list(batches(data, "val", 6)), list(augmented_batches(data, "val", 6, 2, 0.25))
     assert [ids for batch in copies for ids in batch.ids] == 2 * [ids for batch in plain for ids in batch.ids]
     turns = []
     for one, other in zip(2 * plain, copies, strict=True):
@@ -207,11 +215,13 @@ def test_copies_are_the_same_faces_changed_a_little(trained: tuple[Path, Path]) 
         turns += torch.atan2(other.to_image[:, 1, 0], other.to_image[:, 0, 0]).rad2deg().tolist()
     assert 2.5 < max(map(abs, turns)) <= 5 + 1e-3
     assert not torch.equal(copies[0].image, copies[2].image)  # another copy, other changes
-    still = list(changed_batches(data, "val", 6, 1, 0.0))
+    still = list(augmented_batches(data, "val", 6, 1, 0.0))
     assert all(torch.equal(one.image, other.image) for one, other in zip(plain, still, strict=True))
 
 
-def test_command_tells_mistakes(trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_reports_mistakes(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     checkpoint, recipe = trained
     assert main([str(checkpoint), "--config", str(recipe), "--split", "test"]) == 2
     assert "must not be chosen" in capsys.readouterr().err

@@ -10,36 +10,36 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from common.errors import LabError
 from common.task import load_task
-from musica.compress import layer_answers, main, parameters, shrink
+from musica.compress import layer_outputs, main, parameters, shrink
 from musica.evaluation import batches, collect, load_data
 from musica.module import MusicaTask
-from musica.network import FEATURES
+from musica.types import FEATURES
 from tests.musica.test_choose_exit import trained  # noqa: F401 - a fixture
 
 
-def test_full_rank_changes_nothing_and_less_rank_is_the_best_flat(trained: tuple[Path, Path]) -> None:  # noqa: F811
+def test_full_rank_changes_nothing_and_less_rank_is_the_best_subspace(trained: tuple[Path, Path]) -> None:  # noqa: F811
     checkpoint, recipe = trained
     task = load_task(MusicaTask, checkpoint)
     faces = list(batches(load_data(recipe, None, task), "val", 12))
-    answers = layer_answers(task.evaluated(), faces)
+    outputs = layer_outputs(task.evaluated(), faces)
     before = collect(task, faces)
-    same = collect(shrink(task, answers, 16), faces)
+    same = collect(shrink(task, outputs, 16), faces)
     assert abs(before.nme - same.nme).max() < 1e-3
-    # Eleven axes hold twelve faces' centred answers, so nothing is lost on these faces either.
-    exact = shrink(task, answers, 11)
+    # Eleven axes hold twelve faces' centred outputs, so nothing is lost on these faces either.
+    exact = shrink(task, outputs, 11)
     assert abs(before.nme - collect(exact, faces).nme).max() < 1e-2
-    assert abs(before.nme - collect(shrink(task, answers, 1), faces).nme).max() > 0.1
-    small = shrink(task, answers, 4)
+    assert abs(before.nme - collect(shrink(task, outputs, 1), faces).nme).max() > 0.1
+    small = shrink(task, outputs, 4)
     assert parameters(small.net) < parameters(exact.net) < parameters(task.evaluated())
     assert small.net.macs(3) < task.evaluated().macs(3)
     stage = small.net.stage_list[0]
     seen: list[torch.Tensor] = []
-    handle = stage.hidden.register_forward_hook(lambda _, __, answer: seen.append(answer.detach()))
+    handle = stage.hidden.register_forward_hook(lambda _, __, output: seen.append(output.detach()))
     with torch.inference_mode():
         small.net(faces[0].image)
     handle.remove()
-    # The answers keep their mean, and lie in a flat of four dimensions.
-    torch.testing.assert_close(seen[0].mean(0).double(), answers[0].hidden.mean, rtol=0, atol=1e-4)
+    # The outputs keep their mean, and are in a subspace of four dimensions.
+    torch.testing.assert_close(seen[0].mean(0).double(), outputs[0].hidden.mean, rtol=0, atol=1e-4)
     assert torch.linalg.matrix_rank((seen[0] - seen[0].mean(0)).double(), rtol=1e-5) == 4
 
 
@@ -47,21 +47,21 @@ def test_thin_attention_is_the_whole_one_at_full_rank_and_costs_less(trained: tu
     checkpoint, recipe = trained
     task = load_task(MusicaTask, checkpoint)
     faces = list(batches(load_data(recipe, None, task), "val", 12))
-    answers, before = layer_answers(task.evaluated(), faces), collect(task, faces)
-    assert abs(before.nme - collect(shrink(task, answers, 16, FEATURES), faces).nme).max() < 1e-3
-    thin = shrink(task, answers, 16, 8)
+    outputs, before = layer_outputs(task.evaluated(), faces), collect(task, faces)
+    assert abs(before.nme - collect(shrink(task, outputs, 16, FEATURES), faces).nme).max() < 1e-3
+    thin = shrink(task, outputs, 16, 8)
     after = collect(thin, faces)
     assert 1e-4 < abs(before.nme - after.nme).max() < 5
-    saved = shrink(task, answers, 16).net.macs(3) - thin.net.macs(3)
+    saved = shrink(task, outputs, 16).net.macs(3) - thin.net.macs(3)
     assert saved == 3 * 5 * (FEATURES**2 - 2 * 8 * FEATURES)  # iterations, patches
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         thin.net(faces[0].image[:1])
     assert counter.get_total_flops() == 2 * thin.net.macs(3)
     seen: list[torch.Tensor] = []
-    thin.net.stage_list[0].attention.register_forward_hook(lambda _, __, answer: seen.append(answer.double()))
+    thin.net.stage_list[0].attention.register_forward_hook(lambda _, __, output: seen.append(output.double()))
     with torch.inference_mode():
         thin.net(faces[0].image)
-    mean = answers[0].attention.mean
+    mean = outputs[0].attention.mean
     torch.testing.assert_close(seen[0].mean(0), mean, rtol=0, atol=1e-4)
     assert torch.linalg.matrix_rank(seen[0] - mean, rtol=1e-5) == 8
 

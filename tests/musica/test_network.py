@@ -1,9 +1,9 @@
-"""The released network, losses and gradients, array by array."""
+"""The official network, losses and gradients, array by array."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,13 +12,14 @@ from torch import Tensor
 
 from benchmarks.measure.timing import count_macs, count_parameters
 from common.errors import LabError
+from common.native import available
 from common.schemes import IBUG68, WFLW98
-from musica.cascade import CascadeRun, run_cascade
 from musica.loss import CascadeLoss, landmark_error
 from musica.native import loops
 from musica.network import INITS, CascadeNet, Stage
 from musica.patch_sets import NAMED, patch_indices, patch_sets
 from musica.patches import cut_patches, make_level
+from musica.types import PATCH, CascadeRun, Pyramid
 from tests.conftest import needs_shared
 from tests.musica.golden import (
     CONFIGS,
@@ -37,6 +38,7 @@ class Run(NamedTuple):
 
     name: str
     golden: dict[str, np.ndarray]
+    pyramid: Pyramid
     run: CascadeRun
     truth: Tensor
     net: CascadeNet
@@ -48,12 +50,13 @@ def run(request: pytest.FixtureRequest, shared_dir: Path) -> Run:
     name = request.param
     golden, net = golden_arrays(shared_dir, name), make_net(shared_dir, name)
     start = torch.from_numpy(golden["init_shape_0"])
-    done = run_cascade(net, golden_pyramid(shared_dir, name), start, keep_traces=True)
+    pyramid = golden_pyramid(shared_dir, name)
+    done = net.run(pyramid, start, keep_traces=True)
     truth = torch.from_numpy(golden["gt"])
     corners = (WFLW98 if CONFIGS[name].points == 98 else IBUG68).corners
     parts = CascadeLoss(corners)(done.points, done.errors, truth)
     parts["loss"].backward()
-    return Run(name, golden, done, truth, net, parts)
+    return Run(name, golden, pyramid, done, truth, net, parts)
 
 
 def close(ours: Tensor | np.ndarray, golden: np.ndarray, absolute: float = 0.0, relative: float = 0.0) -> None:
@@ -68,29 +71,15 @@ def close(ours: Tensor | np.ndarray, golden: np.ndarray, absolute: float = 0.0, 
 def test_compiled_loops_reach_the_golden_shapes(
     name: str, whole: bool, shared_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without traces and gradients the cascade takes the compiled way; the limits are those of `test_forward`."""
-    if not loops.available:
+    """The limits are those of `test_forward`."""
+    if not available:
         pytest.skip("the extra `fast` is not installed (numba)")
-    calls: list[str] = []
-
-    def watch(way: str) -> None:
-        original = getattr(loops, way)
-
-        def watched(*given: Any) -> Any:
-            calls.append(way)
-            return original(*given)
-
-        monkeypatch.setattr(loops, way, watched)
-
-    watch("run")
-    watch("describe")
     monkeypatch.setattr(loops, "MOST_FACES", 99 if whole else 0)
-    golden, net = golden_arrays(shared_dir, name), make_net(shared_dir, name)
-    tower = golden_pyramid(shared_dir, name)
+    golden, cascade = golden_arrays(shared_dir, name), loops.NativeCascade(make_net(shared_dir, name))
+    assert cascade.usable
     with torch.no_grad():
-        done = run_cascade(net, tower, torch.from_numpy(golden["init_shape_0"]))
-    assert calls == (["run"] if whole else ["describe"] * len(net.level_of))
-    for t in range(len(net.level_of)):
+        done = cascade.run(golden_pyramid(shared_dir, name), torch.from_numpy(golden["init_shape_0"]))
+    for t in range(len(cascade.net.level_of)):
         close(done.points[t], golden[f"shape_{t}"], 1e-4)
         close(done.errors[t], golden[f"error_{t}"], 2e-5)
 
@@ -100,28 +89,29 @@ def test_forward(run: Run) -> None:
     """Centres, shapes, states and errors of every iteration of all four configurations."""
     golden, start = run.golden, torch.from_numpy(run.golden["init_shape_0"])
     for t, trace in enumerate(run.run.traces):
-        level, patches = run.net.level_of[t], trace.output
+        level, output = run.net.level_of[t], trace.output
         close(trace.centres, golden[f"centres_{t}"], 1e-4)
         close(run.run.points[t], golden[f"shape_{t}"], 1e-4)
         close(run.run.errors[t], golden[f"error_{t}"], 2e-5)
         arrays: dict[str, tuple[Tensor, float]] = {
-            "features": (patches.features, 5e-5),
-            "attention": (patches.attention, 1e-5),
-            "hidden": (patches.state, 1e-5),
+            "features": (trace.features, 5e-5),
+            "attention": (output.attention, 1e-5),
+            "hidden": (output.state, 1e-5),
             "dx0": (run.run.points[t] - start, 1e-4),
             "level_final": (start / 2**level + trace.moved, 1e-4),
-            "level_init": (start / 2**level + trace.moved - patches.displacement, 1e-4),
+            "level_init": (start / 2**level + trace.moved - output.displacement, 1e-4),
         }
         for name, (ours, tolerance) in arrays.items():
             if f"{name}_{t}" in golden:
                 close(ours, golden[f"{name}_{t}"], tolerance)
         if f"patches_{t}" in golden:
-            np.testing.assert_array_equal(trace.patches.detach().permute(0, 2, 3, 1).numpy(), golden[f"patches_{t}"])
+            patches = cut_patches(run.pyramid.levels[level], trace.centres.detach(), PATCH, run.net.sampling)
+            np.testing.assert_array_equal(patches.permute(0, 2, 3, 1).numpy(), golden[f"patches_{t}"])
 
 
 @needs_shared
-def test_the_released_first_return_value_doubles_once_too_often(run: Run) -> None:
-    """Ours answers the last shape; the released function's first value differs by its own slip, which is known."""
+def test_the_official_first_return_value_doubles_once_too_often(run: Run) -> None:
+    """Ours returns the last shape; the official function's first value differs by a known slip of its own."""
     start = torch.from_numpy(run.golden["init_shape_0"])
     factor = 1 if CONFIGS[run.name].iterations == 2 else 2
     close(start + factor * run.run.traces[-1].moved, run.golden["final_return"], 2e-4)
@@ -139,7 +129,7 @@ def test_losses(run: Run) -> None:
 
 @needs_shared
 def test_gradients(run: Run, shared_dir: Path) -> None:
-    """Norm and sum of each released variable's gradient, in the order of the key list."""
+    """Norm and sum of each official variable's gradient, in the order of the key list."""
     from musica.convert import name_table
 
     table = name_table(CONFIGS[run.name].iterations)
@@ -181,14 +171,14 @@ def test_pyramid(name: str, shared_dir: Path) -> None:
 
 
 @needs_shared
-def test_released_sampling_at_the_border(shared_dir: Path) -> None:
+def test_official_sampling_at_the_border(shared_dir: Path) -> None:
     golden = golden_arrays(shared_dir, "op_edge")
     level = make_level(torch.from_numpy(golden["image"]))
     patches = cut_patches(level, torch.from_numpy(golden["centres"]), 14, "official")
     np.testing.assert_array_equal(patches.permute(0, 2, 3, 1).numpy(), golden["patches"][0])
 
 
-def test_size_of_the_released_network() -> None:
+def test_size_of_the_official_network() -> None:
     """20,586,543 parameters and 69.96 M multiply-adds (49 patches, 98 points, 3 iterations), by the speed table."""
     net = CascadeNet(98, patch_indices("every_second", 98))
     assert count_parameters(net) == 20_586_543
@@ -224,7 +214,7 @@ def test_every_iteration_may_have_its_own_patches() -> None:
     image = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
     assert net.macs(3) == sum(stage.macs for stage in net.stage_list) == count_macs(net, image[:1])
     with torch.inference_mode():
-        traces = run_cascade(net, net.pyramid(image), torch.rand(2, 68, 2) * 96, keep_traces=True).traces
+        traces = net.run(net.pyramid(image), torch.rand(2, 68, 2) * 96, keep_traces=True).traces
     assert [trace.centres.shape[1] for trace in traces] == [3, 2, 23]
     with pytest.raises(LabError, match="2 sets for 3 iterations"):
         CascadeNet(68, sets[:2], 3)
@@ -232,12 +222,12 @@ def test_every_iteration_may_have_its_own_patches() -> None:
 
 def test_dropout_is_of_training_only() -> None:
     torch.manual_seed(0)
-    stage, patches = Stage(68, 19, init="fan_in", dropout=0.5), torch.randn(19, 3, 14, 14)
-    state = torch.zeros(1, 512)
-    one, two = (stage(patches, state).state for _ in range(2))
+    stage, state = Stage(68, 19, init="fan_in", dropout=0.5), torch.zeros(1, 512)
+    features = stage.describe(torch.randn(19, 3, 14, 14))
+    one, two = (stage(features, state).state for _ in range(2))
     assert not torch.equal(one, two)
     stage.eval()
-    assert torch.equal(stage(patches, state).state, stage(patches, state).state)
+    assert torch.equal(stage(features, state).state, stage(features, state).state)
     with pytest.raises(LabError, match="dropout"):
         CascadeNet(68, (0, 1), dropout=1.0)
 
@@ -245,19 +235,18 @@ def test_dropout_is_of_training_only() -> None:
 def test_low_rank_hidden_layer_is_smaller() -> None:
     whole, thin = Stage(68, 34), Stage(68, 34, rank=64)
     assert count_parameters(thin) < count_parameters(whole) / 5
-    answer = thin(torch.randn(2 * 34, 3, 14, 14), torch.zeros(2, 512))
-    assert answer.displacement.shape == (2, 68, 2) and answer.error.shape == (2,)
+    output = thin(thin.describe(torch.randn(2 * 34, 3, 14, 14)), torch.zeros(2, 512))
+    assert output.displacement.shape == (2, 68, 2) and output.error.shape == (2,)
 
 
 def test_first_weights() -> None:
-    """The answer starts near zero with both; fan_in keeps features of the size of the pixels all the way through."""
+    """The output starts near zero with both; fan_in keeps features of the size of the pixels all the way through."""
     torch.manual_seed(0)
     patches, sizes = torch.randn(20 * 19, 3, 14, 14), {}
     for init in INITS:
         stage = Stage(68, 19, init=init)
         assert abs(stage.output.weight.std() - 0.01 * 0.88) < 5e-4  # 0.88: what cutting at two deviations leaves
-        answer = stage(patches, torch.zeros(20, 512))
-        sizes[init] = float(answer.features.detach().std())
+        sizes[init] = float(stage.describe(patches).detach().std())
     assert sizes["released"] < 0.02 and 0.1 < sizes["fan_in"] < 2
 
 
@@ -268,6 +257,6 @@ WRONG: list[dict[str, object]] = [
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_wrong_options_are_told(wrong: dict[str, object]) -> None:
+def test_wrong_options_are_reported(wrong: dict[str, object]) -> None:
     with pytest.raises(LabError, match=list(wrong)[-1]):
         CascadeNet(68, (0, 1), **wrong)  # type: ignore[arg-type]

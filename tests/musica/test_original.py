@@ -16,15 +16,15 @@ from common.errors import LabError
 from common.inference import Predictor
 from common.metrics.functional import nme, normaliser, point_errors
 from common.schemes import IBUG68, WFLW98
-from musica.cascade import run_cascade
 from musica.convert import TASK_PREFIX
 from musica.convert import main as convert_main
 from musica.network import CascadeNet
 from musica.original import main, official_crop, round_away, run_official
 from musica.patches import make_level
-from musica.pyramid import Pyramid, halvings, normalise
+from musica.pyramid import halvings, normalise
+from musica.types import Pyramid
 from tests.conftest import needs_shared
-from tests.musica.golden import fill_module, golden_arrays, make_net, released_variables
+from tests.musica.golden import fill_module, golden_arrays, make_net, official_variables
 
 SOURCES = {"inside": (3101, (260, 300)), "over_edge": (3102, (240, 200)), "upscaled": (3103, (120, 110))}
 
@@ -112,7 +112,7 @@ def test_it_is_the_cascade_on_the_released_crop() -> None:
     ]
     start = net.start[None] + torch.from_numpy(crop.corner[::-1].copy()).float()
     with torch.no_grad():
-        run = run_cascade(net, Pyramid(levels), start)
+        run = net.run(Pyramid(levels), start)
     mapped = np.c_[run_official(net, images[:1], boxes[:1]).steps[-1][0], np.ones(68)] @ crop.matrix.T
     np.testing.assert_allclose(mapped[:, :2], run.points[-1][0].flip(-1).numpy(), atol=1e-3)
 
@@ -131,7 +131,7 @@ def test_bad_boxes_and_images_are_told() -> None:
 def test_the_official_network_predicts_a_picture(shared_dir: Path, tmp_path: Path) -> None:
     """Official variables, made-up values, in a file; crop and network are each compared with golden data elsewhere."""
     source, mean, target = tmp_path / "model.npz", tmp_path / "mean.npy", tmp_path / "out.safetensors"
-    np.savez(source, **released_variables(shared_dir, "wflw98_2it"))  # type: ignore[arg-type]
+    np.savez(source, **official_variables(shared_dir, "wflw98_2it"))  # type: ignore[arg-type]
     start = np.random.default_rng(0).uniform(0, 142, (98, 2)).astype(np.float32)
     np.save(mean, start)
     assert convert_main([str(source), str(target), "--mean_shape", str(mean)]) == 0
@@ -143,7 +143,7 @@ def test_the_official_network_predicts_a_picture(shared_dir: Path, tmp_path: Pat
     unit = torch.from_numpy(golden["crop_255"].astype(np.float64))[None] / 255
     levels = [make_level(level.image.float()) for level in halvings(normalise(unit), 2)]
     with torch.no_grad():
-        run = run_cascade(net, Pyramid(levels), torch.from_numpy(start + golden["min_xy"][::-1])[None].float())
+        run = net.run(Pyramid(levels), torch.from_numpy(start + golden["min_xy"][::-1])[None].float())
     ours = np.c_[found.points[0].numpy(), np.ones(98)] @ golden["T"].T
     np.testing.assert_allclose(ours[:, :2], run.points[-1][0].flip(-1).numpy(), atol=2e-3)
 

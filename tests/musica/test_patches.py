@@ -66,13 +66,13 @@ def test_lost_centres_read_zeros(rule: str, value: float) -> None:
 def test_patches_of_chosen_faces_are_those_of_normalised_levels() -> None:
     """Dividing last, and only what is cut for the chosen faces, is the same as normalising first."""
     faces = torch.randint(0, 255, (3, 33, 30, 3), dtype=torch.uint8)
-    tower, direct = pyramid(faces, 3), halvings(normalise(faces), 3)
+    levels, direct = pyramid(faces, 3), halvings(normalise(faces), 3)
     chosen, centres = torch.tensor([2, 0]), torch.rand(2, 7, 2) * 40 - 4
-    assert tower.scale is not None
+    assert levels.scale is not None
     for level in range(3):
-        torch.testing.assert_close(tower.levels[level].image * tower.scale, direct[level].image, rtol=0, atol=1e-5)
+        torch.testing.assert_close(levels.levels[level].image * levels.scale, direct[level].image, rtol=0, atol=1e-5)
         for rule in ("official", "bilinear"):
-            ours = cut_patches(tower.levels[level], centres, SIDE, rule, chosen, tower.scale)
+            ours = cut_patches(levels.levels[level], centres, SIDE, rule, chosen, levels.scale)
             theirs = cut_patches(make_level(direct[level].image[chosen]), centres, SIDE, rule)
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from common.plotting import PREDICTED, SHIFT, draw_landmarks, grid
 from common.schemes import LandmarkScheme
 from common.types import FaceBatch
-from musica.cascade import Trace, traced
-from musica.network import FEATURES, CascadeNet
+from musica.network import CascadeNet
+from musica.types import FEATURES, PATCH, Trace
 
 # Region -> word in the names of its landmarks (the scheme names each after its curve).
 REGIONS = {"jaw": "jaw", "brows": "brow", "eyes": "eye", "pupils": "pupil", "nose": "nose", "mouth": "lip"}
@@ -38,8 +38,8 @@ def patch_attention(trace: Trace) -> Tensor:
 
 
 def patch_signal(trace: Trace) -> Tensor:
-    """Return the mean gated feature (A, M) of each patch: what really reaches the hidden layer."""
-    signal = (trace.output.attention * trace.output.features).view(len(trace.faces), -1, FEATURES)
+    """Return the mean gated feature (A, M) of each patch: what reaches the hidden layer."""
+    signal = (trace.output.attention * trace.features).view(len(trace.faces), -1, FEATURES)
     return signal.mean(2)
 
 
@@ -51,7 +51,7 @@ def region_table(
     1 means as much as the average patch; None stands where the region has no patch.
     """
     measures = (patch_attention, patch_signal)
-    seen = [[[measure(trace) for measure in measures] for trace in traced(net, batch.image)] for batch in faces]
+    seen = [[[measure(trace) for measure in measures] for trace in net.traced(batch.image)] for batch in faces]
     table: dict[str, list[tuple[float, float] | None]] = {region: [] for region in REGIONS}
     for t, indices in enumerate(net.index_sets):
         gate, signal = (torch.cat([values[t][kind] for values in seen]).mean(0) for kind in range(len(measures)))
@@ -88,19 +88,19 @@ def draw_iteration(image: np.ndarray, trace: Trace, row: int, level: int, patch:
 
 
 def attention_pictures(net: CascadeNet, scheme: LandmarkScheme, image: Tensor) -> np.ndarray:
-    """Return one picture: a row a face, a column an iteration, and the answer in the last column.
+    """Return one picture: a row a face, a column an iteration, and the result in the last column.
 
     Args:
         net: the network that predicts.
         scheme: of its landmarks.
         image: (B, 3, S, S) uint8 crops.
     """
-    traces = traced(net, image)
+    traces = net.traced(image)
     cells = []
     for row in range(len(image)):
         crop = np.ascontiguousarray(image[row].permute(1, 2, 0).numpy())
         for trace, level in zip(traces, net.level_of, strict=True):
-            cells.append(draw_iteration(crop, trace, row, level, net.patch))
+            cells.append(draw_iteration(crop, trace, row, level, PATCH))
         points = (net.start + traces[-1].moved[row]).flip(-1).numpy() * 2 ** net.level_of[-1]
         large = cv2.resize(crop, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_LINEAR)
         cells.append(draw_landmarks(large, (points + 0.5) * SCALE - 0.5, scheme, PREDICTED))

@@ -33,10 +33,9 @@ from common.readme import fill
 from common.task import load_task
 from common.types import FaceBatch
 from musica.choose_exit import BATCHES, EVAL_BATCH, measure
-from musica.compress import layer_answers, parameters, shrink, weight_bytes
+from musica.compress import layer_outputs, parameters, shrink, weight_bytes
 from musica.evaluation import Records, batches, collect, load_data
-from musica.exit import ExitPolicy, read_policy
-from musica.exit_sweep import best_saving, exit_iteration
+from musica.exit import ExitPolicy, best_saving, exit_iteration, read_policy
 from musica.module import MusicaTask
 from musica.network import CascadeNet
 
@@ -59,7 +58,7 @@ def iterations_part(records: Records) -> list[dict[str, Any]]:
 
 
 class Runner(NamedTuple):
-    """A network that answered faces with all its iterations, and the policy that was chosen for it."""
+    """A network, its results with all iterations, and the policy that was chosen for it."""
 
     task: MusicaTask
     records: Records
@@ -75,7 +74,7 @@ class Runner(NamedTuple):
         """Return the index (n,) of the iteration after which the policy lets each face leave."""
         return exit_iteration(self.records.predicted, np.array(self.policy.exit_below))
 
-    def answers(self, with_exit: bool) -> tuple[np.ndarray, float]:
+    def results(self, with_exit: bool) -> tuple[np.ndarray, float]:
         """Return each face's NME (n,) and the mean multiply-adds, with the policy or with all iterations."""
         nme = self.records.nme
         out = self.leaving() if with_exit else np.full(len(nme), nme.shape[1] - 1)
@@ -83,7 +82,7 @@ class Runner(NamedTuple):
 
 
 def runners(options: argparse.Namespace, faces: list[FaceBatch]) -> list[Runner]:
-    """Return the network, and its smaller version where one is given, with their policies and answers."""
+    """Return the network, and its smaller version where one is given, with their policies and results."""
     result = []
     for checkpoint, path in ((options.checkpoint, options.policy), (options.small, options.small_policy)):
         if checkpoint is None:
@@ -98,11 +97,11 @@ def ways_part(found: list[Runner], faces: list[FaceBatch], repeats: int) -> list
     """Return NME, cost and time of every network with all iterations and with its policy; the first is the full one."""
     images = torch.cat([batch.image for batch in faces])
     rules = [(one, with_exit) for one in found for with_exit in (False, True)]
-    runs = [(one.task.evaluated(), one.policy.exit_below if with_exit else None) for one, with_exit in rules]
-    times, (full, _) = measure(runs, images, repeats), found[0].answers(with_exit=False)
+    runs = [(one.task, one.policy.exit_below if with_exit else None) for one, with_exit in rules]
+    times, (full, _) = measure(runs, images, repeats), found[0].results(with_exit=False)
     rows = []
     for index, (one, with_exit) in enumerate(rules):
-        given, macs = one.answers(with_exit)
+        given, macs = one.results(with_exit)
         rows.append({
             **{name: one.task.hparams[name] for name in ("rank", "attention_rank")}, "exit": with_exit,
             "max_loss": one.policy.chosen_on["max_loss"], "nme": float(given.mean()), "macs": macs,
@@ -115,7 +114,7 @@ def ways_part(found: list[Runner], faces: list[FaceBatch], repeats: int) -> list
 def exit_part(found: list[Runner], faces: list[FaceBatch], repeats: int) -> dict[str, Any]:
     """Return what the policies give on these faces: NME, cost, measured time, and how well failures are flagged."""
     one = found[0]
-    given, records, costs = one.answers(with_exit=True)[0], one.records, one.costs
+    given, records, costs = one.results(with_exit=True)[0], one.records, one.costs
     rows, out = np.arange(len(given)), one.leaving()
     flagged, bad = ~(records.predicted[rows, out] <= one.policy.fail_above), given > THRESHOLD
     leave = [np.bincount(each.leaving(), minlength=len(each.costs)) / len(rows) for each in found]
@@ -173,8 +172,8 @@ def small_part(
     """Return size and NME with whole layers, low-rank hidden ones (from training faces), and as `given`."""
     data = load_data(config, root, task)
     faces = list(batches(data, split, EVAL_BATCH))
-    answers = layer_answers(task.evaluated(), batches(data, "train", EVAL_BATCH)) if ranks else []
-    used = [task, *(shrink(task, answers, rank) for rank in ranks)]
+    outputs = layer_outputs(task.evaluated(), batches(data, "train", EVAL_BATCH)) if ranks else []
+    used = [task, *(shrink(task, outputs, rank) for rank in ranks)]
     rows: list[dict[str, Any]] = []
     for one in used if given is None else [*used, given]:
         net, kind = one.evaluated(), {name: one.hparams[name] for name in ("rank", "attention_rank")}

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 
 from common.errors import command
-from musica.cascade import run_cascade
 from musica.compress import parameters, weight_bytes
+from musica.module import MusicaTask
 from musica.network import CascadeNet
-from musica.patch_sets import patch_indices
 
 SIZE = 228
+SCHEME_OF = {98: "wflw98", 68: "ibug68"}
 WARM_UP = 2  # turns that do not count
 EVICTED = 128 * 2**20  # bytes, several times the largest cache
 
@@ -49,9 +49,10 @@ def median_ms(groups: Sequence[dict[str, Callable[[], Any]]], repeats: int) -> d
     return {name: statistics.median(values[WARM_UP:]) for name, values in times.items()}
 
 
-def build(points: int, patches: str, iterations: int = 3, units: int = 512, rank: int = 0) -> CascadeNet:
-    """Return a network with random weights."""
-    return CascadeNet(points, patch_indices(patches, points), iterations, units, rank).eval()
+def build(points: int, patches: str, iterations: int = 3, units: int = 512, rank: int = 0) -> MusicaTask:
+    """Return a task whose network has random weights."""
+    size = {"patches": patches, "iterations": iterations, "units": units, "rank": rank}
+    return MusicaTask(SCHEME_OF[points], SIZE, **size, ema_decay=0).eval()  # type: ignore[arg-type]
 
 
 def _reading(net: CascadeNet) -> Callable[[], Any]:
@@ -60,23 +61,24 @@ def _reading(net: CascadeNet) -> Callable[[], Any]:
     return lambda: [weight.sum() for weight in weights]
 
 
-def measure(net: CascadeNet, whole: CascadeNet, repeats: int) -> dict[str, float]:
+def measure(task: MusicaTask, whole: MusicaTask, repeats: int) -> dict[str, float]:
     """Return size and milliseconds of one face: reading the weights, pyramid, cascade, and the cascade's ratios.
 
     Args:
-        net: what is measured.
-        whole: the network with whole hidden layers, whose weights' reading is the yardstick.
+        task: what is measured.
+        whole: the task with whole hidden layers, whose weights' reading is the yardstick.
         repeats: passes; the calls take turns.
     """
     image = torch.randint(0, 256, (1, SIZE, SIZE, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     with torch.inference_mode():
+        net, cascade = task.net, task.cascade(image)
         net.start.uniform_(0, SIZE)
-        tower, start = net.pyramid(image), net.start[None]
+        pyramid, start = cascade.pyramid(image), net.first_shape(1)
         times = median_ms(
             [
-                {"whole_reading": _reading(whole)},
+                {"whole_reading": _reading(whole.net)},
                 {"reading": _reading(net)},
-                {"pyramid": lambda: net.pyramid(image), "cascade": lambda: run_cascade(net, tower, start)},
+                {"pyramid": lambda: cascade.pyramid(image), "cascade": lambda: cascade.run(pyramid, start)},
             ],
             repeats,
         )
@@ -93,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.studies.musica.speed", description="Cascade against reading its weights."
     )
-    parser.add_argument("--points", type=int, default=98)
+    parser.add_argument("--points", type=int, choices=tuple(SCHEME_OF), default=98)
     parser.add_argument("--patches", default="every_second")
     parser.add_argument("--iterations", type=int, default=3)
     parser.add_argument("--units", type=int, default=512)
@@ -104,8 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     size = (options.points, options.patches, options.iterations, options.units)
     whole = build(*size)
-    net = build(*size, options.rank) if options.rank else whole
-    print(json.dumps({"threads": options.threads, **measure(net, whole, options.repeats)}, indent=1))
+    task = build(*size, options.rank) if options.rank else whole
+    print(json.dumps({"threads": options.threads, **measure(task, whole, options.repeats)}, indent=1))
     return 0
 
 

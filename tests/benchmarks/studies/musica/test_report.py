@@ -15,12 +15,10 @@ from benchmarks.studies.musica.readme import BEGIN, END
 from benchmarks.studies.musica.report import confidence_part, iterations_part
 from common.schemes import IBUG68, WFLW98
 from common.task import load_task
-from musica.cascade import traced
 from musica.choose_exit import main as choose_exit
 from musica.compress import main as make_small
 from musica.evaluation import Records, batches, collect, load_data
-from musica.exit import read_policy
-from musica.exit_sweep import exit_iteration
+from musica.exit import exit_iteration, read_policy
 from musica.module import MusicaTask
 from tests.musica.test_choose_exit import trained  # noqa: F401 - a fixture
 
@@ -57,13 +55,11 @@ def test_collected_errors_are_those_of_the_shared_metric(trained: tuple[Path, Pa
             metric.update(task.to_image_pixels(task.predict_batch(batch).points, batch), batch)
     assert float(metric.compute()["nme"]) == pytest.approx(records.nme[:, -1].mean(), rel=1e-5)
     assert records.nme.shape == (12, 3) and len(set(records.ids)) == 12
-    # With early exit the answers are the recorded ones at the iteration where each face leaves.
+    # With early exit the results are the recorded ones at the iteration where each face leaves.
     rule = tuple(float(np.median(records.predicted[:, t])) for t in range(2))
     out = exit_iteration(records.predicted, np.array(rule))
-    net = task.evaluated()
-    net.exit_below = rule
     with torch.inference_mode():
-        taken = torch.cat([net(batch.image).iterations for batch in faces])
+        taken = torch.cat([task.run_crops(batch.image, exit_below=rule).iterations for batch in faces])
     assert taken.tolist() == (out + 1).tolist()
 
 
@@ -77,7 +73,7 @@ def test_region_table_is_relative(trained: tuple[Path, Path]) -> None:  # noqa: 
         column = {name: values[t] for name, values in found.items()}
         mean = sum(sizes[name] * pair[0] for name, pair in column.items() if pair) / sum(sizes.values())
         assert mean == pytest.approx(1, abs=1e-4)
-    weights = patch_attention(traced(task.evaluated(), faces[0].image)[0])
+    weights = patch_attention(task.evaluated().traced(faces[0].image)[0])
     assert weights.shape == (6, 5) and 0 < weights.min() and weights.max() < 1
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -18,6 +20,10 @@ from torch import Tensor, nn
 from common.errors import LabError
 
 KEYS_SHOWN = 5
+SAFETENSORS = ".safetensors"
+TORCH_PROTOCOL = 2  # of the pickles that torch.save writes
+HEAD = 512  # bytes that show what a file is
+REFUSED = re.compile(r"(?:GLOBAL|callable) ([\w.]+)")  # in torch's refusals: what the pickle wanted
 # Options that older checkpoints hold -> the value with which the network is what it is without the option.
 RETIRED: dict[str, Any] = {"hidden_bits": 0, "release_crop": False}
 
@@ -35,6 +41,34 @@ def upgrade(values: Mapping[str, Any], where: Path | str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in RETIRED}
 
 
+def _numpy_data() -> list[Any]:
+    """Return what a pickled NumPy scalar is made of, which is data and no program; also by the name of NumPy 1."""
+    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
+    types = [type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"]
+    return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *dict.fromkeys(types)]
+
+
+def check_content(path: Path) -> None:
+    """Raise a LabError that names what a file of weights is, where its first bytes show that it holds none.
+
+    Raises:
+        LabError: it is empty, a Git LFS pointer, a web page, or of the other of the two formats than its name says.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    if not head:
+        raise LabError(f"{path}: is empty; copy or download it again")
+    if head.startswith(b"version https://git-lfs"):
+        raise LabError(f"{path}: is a Git LFS pointer, not the file itself; fetch it with git lfs pull")
+    if re.match(rb"\s*(<!doctype html|<html|<\?xml|<head)", head, re.IGNORECASE):
+        raise LabError(f"{path}: is a web page, not weights; open the link in a browser and save the file behind it")
+    packed = head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size - 8
+    if packed and path.suffix != SAFETENSORS:
+        raise LabError(f"{path}: holds safetensors data; rename it to {path.with_suffix(SAFETENSORS).name}")
+    if path.suffix == SAFETENSORS and head.startswith((b"PK\x03\x04", b"\x80\x02")):
+        raise LabError(f"{path}: was written by torch.save; rename it to {path.with_suffix('.pth').name}")
+
+
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
     """Return the content of a checkpoint file.
 
@@ -42,19 +76,26 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         path: a `.safetensors` file (its tensors are answered under "state_dict"), or a file of `torch.save`.
 
     Raises:
-        LabError: the file is missing, truncated or damaged, or would have to run code to be read.
+        LabError: the file is missing, truncated, damaged or something else (see `check_content`), or would have to run
+            code to be read.
     """
     path = Path(path)
     if not path.is_file():
         raise LabError(f"{path}: checkpoint is missing; check the path, or train it first")
+    check_content(path)
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix == SAFETENSORS:
             return {"state_dict": load_file(path)}
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numpy_data()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Weights only load failed" in str(error) and ("GLOBAL" in str(error) or "Unsupported" in str(error)):
+        found = REFUSED.search(str(error))
+        protocol = path.read_bytes()[:2]
+        if found or (protocol[:1] == b"\x80" and protocol[1] > TORCH_PROTOCOL):
+            wanted = found[1] if found else f"pickle protocol {protocol[1]}, not from torch.save"
             raise LabError(
-                f"{path}: refused, since this pickle would run code when read; get the weights as plain tensors"
+                f"{path}: refused, since this pickle would run code when read ({wanted}); where it was made, save the "
+                "state_dict alone with torch.save"
             ) from None
         raise LabError(f"{path}: checkpoint is damaged or no checkpoint; copy or download it again") from None
     except (RuntimeError, EOFError, ValueError, LookupError, OSError, SafetensorError, zipfile.BadZipFile):

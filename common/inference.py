@@ -18,18 +18,20 @@ import cv2
 import numpy as np
 import torch
 
-from common.checkpoints import load_weights, read_state_dict
+from common.checkpoints import load_weights, read_state_dict, save_safetensors
 from common.converting import official_hint
-from common.data.base import check_box
+from common.data.base import check_box_in
 from common.data.crops import CropConfig, draw_matrix, move_box, warp_image
 from common.errors import LabError
 from common.geometry import apply_affine, invert_affine
-from common.packing import describe, read_metadata
+from common.packing import Description, describe, read_metadata
 from common.schemes import LandmarkScheme
 from common.task import LandmarkTask, upgrade
 from common.types import FaceBatch, Prediction
 
 ROOT = Path(__file__).resolve().parents[1]
+PRETRAINED = "model.safetensors"  # file of weights in a folder or a repository of the model hub
+WEIGHT_FILES = (".safetensors", ".ckpt", ".pt", ".pth")
 METHOD_NAME = re.compile(r"[a-z][a-z0-9_]*")
 DETECTOR_SIDE = 640  # longer side that a photograph is shrunk to; the detector's range is faces of 10 to 300 px
 DETECTOR_SCORE = 0.6
@@ -72,9 +74,10 @@ class Predictor:
         """Return the predictor of a file of weights.
 
         Raises:
-            LabError: see `describe`; the weights do not fit; or they are official ones that must be converted first.
+            LabError: see `describe`; the weights do not fit; they are official ones that must be converted first; or
+                the device cannot be used.
         """
-        path = Path(path)
+        path, place = Path(path), usable_device(device)
         try:
             found = describe(path, config)
         except LabError:
@@ -85,7 +88,44 @@ class Predictor:
         kind = task_class(found.method)
         task = kind(**upgrade(kind, found.hyper_parameters, path))
         load_weights(task, read_state_dict(path), str(path))
-        return cls(task.to(device), found.crop, found.official)
+        return cls(task.to(place), found.crop, found.official)
+
+    @classmethod
+    def from_pretrained(cls, source: Path | str, device: str = "cpu") -> Predictor:
+        """Return the predictor of a method's embedded weights, a file, a folder, or a repository of the model hub.
+
+        Args:
+            source: name of a method with embedded weights; file of weights; folder that `save_pretrained`
+                wrote; or OWNER/NAME on the hub, which needs the optional dependency `hub` and, the first time, network.
+            device: device that the network runs on.
+
+        Raises:
+            LabError: as `load`; or there is nothing of that name.
+        """
+        path = Path(source)
+        if (path / PRETRAINED).is_file():
+            return cls.load(path / PRETRAINED, device=device)
+        if path.is_file() or path.suffix in WEIGHT_FILES:
+            return cls.load(path, device=device)
+        for embedded in embedded_weights():
+            if embedded.parent.parent.name == str(source):
+                return cls.load(embedded, device=device)
+        if path.is_dir() or str(source).count("/") != 1:
+            raise LabError(f"{source}: is no file of weights, no folder with {PRETRAINED}, no OWNER/NAME of the model "
+                           "hub, and no method with embedded weights")  # fmt: skip
+        return cls.load(_from_hub(str(source)), device=device)
+
+    def save_pretrained(self, folder: Path | str, overwrite: bool = False) -> Path:
+        """Write the weights and what they are into a folder that `from_pretrained` reads; return the file.
+
+        Raises:
+            LabError: the file exists and `overwrite` is off.
+        """
+        target = Path(folder) / PRETRAINED
+        target.parent.mkdir(parents=True, exist_ok=True)
+        about = Description(self.task.METHOD, dict(self.task.hparams), self.crop, self.official)
+        save_safetensors(self.task.state_dict(), target, about.metadata(), overwrite=overwrite)
+        return target
 
     @property
     def scheme(self) -> LandmarkScheme:
@@ -101,9 +141,10 @@ class Predictor:
             boxes: (N, 4) x0 y0 x1 y1, image pixels, N at least 1.
 
         Raises:
-            LabError: a box has no area or is not finite.
+            LabError: a box is none of a face in this picture, see `check_box_in`.
         """
-        checked = np.stack([check_box(box, f"face {index}") for index, box in enumerate(boxes)])
+        height, width = image.shape[:2]
+        checked = np.stack([check_box_in(box, height, width, f"face {index}") for index, box in enumerate(boxes)])
         if self.official:
             return self.task.predict_official(image, checked)
         whole = self.task.predict_image(image, checked)
@@ -170,6 +211,37 @@ class FaceDetector:
         ratio = np.array([width / size[0], height / size[1]] * 2)
         corners = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:4]], axis=1)
         return np.asarray((corners + 0.5) * ratio - 0.5, np.float32)
+
+
+def usable_device(name: str) -> torch.device:
+    """Return the device of that name.
+
+    Raises:
+        LabError: there is no such device, or it does not compute here.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1).to(device).item()
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise LabError(f"device {name} cannot be used here ({reason}); use cpu") from None
+    return device
+
+
+def _from_hub(name: str) -> Path:
+    """Return the file of weights of a repository of the model hub, from its cache or fetched."""
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ImportError:
+        raise LabError(
+            f"{name}: the model hub needs an optional dependency: pip install 'face-alignment-lab[hub]'"
+        ) from None
+    try:
+        return Path(hf_hub_download(name, PRETRAINED))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0][:160]
+        raise LabError(f"{name}: cannot be had from the model hub ({reason}); give a file or a folder") from None
 
 
 def _official_hint(path: Path) -> str | None:

@@ -13,10 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
-from common.checkpoints import read_checkpoint, read_state_dict, save_safetensors, upgrade
+from common.checkpoints import check_content, read_checkpoint, read_state_dict, save_safetensors, upgrade
 from common.data.crops import CropConfig
 from common.errors import LabError, command
 
@@ -52,6 +54,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         raise LabError(f"{path}: weights are missing; check the path")
+    check_content(path)
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
@@ -86,6 +89,8 @@ def describe(path: Path, config: Path | None = None) -> Description:
                 "the run's checkpoint with python -m common.packing, or convert the official file again"
             ) from None
     checkpoint = read_checkpoint(path)
+    if "method" not in checkpoint and "pytorch-lightning_version" in checkpoint:
+        raise LabError(f"{path}: is a Lightning checkpoint of another program; this project can use its own only")
     if "method" not in checkpoint or "hyper_parameters" not in checkpoint:
         raise LabError(f"{path}: is no checkpoint of this project (method and hyper_parameters are missing)")
     hyper = {key: _plain(value) for key, value in checkpoint["hyper_parameters"].items() if key != "_instantiator"}
@@ -106,14 +111,40 @@ def _crop_of(config: Path) -> dict[str, Any]:
         raise LabError(f"{config}: has no data.crop; give the config.yaml of the run") from None
 
 
-def pack(source: Path, target: Path, config: Path | None = None, extra: Mapping[str, str] | None = None) -> Description:
+def halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights whose matrices and kernels are float16; what that cannot hold, and vectors, stay as they are."""
+    found = dict(state)
+    for key, value in state.items():
+        if value.dtype == torch.float32 and value.ndim > 1 and value.half().isfinite().all():
+            found[key] = value.half()
+    return found
+
+
+def pack(
+    source: Path,
+    target: Path,
+    config: Path | None = None,
+    extra: Mapping[str, str] | None = None,
+    half: bool = False,
+) -> Description:
     """Write a checkpoint as one `.safetensors` file that `Predictor.load` can read without anything else.
 
+    Args:
+        source: checkpoint or `.safetensors` file.
+        target: file to write.
+        config: see `describe`.
+        extra: further metadata.
+        half: store matrices and kernels as float16, half the size; the network computes in float32 as before.
+
     Raises:
-        LabError: see `describe` and `save_safetensors`.
+        LabError: see `describe` and `save_safetensors`; or the file does not read back as it was written.
     """
-    found = describe(source, config)
-    save_safetensors(read_state_dict(source), target, {**found.metadata(), **(extra or {})})
+    found, state = describe(source, config), read_state_dict(source)
+    state = halved(state) if half else state
+    save_safetensors(state, target, {**found.metadata(), **(extra or {})})
+    back = read_state_dict(target)
+    if back.keys() != state.keys() or any(not torch.equal(back[key], value) for key, value in state.items()):
+        raise LabError(f"{target}: does not read back as it was written; is the disk sound?")
     return found
 
 
@@ -125,11 +156,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("target", type=Path, help="file to write; .safetensors")
     parser.add_argument("--config", type=Path, help="config.yaml of the run; default: beside its checkpoints")
     parser.add_argument("--default", action="store_true", help="mark as the default of python -m common.predict")
+    parser.add_argument("--half", action="store_true", help="store the weights as float16: half the size")
     options = parser.parse_args(arguments)
     if options.target.suffix != ".safetensors":
         raise LabError(f"{options.target}: the packed file must be named .safetensors")
     extra = {"default": "true"} if options.default else {}
-    found = pack(options.source, options.target, options.config, extra)
+    found = pack(options.source, options.target, options.config, extra, options.half)
     print(f"{options.target}: {found.method}, {options.target.stat().st_size / 1e6:.1f} MB")
     return 0
 

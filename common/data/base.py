@@ -50,6 +50,9 @@ class FaceDataset(Dataset[FaceSample]):
         raise LabError(f"data set {self.name} has no depth")
 
 
+LEAST_FACE = 4  # pixels; the shorter side of a box that can be meant as a face's
+
+
 def check_points(points: np.ndarray, scheme: LandmarkScheme, where: str) -> np.ndarray:
     """Return the points as float32 (L, D), or tell what is wrong with them.
 
@@ -75,6 +78,23 @@ def check_box(box: np.ndarray, where: str) -> np.ndarray:
         raise LabError(f"{where}: box {box.tolist()} is not four finite numbers")
     if box[2] <= box[0] or box[3] <= box[1]:
         raise LabError(f"{where}: box {box.tolist()} (x0 y0 x1 y1) has no area")
+    return box
+
+
+def check_box_in(box: np.ndarray, height: int, width: int, where: str) -> np.ndarray:
+    """Return the box x0 y0 x1 y1 of a face in a picture, as float32 (4,); a part of it may be outside.
+
+    Raises:
+        LabError: as `check_box`; or all of it is outside, it is in shares of the picture, or too small for a face.
+    """
+    box = check_box(box, where)
+    x0, y0, x1, y1 = box.tolist()
+    if min(x1 - x0, y1 - y0) < LEAST_FACE:
+        shares = min(x0, y0) >= 0 and max(x1, y1) <= 1
+        what = "is in shares of the picture" if shares else f"has a side under {LEAST_FACE} pixels"
+        raise LabError(f"{where}: box {box.tolist()} {what}; give x0 y0 x1 y1 in pixels, here of {width} x {height}")
+    if x1 <= 0 or y1 <= 0 or x0 >= width - 1 or y0 >= height - 1:
+        raise LabError(f"{where}: box {box.tolist()} (x0 y0 x1 y1) is outside the picture of {width} x {height} pixels")
     return box
 
 

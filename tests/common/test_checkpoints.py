@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from common.checkpoints import load_weights, read_checkpoint, read_state_dict, save_safetensors, upgrade
 from common.errors import LabError
+from common.packing import describe
+from tests.conftest import needs_shared
 
 
 class Trap:
@@ -57,6 +61,47 @@ def test_pickle_with_code_is_refused_and_not_run(tmp_path: Path, legacy: bool) -
     with pytest.raises(LabError, match="would run code"):
         read_checkpoint(path)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("w.pth", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 232589\n", "is a Git LFS pointer"),
+        ("w.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+        ("w.pth", b"\n<!DOCTYPE html><html><head><title>Quota exceeded</title></head></html>", "is a web page"),
+        ("w.safetensors", b"<html>Sign in</html>", "is a web page"),
+        ("w.ckpt", b"", "is empty"),
+        ("w.pth", b"\x02\0\0\0\0\0\0\0{}", "holds safetensors data; rename it to w.safetensors"),
+        ("w.safetensors", b"PK\x03\x04 and so on", "was written by torch.save; rename it to w.pth"),
+        ("w.pth", b"\0" * 900, "damaged"),
+        ("w.pth", b"no pickle at all\n" * 60, "damaged"),
+    ],
+)
+def test_a_file_that_holds_no_weights_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    for read in (read_checkpoint, describe):
+        with pytest.raises(LabError, match=message) as raised:
+            read(tmp_path / name)
+        assert "\n" not in str(raised.value) and "weights_only" not in str(raised.value)
+
+
+def test_numpy_scalars_are_data_and_other_names_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    values = {"best": np.float64(4.4), "epoch": np.int64(3), "half": np.float16(1), "done": np.bool_(True)}
+    torch.save(values, path)
+    assert read_checkpoint(path) == values
+    torch.save({"args": argparse.Namespace(lr=1)}, path)
+    with pytest.raises(LabError, match=r"would run code when read \(argparse.Namespace\)"):
+        read_checkpoint(path)
+
+
+@needs_shared
+def test_the_cases_of_others(shared_dir: Path) -> None:
+    folder = shared_dir / "cases" / "predict"
+    for name, message in (("lfs_pointer", "LFS"), ("quota_page", "web page"), ("safetensors_renamed", "rename it to")):
+        with pytest.raises(LabError, match=message):
+            read_checkpoint(folder / f"{name}.pth")
+    assert read_checkpoint(folder / "numpy_scalar.pth")["best_nme"] == pytest.approx(4.4)
 
 
 def test_missing_file_and_foreign_content(tmp_path: Path) -> None:

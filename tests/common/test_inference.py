@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.inference import FaceDetector, Predictor, default_weights, embedded_weights, task_class
-from common.packing import Description, describe, main, read_metadata
+from common.packing import Description, describe, halved, main, read_metadata
 from tests.conftest import needs_shared
 
 CROP = CropConfig(size=64, box_scale=1.3)
@@ -89,6 +90,87 @@ def test_points_are_those_of_the_crop_in_image_pixels(task: AWingTask, weights: 
 def test_a_box_without_area_is_refused(weights: Path, box: list[float]) -> None:
     with pytest.raises(LabError, match="face 1"):
         Predictor.load(weights)(np.zeros((80, 80, 3), np.uint8), np.array([[5, 5, 60, 60], box], np.float64))
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ([2000, 2000, 2300, 2300], "is outside the picture of 100 x 80 pixels"),
+        ([-900, -900, -500, -500], "is outside the picture"),
+        ([10, 79, 60, 200], "is outside the picture"),
+        ([0.13, 0.22, 0.57, 0.67], "is in shares of the picture; give x0 y0 x1 y1 in pixels, here of 100 x 80"),
+        ([30, 30, 30.0001, 30.0001], "has a side under 4 pixels"),
+    ],
+)
+def test_a_box_that_is_no_face_s_is_refused(weights: Path, box: list[float], message: str) -> None:
+    predictor, image = Predictor.load(weights), np.zeros((80, 100, 3), np.uint8)
+    with pytest.raises(LabError, match=message):
+        predictor(image, np.array([box]))
+    assert predictor(image, np.array([[-30.0, 20, 40, 90]])).points.shape == (1, 68, 2)  # partly outside
+
+
+@pytest.mark.parametrize("device", ["gpu", "CPU", "meta", "cuda:77"])
+def test_a_device_that_cannot_be_used(weights: Path, device: str) -> None:
+    with pytest.raises(LabError, match=f"device {device} cannot be used here .*; use cpu") as raised:
+        Predictor.load(weights, device=device)
+    assert "\n" not in str(raised.value)
+
+
+def test_half_the_bytes_give_the_same_points(weights: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.safetensors"
+    assert main([str(weights), str(small), "--half"]) == 0
+    assert small.stat().st_size < 0.75 * weights.stat().st_size
+    whole, half = load_file(weights), load_file(small)
+    assert {value.dtype for key, value in half.items() if value.ndim > 1} == {torch.float16}
+    assert all(torch.equal(half[key], value.half()) for key, value in whole.items() if value.ndim > 1)
+    assert all(torch.equal(half[key], value) for key, value in whole.items() if value.ndim < 2)
+    predictor = Predictor.load(small)
+    assert {p.dtype for p in predictor.task.parameters()} == {torch.float32}
+    large = {"a": torch.full((2, 2), 1e6)}
+    assert torch.equal(halved(large)["a"], large["a"])  # what float16 cannot hold stays
+
+
+def test_a_folder_keeps_a_predictor(task: AWingTask, weights: Path, tmp_path: Path) -> None:
+    first = Predictor.load(weights)
+    file = first.save_pretrained(tmp_path / "awing")
+    again = Predictor.from_pretrained(tmp_path / "awing")
+    assert (again.crop, again.official, again.task.METHOD) == (first.crop, False, "awing")
+    sample = SyntheticFaces(1, seed=8)[0]
+    one, two = (predictor(sample.image, sample.box[None]).points for predictor in (first, again))
+    assert torch.equal(one, two)
+    assert torch.equal(Predictor.from_pretrained(file)(sample.image, sample.box[None]).points, one)
+    with pytest.raises(LabError, match="exists already"):
+        again.save_pretrained(tmp_path / "awing")
+    again.save_pretrained(tmp_path / "awing", overwrite=True)
+    with pytest.raises(LabError, match="no folder with model.safetensors"):
+        Predictor.from_pretrained(tmp_path)
+
+
+def test_a_name_is_a_method_with_embedded_weights() -> None:
+    for path in embedded_weights():
+        assert Predictor.from_pretrained(path.parent.parent.name).task.METHOD == path.parent.parent.name
+    with pytest.raises(LabError, match="nothing_here: is no file of weights, no folder"):
+        Predictor.from_pretrained("nothing_here")
+
+
+def test_the_model_hub_gives_the_file(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = pytest.importorskip("huggingface_hub", reason="needs the extra 'hub'")
+    asked = []
+
+    def download(repository: str, name: str) -> str:
+        asked.append((repository, name))
+        if repository == "owner/none":
+            raise hub.errors.LocalEntryNotFoundError("no network\nand more")
+        return str(weights)
+
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    assert Predictor.from_pretrained("owner/awing-small").task.METHOD == "awing"
+    assert asked == [("owner/awing-small", "model.safetensors")]
+    with pytest.raises(LabError, match=r"owner/none: cannot be had from the model hub \(no network\)"):
+        Predictor.from_pretrained("owner/none")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(LabError, match=r"face-alignment-lab\[hub\]"):
+        Predictor.from_pretrained("owner/awing-small")
 
 
 def test_files_that_do_not_say_what_they_are(task: AWingTask, weights: Path, tmp_path: Path) -> None:

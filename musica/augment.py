@@ -1,8 +1,8 @@
-"""The paper's changes of colour and content (spec section 9), for a batch of crops; geometry is the crop's.
+"""The official training's changes of colour and content, for a batch of crops; geometry is the crop's.
 
-The released program tosses one coin a sample and applies geometry, colour and occlusion together. Here the geometry
-is drawn by the crop (with the same chance, `crop.chance`), so the coin is read off the crop's map: an augmented crop
-is turned or sheared, a plain one is upright.
+The official implementation tosses one coin a sample and applies geometry, colour and occlusion together. Here the
+geometry is drawn by the crop (with the same chance, `crop.chance`), so the coin is read off the crop's map: an
+augmented crop is turned or sheared, a plain one is upright.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The hidden layer, whose weights lie in memory input by input.
+"""The hidden layer, whose weights are stored input by input.
 
 What a few patches bring to the layer is then one piece of memory, which `musica.native.cascade` reads once from one
 end to the other. In files the weights have the shape that every linear layer's have.
@@ -16,7 +16,7 @@ PIECES = 16
 
 
 class HiddenLinear(nn.Module):
-    """As `torch.nn.Linear`: answers (A, U) to inputs (A, I).
+    """As `torch.nn.Linear`: returns (A, U) for inputs (A, I).
 
     Args:
         inputs: I.
@@ -46,8 +46,8 @@ class HiddenLinear(nn.Module):
         if faces > FEW_FACES or inputs % PIECES:
             return x @ self.kernel if self.bias is None else torch.addmm(self.bias, x, self.kernel)
         pieces = x.view(faces, PIECES, -1).transpose(0, 1), self.kernel.view(PIECES, inputs // PIECES, -1)
-        answer = torch.bmm(*pieces).sum(0)
-        return answer if self.bias is None else answer + self.bias
+        product = torch.bmm(*pieces).sum(0)
+        return product if self.bias is None else product + self.bias
 
 
 def _to_file(module: nn.Module, state: dict[str, Any], prefix: str, local: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Landmark and error loss of every iteration (spec section 6; released training program)."""
+"""Landmark and error loss of every iteration (as in the official training)."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class CascadeLoss(nn.Module):
 
     Args:
         corners: outer eye corners of the scheme.
-        kind: l1 (released) or rmse.
-        error_share: weight of the error term (released: 0.05).
+        kind: l1 (official) or rmse.
+        error_share: weight of the error term (official: 0.05).
 
     Raises:
         LabError: the kind is unknown or the share is outside [0, 1].

@@ -10,7 +10,7 @@ from typing import Any
 
 from common.errors import LabError
 
-# Name -> (number of landmarks of the scheme, indices in the released order).
+# Name -> (number of landmarks of the scheme, indices in the official order).
 NAMED: dict[str, tuple[int, tuple[int, ...]]] = {
     "w300_19": (68, (0, 4, 8, 12, 16, 17, 21, 22, 26, 36, 39, 42, 45, 31, 34, 48, 51, 54, 57)),
     # Ours, a part of w300_19: jaw, outer brows, eyes, nose and mouth, twice or once each.

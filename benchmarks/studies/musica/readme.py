@@ -43,8 +43,8 @@ def _way(way: dict[str, Any], full: dict[str, Any]) -> list[str]:
 
 
 def _choice(chosen: dict[str, Any], leaving: list[float], interval: list[float]) -> str:
-    """Return where faces leave, how sure the difference of NME is, and what the choice of the thresholds promised."""
-    copies = f", each with {chosen['copies']} copies under small changes of the crop" if chosen.get("copies") else ""
+    """Return where faces leave, the interval of the difference of NME, and what the thresholds' choice expected."""
+    copies = f", each with {chosen['copies']} augmented copies" if chosen.get("copies") else ""
     share, (low, high) = ", ".join(f"{100 * s:.0f} %" for s in leaving), interval
     return (
         f"faces leave after iteration 1, 2, ...: {share}; the difference of NME from the full cascade has the 95 % "
@@ -164,7 +164,7 @@ def render(content: dict[str, Any]) -> str:
         f"### Patch sampling\n\nFaces of {content['sampling_split']}.\n\n{_sampling(content)}\n\n"
         f"### Smaller layers\n\nFaces of {content['sampling_split']}; by `musica/compress.py`, not trained.\n\n"
         f"{_small(content)}\n\n"
-        f"### Speed of the released size\n\n98 points, 49 patches, 3 iterations, one face, threads: "
+        f"### Speed of the official size\n\n98 points, 49 patches, 3 iterations, one face, threads: "
         f"{content['threads']}; medians, caches emptied before each measurement.\n\n{_speed(content)}\n\n"
         "### Where it looks\n\nMean gate of a region's patches, and mean gated feature (what reaches the hidden "
         f"layer), both over the mean of all patches of the iteration.\n\n{_regions(content)}\n\n"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from awing.loss import AWingObjective
@@ -139,8 +136,7 @@ class AWingTask(LandmarkTask):
         return cells_to_crop(cells, STRIDE) - (self.frame_shift - 0.5), maps.flatten(2).amax(-1)
 
     def predict_batch(self, batch: FaceBatch) -> Prediction:
-        with torch.autocast(batch.image.device.type, enabled=False):
-            decoded: list[Any] = [self.decode_maps(maps) for maps in self(batch.image)]
+        decoded = [self.decode_maps(maps) for maps in self(batch.image)]
         points, score = decoded[-1]
         return Prediction(points=points, score=score, steps=[step for step, _ in decoded])
 

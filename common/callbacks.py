@@ -13,6 +13,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
 from common.images import write_image
+from common.metrics.landmark import distinct_rows, gathered
 from common.plotting import TRUE, draw_landmarks, grid, write_ced
 from common.task import LandmarkTask
 from common.types import FaceBatch, Prediction
@@ -90,15 +91,11 @@ class PredictionPictures(Callback):
         self._write(trainer, "test")
         if not isinstance(pl_module, LandmarkTask) or not trainer.is_global_zero:
             return
-        record = pl_module.test_per_image
-        folder = run_folder(trainer)
-        folder.mkdir(parents=True, exist_ok=True)
-        ids = list(pl_module.test_points)
-        points = np.stack([pl_module.test_points[i] for i in ids])
-        arrays: dict[str, Any] = {"ids": np.array(ids), "points": points, **record}
-        np.savez_compressed(folder / "test_predictions.npz", **arrays)
+        found, folder = pl_module.evaluation, run_folder(trainer)
+        assert found is not None
+        found.save(folder / "test_predictions.npz")
         path = folder / "pictures" / "test-ced.png"
-        write_ced(path, {pl_module.METHOD: record["nme"]}, pl_module.test_metric.threshold)
+        write_ced(path, {pl_module.METHOD: found.nme}, found.threshold)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image("pictures/ced", [str(path)])
@@ -118,11 +115,17 @@ class PredictionFile(Callback):
         self._rows.append(outputs)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        own, self._rows = self._rows, []
+        parts = gathered(own)
+        if not trainer.is_global_zero or not parts:
+            return
         folder = run_folder(trainer)
         folder.mkdir(parents=True, exist_ok=True)
-        ids = np.array([i for row in self._rows for i in row["ids"]])
-        names = [name for name, value in self._rows[0].items() if isinstance(value, torch.Tensor)] if self._rows else []
-        arrays: dict[str, Any] = {name: torch.cat([row[name] for row in self._rows]).numpy() for name in names}
+        ids = np.array([i for part in parts for i in part["ids"]])
+        names = [name for name, value in parts[0].items() if isinstance(value, torch.Tensor)]
+        arrays: dict[str, Any] = {name: torch.cat([part[name] for part in parts]).numpy() for name in names}
+        if len(parts) > len(own):
+            order = distinct_rows(arrays["rows"])
+            ids, arrays = ids[order], {name: values[order] for name, values in arrays.items()}
         np.savez_compressed(folder / "predictions.npz", ids=ids, **arrays)
         print(f"wrote {len(ids)} faces to {folder / 'predictions.npz'}")
-        self._rows = []

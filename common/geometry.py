@@ -30,7 +30,11 @@ def apply_affine(matrix: Array, points: Array) -> Array:
         (..., L, D), in the target frame of the matrix.
     """
     linear, shift = matrix[..., :2], matrix[..., 2]
-    xy = points[..., :2] @ linear.swapaxes(-1, -2) + shift[..., None, :]
+    if isinstance(points, Tensor):  # products of numbers: those of matrices would be in half precision under autocast
+        columns = linear[..., None, :, :]
+        xy = points[..., :1] * columns[..., 0] + points[..., 1:2] * columns[..., 1] + shift[..., None, :]
+    else:
+        xy = points[..., :2] @ linear.swapaxes(-1, -2) + shift[..., None, :]
     if points.shape[-1] == 2:
         return xy
     det = linear[..., 0, 0] * linear[..., 1, 1] - linear[..., 0, 1] * linear[..., 1, 0]

@@ -20,7 +20,7 @@ from common.checkpoints import load_weights, read_checkpoint
 from common.data.augment import PhotometricAugment
 from common.errors import LabError
 from common.geometry import apply_affine
-from common.metrics.landmark import LandmarkMetric
+from common.metrics.landmark import Evaluation, FaceCollector
 from common.schemes import get_scheme
 from common.types import FaceBatch, Prediction
 
@@ -87,9 +87,9 @@ class LandmarkTask(L.LightningModule):
         self.milestones, self.gamma, self.warmup_steps = tuple(milestones), gamma, warmup_steps
         self.compile_net, self.channels_last = compile_net, channels_last
         self.augment = PhotometricAugment(**augment) if augment else None
-        self.val_metric = LandmarkMetric(threshold=threshold)
-        self.test_metric = LandmarkMetric(threshold=threshold)
-        self.test_points: dict[str, np.ndarray] = {}
+        self.threshold = threshold
+        self.faces = FaceCollector(self.scheme, threshold)
+        self.evaluation: Evaluation | None = None  # of the last test
 
     # What a method brings.
 
@@ -183,51 +183,57 @@ class LandmarkTask(L.LightningModule):
         self.log("loss", loss.detach(), batch_size=len(batch), prog_bar=True, logger=False)
         return loss
 
-    def to_image_pixels(self, points: Tensor, batch: FaceBatch) -> Tensor:
-        """Return crop points (B, L, D) in image pixels."""
-        return apply_affine(batch.to_image.to(points.dtype), points)
+    def predict(self, batch: FaceBatch) -> Prediction:
+        """Return `predict_batch` in float32, whatever the trainer's precision.
 
-    def validation_step(self, batch: FaceBatch, batch_idx: int) -> Prediction:  # type: ignore[override]
+        Half precision has steps of a whole pixel from 128 pixels (bfloat16) or 2,048 (float16) on.
+        """
+        with torch.autocast(batch.image.device.type, enabled=False):
+            return self.predict_batch(batch)
+
+    def to_image_pixels(self, points: Tensor, batch: FaceBatch) -> Tensor:
+        """Return crop points (B, L, D) in image pixels, float32 or better."""
+        return apply_affine(batch.to_image.float(), points if points.dtype == torch.float64 else points.float())
+
+    def _collect(self, batch: FaceBatch, batch_idx: int) -> Prediction:
         if batch_idx == 0:
             self.check_batch(batch)
-        prediction = self.predict_batch(batch)
-        self.val_metric.update(self.to_image_pixels(prediction.points, batch), batch)
+        prediction = self.predict(batch)
+        self.faces.add(batch, prediction)
         return prediction
+
+    def on_validation_epoch_start(self) -> None:
+        self.faces.clear()
+
+    def validation_step(self, batch: FaceBatch, batch_idx: int) -> Prediction:  # type: ignore[override]
+        return self._collect(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
         if not self.trainer.sanity_checking:
-            self._log_metric(self.val_metric, "val")
-        self.val_metric.reset()
+            self._log_metrics(self.faces.result(), "val")
 
     def on_test_epoch_start(self) -> None:
-        self.test_points = {}
+        self.faces.clear()
 
     def test_step(self, batch: FaceBatch, batch_idx: int) -> Prediction:  # type: ignore[override]
-        if batch_idx == 0:
-            self.check_batch(batch)
-        prediction = self.predict_batch(batch)
-        points = self.to_image_pixels(prediction.points, batch)
-        self.test_metric.update(points, batch)
-        self.test_points.update(zip(batch.ids, points.detach().cpu().numpy(), strict=True))
-        return prediction
+        return self._collect(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
-        self._log_metric(self.test_metric, "test")
-        self.test_per_image = self.test_metric.per_image()
-        self.test_metric.reset()
+        self.evaluation = self.faces.result()
+        self._log_metrics(self.evaluation, "test")
 
-    def _log_metric(self, metric: LandmarkMetric, prefix: str) -> None:
-        values = {f"{prefix}/{name}": float(value) for name, value in metric.compute().items()}
+    def _log_metrics(self, found: Evaluation, prefix: str) -> None:
+        values = {f"{prefix}/{k}": torch.tensor(v, dtype=torch.float32) for k, v in found.metrics().items()}
         main = f"{prefix}/nme"
-        self.log(main, torch.tensor(values.pop(main), dtype=torch.float32), prog_bar=True)
-        self.log_dict({k: torch.tensor(v, dtype=torch.float32) for k, v in values.items()})
+        self.log(main, values.pop(main), prog_bar=True)
+        self.log_dict(values)
 
     def predict_step(self, batch: FaceBatch, batch_idx: int) -> dict[str, Any]:
-        """Return ids and points (B, L, D) in image pixels as CPU tensors."""
-        prediction = self.predict_batch(batch)
+        """Return ids, rows and points (B, L, D) in image pixels, and score and pose where the method has them."""
+        prediction = self.predict(batch)
         points = self.to_image_pixels(prediction.points, batch)
-        score = None if prediction.score is None else prediction.score.detach().cpu()
-        return {"ids": batch.ids, "points": points.detach().cpu(), "score": score}
+        found = {"rows": batch.rows, "points": points, "score": prediction.score, "pose": prediction.pose}
+        return {"ids": batch.ids} | {name: value.detach().cpu() for name, value in found.items() if value is not None}
 
     def configure_optimizers(self) -> Any:
         groups = self.parameter_groups()

@@ -58,6 +58,7 @@ class FaceBatch:
         pose: (B, 3) yaw, pitch, roll in degrees, NaN where unknown.
         box: (B, 4) x0 y0 x1 y1, the data set's box in crop pixels: its centre moved and its sides scaled with the
             crop, its edges upright; None where a batch was made without boxes.
+        rows: (B,) int64 place in the data set, -1 where a face is of none; None where a batch was made without.
     """
 
     image: Tensor
@@ -72,6 +73,7 @@ class FaceBatch:
     ids: list[str] = field(default_factory=list)
     subset_names: tuple[str, ...] = ()
     box: Tensor | None = None
+    rows: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.image.shape[0])

@@ -261,17 +261,18 @@ class MusicaTask(LandmarkTask):
         return Prediction(points=faces.steps[-1], score=score, steps=faces.steps)
 
     def predict_step(self, batch: FaceBatch, batch_idx: int) -> dict[str, Any]:
-        """Return ids and points as every method, and per face: predicted error, iterations, failure flag."""
-        run = self.run_cascade(batch)
+        """Return what every method returns, and per face: predicted error, iterations, failure flag."""
+        with torch.autocast(batch.image.device.type, enabled=False):
+            run = self.run_cascade(batch)
         prediction = self._prediction(run)
         fail_above = self.policy.fail_above if self.policy is not None else float("inf")
-        assert prediction.score is not None
-        return {
-            "ids": batch.ids,
-            "points": self.to_image_pixels(prediction.points, batch).detach().cpu(),
-            "score": prediction.score.detach().cpu(),
-            "predicted_error": run.errors[-1].detach().cpu(),
-            "iterations": run.iterations.cpu(),
+        found = {
+            "rows": batch.rows,
+            "points": self.to_image_pixels(prediction.points, batch),
+            "score": prediction.score,
+            "predicted_error": run.errors[-1],
+            "iterations": run.iterations,
             # NaN is a failure, too.
-            "failed": ~(run.errors[-1] <= fail_above).cpu(),
+            "failed": ~(run.errors[-1] <= fail_above),
         }
+        return {"ids": batch.ids} | {name: value.detach().cpu() for name, value in found.items() if value is not None}

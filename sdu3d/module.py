@@ -218,10 +218,9 @@ class SduTask(LandmarkTask):
         return points + RELEASED_SHIFT if self.official_frame else points
 
     def predict_batch(self, batch: FaceBatch) -> Prediction:
-        with torch.autocast(batch.image.device.type, enabled=False):
-            heatmaps, depth = self(batch.image)
-            steps = [self.decode_maps(maps) for maps in heatmaps]
-            presence = self.presence(heatmaps[-1].float())
+        heatmaps, depth = self(batch.image)
+        steps = [self.decode_maps(maps) for maps in heatmaps]
+        presence = self.presence(heatmaps[-1].float())
         if depth is not None:
             z = self.depths(depth.float(), presence)[..., None]
             steps = [torch.cat([points, z], -1) for points in steps]

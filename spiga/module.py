@@ -205,14 +205,6 @@ class SpigaTask(LandmarkTask):
         pixels = [step.float() * self.input_size - HALF for step in steps]
         return Prediction(points=pixels[-1], pose=None if pose is None else pose[:, :3], steps=pixels)
 
-    def predict_step(self, batch: FaceBatch, batch_idx: int) -> dict[str, Any]:
-        """Return ids, points (B, L, 2) in image pixels, and pose (B, 3) in degrees, as CPU tensors."""
-        prediction = self.predict_batch(batch)
-        found = {"ids": batch.ids, "points": self.to_image_pixels(prediction.points, batch).detach().cpu()}
-        if prediction.pose is not None:
-            found["pose"] = prediction.pose.detach().cpu()
-        return found
-
     def decorate(self, canvas: np.ndarray, points: np.ndarray, pose: np.ndarray | None) -> np.ndarray:
         return canvas if pose is None else draw_pose_axes(canvas, pose, points, NOSE_TIP[self.scheme.name])
 

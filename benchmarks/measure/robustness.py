@@ -9,7 +9,7 @@ the crop, pictures after it. One JSON line per method, kind and level goes to ro
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 import yaml
 
 from benchmarks.provenance import ROOT
@@ -25,10 +24,11 @@ from benchmarks.record import Robustness, append_record, read_records
 from benchmarks.registry import METHODS
 from benchmarks.report.markdown import figure
 from benchmarks.run.plan import Cell, read_plan, restrict
-from benchmarks.run.trial import last_checkpoint, load_test
+from benchmarks.run.trial import last_checkpoint, load_trained
 from common.data.batching import Collate
 from common.data.crops import CropConfig, CroppedFace, crop_sample, draw_matrix
 from common.errors import LabError
+from common.evaluation import Evaluation, evaluate, evaluate_batches
 from common.geometry import invert_affine
 from common.images import decode_image
 from common.readme import table
@@ -122,21 +122,11 @@ def disturbed(sample: FaceSample, task: LandmarkTask, config: CropConfig, subset
     return face
 
 
-@torch.inference_mode()
-def errors(task: LandmarkTask, faces: list[CroppedFace], collate: Collate, batch_size: int) -> dict[str, np.ndarray]:
-    """Return points (N, L, D) in image pixels, nme (N,) in percent and, where the method has one, score (N,)."""
-    points, nmes, scores = [], [], []
-    for start in range(0, len(faces), batch_size):
-        batch = collate(faces[start : start + batch_size])
-        prediction = task.predict_batch(batch)
-        found = task.to_image_pixels(prediction.points, batch)
-        distance = (found.double() - batch.image_points.double()).norm(dim=-1).mean(1)
-        points.append(found.numpy())
-        nmes.append((100 * distance / batch.norm.double()).numpy())
-        if prediction.score is not None:
-            scores.append(prediction.score.flatten(1).mean(1).numpy())
-    result = {"points": np.concatenate(points), "nme": np.concatenate(nmes)}
-    return result | ({"score": np.concatenate(scores)} if scores else {})
+def errors(task: LandmarkTask, faces: Sequence[CroppedFace], subsets: tuple[str, ...], size: int) -> Evaluation:
+    """Return what the method predicts for faces, `size` at once."""
+    collate = Collate(subsets)
+    chunks = (faces[start : start + size] for start in range(0, len(faces), size))
+    return evaluate_batches(task, map(collate, chunks))
 
 
 def risk_coverage(nmes: np.ndarray, score: np.ndarray) -> dict[str, Any]:
@@ -161,7 +151,7 @@ def curve_area(levels: list[float], values: list[float]) -> float:
 
 
 def flicker(task: LandmarkTask, samples: list[FaceSample], config: CropConfig, subsets: tuple[str, ...],
-            collate: Collate, crops: int, batch_size: int, seed: int) -> np.ndarray:  # fmt: skip
+            crops: int, batch_size: int, seed: int) -> np.ndarray:  # fmt: skip
     """Return for each still face how far its points tremble when the crop moves by parts of a pixel (N,).
 
     The standard deviation of a point about its mean over the crops, both axes together, averaged over the points, in
@@ -176,8 +166,8 @@ def flicker(task: LandmarkTask, samples: list[FaceSample], config: CropConfig, s
         for _ in range(crops):
             move = np.tile(rng.uniform(-0.5, 0.5, 2) * pixel, 2).astype(np.float32)
             faces.append(crop_sample(replace(sample, box=sample.box + move), task.scheme, config, subsets))
-        points = errors(task, faces, collate, batch_size)["points"][..., :2]
-        spread = np.sqrt(points.astype(np.float64).var(axis=0).sum(-1)).mean()
+        result = errors(task, faces, subsets, batch_size)
+        spread = np.sqrt(result.points[..., :2].var(axis=0).sum(-1))[result.weight[0] > 0].mean()
         found.append(100 * spread / faces[0].norm)
     return np.array(found)
 
@@ -195,34 +185,32 @@ def weights_time(folder: Path, cell: Cell) -> int:
 
 def examine(folder: Path, cell: Cell, settings: dict[str, Any], count: int | None) -> list[Robustness]:
     """Return all records of a trained cell."""
-    tested = load_test(folder, cell)
-    task: LandmarkTask = tested.model.eval()
-    cropped = tested.datamodule.cropped("test")
+    tested = load_trained(folder, cell)
+    task, cropped = tested.task, tested.data.cropped("test")
     faces, config = cropped.faces, cropped.config
     samples = [faces[k] for k in range(min(len(faces), count or len(faces)))]
-    collate, size, seed = Collate(faces.subset_names), settings["batch_size"], settings["seed"]
+    size, seed = settings["batch_size"], settings["seed"]
     base = partial(Robustness, method=cell.method, title=METHODS[cell.method].title, dataset=cell.dataset,
                    seed=cell.seed, n=len(samples))  # fmt: skip
-    threshold = task.test_metric.threshold
     records = []
     for kind, entry in settings["kinds"].items():
         values = []
         for level in entry["levels"]:
             changed = [disturbed(sample, task, config, faces.subset_names, kind, level, stream(seed, k, kind))
                        for k, sample in enumerate(samples)]  # fmt: skip
-            nmes = errors(task, changed, collate, size)["nme"]
-            values.append(float(nmes.mean()))
+            result = errors(task, changed, faces.subset_names, size)
+            values.append(float(result.nme.mean()))
             records.append(base(trial=f"{cell.name}/{kind}/{level:g}", kind=kind, level=level, unit=entry["unit"],
-                                nme=values[-1], fr=float(100 * (nmes > threshold).mean())))  # fmt: skip
+                                nme=values[-1], fr=result.failure_rate()))  # fmt: skip
         records.append(base(trial=f"{cell.name}/{kind}/area", kind=f"{kind}_area",
                             nme=curve_area(entry["levels"], values)))  # fmt: skip
         print(f"[{cell.name}] {kind}: " + "  ".join(f"{level:g}: {value:.2f}" for level, value in
                                                     zip(entry["levels"], values, strict=True)), flush=True)  # fmt: skip
-    plain = errors(task, [crop_sample(s, task.scheme, config, faces.subset_names) for s in samples], collate, size)
-    if "score" in plain:
+    plain = evaluate(task, cropped, count=len(samples))
+    if plain.score is not None:
         records.append(base(trial=f"{cell.name}/risk_coverage", kind="risk_coverage",
-                            **risk_coverage(plain["nme"], plain["score"])))  # fmt: skip
-    trembling = flicker(task, samples[: settings["flicker"]["faces"]], config, faces.subset_names, collate,
+                            **risk_coverage(plain.nme, plain.score.mean(1))))  # fmt: skip
+    trembling = flicker(task, samples[: settings["flicker"]["faces"]], config, faces.subset_names,
                         settings["flicker"]["crops"], size, seed)  # fmt: skip
     records.append(base(trial=f"{cell.name}/flicker", kind="flicker", nme=float(trembling.mean()), n=len(trembling),
                         asked=count, weights=weights_time(folder, cell)))  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.record import Result, append_record, claim, read_records
 from benchmarks.report.markdown import comparison
 from benchmarks.run.plan import Cell, Plan
-from benchmarks.run.trial import evaluate, last_checkpoint, run_children, stage_folder, train, trained_seconds
+from benchmarks.run.trial import evaluate_cell, last_checkpoint, run_children, stage_folder, train, trained_seconds
 from common.errors import LabError
 
 WAIT = 3.0  # seconds between looks at cells that other processes hold
@@ -101,7 +101,7 @@ def run(plan: Plan, fresh: bool = False, workers: int = 1) -> str:
 
     def work(cell: Cell, lock: int) -> None:
         train(plan.folder, cell, lock)
-        append_record(records_path(plan), evaluate(plan.folder, cell, trained_seconds(plan.folder, cell)))
+        append_record(records_path(plan), evaluate_cell(plan.folder, cell, trained_seconds(plan.folder, cell)))
 
     _share(plan, cells, work)
     return write_tables(plan, cells)
@@ -148,7 +148,7 @@ def evaluate_only(plan: Plan, timing: bool = True) -> str:
     before = {record.trial: record.seconds for record in read_records(records_path(plan), Result)}
     for cell in trained:
         seconds = trained_seconds(plan.folder, cell) or before.get(cell.name) or 0.0
-        append_record(records_path(plan), evaluate(plan.folder, cell, seconds, timing))
+        append_record(records_path(plan), evaluate_cell(plan.folder, cell, seconds, timing))
     return write_tables(plan, trained)
 
 

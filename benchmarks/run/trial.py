@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,15 @@ from benchmarks.provenance import ROOT, commit, machine
 from benchmarks.record import Result, Speed
 from benchmarks.registry import METHODS
 from benchmarks.run.plan import Cell
-from common.cli import LandmarkCLI
-from common.data.batching import CroppedFaces
+from common.data.datamodule import FaceDataModule
 from common.errors import LabError
+from common.evaluation import Evaluation, batches, evaluate, load_data, read_config
 from common.geometry import apply_affine, invert_affine
 from common.images import write_image
 from common.metrics.protocols import PROTOCOLS
 from common.metrics.stats import metric_intervals
 from common.plotting import TRUE, draw_landmarks
+from common.task import LandmarkTask, load_task
 
 SHOWN = 4  # worst and median faces that are drawn for each cell
 PICTURE = 192  # side of such a picture in pixels
@@ -142,8 +144,38 @@ def _train_stage(folder: Path, cell: Cell, stage: int, lock: int | None) -> None
         raise LabError(f"{cell.name}: training ended with exit code {code}: {' '.join(command)}")
 
 
-def load_test(folder: Path, cell: Cell, *more: str) -> LandmarkCLI:
-    """Test the last checkpoint and return the command line object with its model and data.
+@dataclass(frozen=True)
+class Trained:
+    """A trained cell: the task with its last weights, and its data."""
+
+    task: LandmarkTask
+    data: FaceDataModule
+
+
+def settings(words: Sequence[str]) -> dict[str, Any]:
+    """Return the nested values of a plan's arguments: `--data.crop.size 64` or `--data.crop.size=64`.
+
+    Raises:
+        LabError: an argument has no value.
+    """
+    found: dict[str, Any] = {}
+    rest = iter(words)
+    for word in rest:
+        name, mark, value = word.removeprefix("--").partition("=")
+        if not mark:
+            value = next(rest, "")
+        if not word.startswith("--") or not value:
+            raise LabError(f"args of the plan: {word} must be --NAME VALUE, such as --data.test_count 100")
+        *outer, last = name.split(".")
+        inner = found
+        for part in outer:
+            inner = inner.setdefault(part, {})
+        inner[last] = yaml.safe_load(value)
+    return found
+
+
+def load_trained(folder: Path, cell: Cell) -> Trained:
+    """Return the task of a cell's last checkpoint and its data; the run's configuration, else the recipe, names them.
 
     Raises:
         LabError: there is no checkpoint.
@@ -151,20 +183,20 @@ def load_test(folder: Path, cell: Cell, *more: str) -> LandmarkCLI:
     path = last_checkpoint(folder, cell)
     if not path.is_file():
         raise LabError(f"{path}: checkpoint is missing; train the cell first (python -m benchmarks train)")
-    stage = len(cell.stages) - 1
     limit = PROTOCOLS["canonical"].measure(cell.dataset, 0).threshold
-    arguments = [*_arguments(folder, cell, stage), "--ckpt_path", str(path), "--track", "false",
-                 "--model.threshold", str(limit), *more]  # fmt: skip
-    return METHODS[cell.method].main()(["test", *arguments])  # type: ignore[no-any-return]
+    task = load_task(METHODS[cell.method].task_class(), path, threshold=limit)
+    own = stage_folder(folder, cell, len(cell.stages) - 1) / "config.yaml"
+    config = own if own.is_file() else ROOT / cell.stages[-1]
+    data = load_data(config, None, task, **settings(cell.args).get("data", {}))
+    return Trained(task.to("cuda") if torch.cuda.is_available() else task, data)
 
 
-def intervals(per_image: dict[str, np.ndarray], threshold: float) -> dict[str, tuple[float, float]]:
+def intervals(found: Evaluation) -> dict[str, tuple[float, float]]:
     """Return the 95 % bootstrap intervals of nme, fr and auc, over all faces and over each subset's."""
-    nmes = per_image["nme"]
-    parts = {"": np.ones(len(nmes), bool)}
-    parts |= {f"{k.removeprefix('subset/')}/": v for k, v in per_image.items() if k.startswith("subset/") and v.any()}
+    parts = {"": np.ones(len(found), bool)}
+    parts |= {f"{name}/": rows for name, rows in found.subsets.items() if rows.any()}
     return {f"{name}{key}": span for name, chosen in parts.items()
-            for key, span in metric_intervals(nmes[chosen], threshold).items()}  # fmt: skip
+            for key, span in metric_intervals(found.nme[chosen], found.threshold).items()}  # fmt: skip
 
 
 def training_state(path: Path, epochs: int | None) -> str:
@@ -185,63 +217,61 @@ def planned_epochs(run: Path, recipe: int | None) -> int | None:
     return recipe if epochs is None else int(epochs)
 
 
-def card(tested: LandmarkCLI, cell: Cell, count: int, state: str) -> dict[str, Any]:
+def recipe_epochs(cell: Cell) -> int | None:
+    """Return how many epochs the plan wants of a cell's last stage."""
+    trainer = read_config(ROOT / cell.stages[-1]).get("trainer") or {}
+    epochs = (trainer | settings(cell.args).get("trainer", {})).get("max_epochs")
+    return None if epochs is None else int(epochs)
+
+
+def card(tested: Trained, cell: Cell, count: int, state: str) -> dict[str, Any]:
     """Return the protocol card of the figures: all that decides them besides the points."""
-    faces, scheme = tested.datamodule.cropped("test"), tested.model.scheme
-    crop = faces.config
-    own = {"trained on": str(tested.datamodule.dataset)}
-    if faces.faces[0].norm is not None:
+    task, faces = tested.task, tested.data.cropped("test").faces
+    crop, own = tested.data.crop, {"trained on": str(tested.data.dataset)}
+    if faces[0].norm is not None:
         own["normaliser"] = "the data set's own"
     return PROTOCOLS["canonical"].card(
-        cell.dataset, scheme.num_points, n=count, landmarks=scheme.name, threshold=tested.model.test_metric.threshold,
+        cell.dataset, task.scheme.num_points, n=count, landmarks=task.scheme.name, threshold=task.threshold,
         box=f"data set's box, {crop.side_rule} side times {crop.box_scale:g}, crop {crop.size} px",
-        decode=str(getattr(tested.model, "decode", "of the method")), checkpoint=state, **own,
+        decode=str(getattr(task, "decode", "of the method")), checkpoint=state, **own,
     )  # fmt: skip
 
 
-def draw_faces(folder: Path, tested: LandmarkCLI) -> None:
+def draw_faces(folder: Path, data: FaceDataModule, found: Evaluation) -> None:
     """Draw the worst and the median test faces, prediction beside truth, to `folder`."""
-    faces: CroppedFaces = tested.datamodule.cropped("test")
-    ids, nmes = list(tested.model.test_points), tested.model.test_per_image["nme"]
-    order, middle = np.argsort(nmes), len(nmes) // 2
+    faces = data.cropped("test")
+    order, middle = np.argsort(found.nme), len(found) // 2
     chosen = {"worst": order[::-1][:SHOWN], "median": order[max(0, middle - SHOWN // 2) :][:SHOWN]}
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in chosen.items():
         for k, row in enumerate(rows):
             face = faces[int(row)]
-            assert face.id == ids[row], "the test loader keeps the data set's order"
             scale = PICTURE / face.image.shape[0]
-            points = apply_affine(invert_affine(face.to_image.astype(np.float64)), tested.model.test_points[face.id])
+            points = apply_affine(invert_affine(face.to_image.astype(np.float64)), found.points[row])
             canvas = cv2.resize(face.image, (PICTURE, PICTURE), interpolation=cv2.INTER_AREA)
-            scheme = tested.model.scheme
-            canvas = draw_landmarks(canvas, (face.points + 0.5) * scale - 0.5, scheme, TRUE)
-            canvas = draw_landmarks(canvas, (points + 0.5) * scale - 0.5, scheme)
+            canvas = draw_landmarks(canvas, (face.points + 0.5) * scale - 0.5, found.scheme, TRUE)
+            canvas = draw_landmarks(canvas, (points + 0.5) * scale - 0.5, found.scheme)
             write_image(folder / f"{name}-{k}.png", canvas)
 
 
-def evaluate(folder: Path, cell: Cell, seconds: float, timing: bool = True) -> Result:
+def evaluate_cell(folder: Path, cell: Cell, seconds: float, timing: bool = True) -> Result:
     """Test, draw and time a trained cell; return its record."""
-    tested = load_test(folder, cell)
-    metrics = {key.removeprefix("test/"): float(value) for key, value in tested.trainer.callback_metrics.items()}
-    per_image = tested.model.test_per_image
-    run = stage_folder(folder, cell, len(cell.stages) - 1)
-    pictures = folder / "faces" / cell.name
-    draw_faces(pictures, tested)
-    state = training_state(last_checkpoint(folder, cell), planned_epochs(run, tested.trainer.max_epochs))
+    tested = load_trained(folder, cell)
+    found = evaluate(tested.task, tested.data)
+    task, run = tested.task.cpu(), stage_folder(folder, cell, len(cell.stages) - 1)
+    predictions, pictures = run / "test_predictions.npz", folder / "faces" / cell.name
+    found.save(predictions)
+    draw_faces(pictures, tested.data, found)
+    state = training_state(last_checkpoint(folder, cell), planned_epochs(run, recipe_epochs(cell)))
     speed = Speed()
     if timing:
         print(f"[{cell.name}] timing", flush=True)
-        step = train_step_ms(tested.model, next(iter(tested.datamodule.test_dataloader())))
-        speed = Speed(
-            **measure(tested.model.network(), tested.model.input_size, inference=tested.model.inference()),
-            train_step_ms=step,
-        )
+        step = train_step_ms(task, next(batches(tested.data)))
+        speed = Speed(**measure(task.network(), task.input_size, inference=task.inference()), train_step_ms=step)
     return Result(
         trial=cell.name, method=cell.method, title=METHODS[cell.method].title, dataset=cell.dataset,
-        recipe=cell.stages[-1], seed=cell.seed, protocol="canonical",
-        card=card(tested, cell, len(per_image["nme"]), state), metrics=metrics,
-        intervals=intervals(per_image, tested.model.test_metric.threshold),
-        predictions=str((run / "test_predictions.npz").relative_to(folder)),
+        recipe=cell.stages[-1], seed=cell.seed, protocol="canonical", card=card(tested, cell, len(found), state),
+        metrics=found.metrics(), intervals=intervals(found), predictions=str(predictions.relative_to(folder)),
         pictures=str(pictures.relative_to(folder)), seconds=seconds, speed=speed, commit=commit(),
         device=machine()["device"], date=datetime.now(UTC).isoformat(timespec="seconds"), torch=str(torch.__version__),
     )  # fmt: skip

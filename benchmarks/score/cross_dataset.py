@@ -26,12 +26,12 @@ from benchmarks.score.score import Task, all_scores, card, floor_of, intervals, 
 from benchmarks.score.text import figures_text, matrix_text, protocols_text
 from common.data.base import FaceDataset
 from common.data.datamodule import DATASETS, FaceDataModule
+from common.evaluation import evaluate
 from common.inference import Predictor
 from common.metrics.protocols import PROTOCOLS
 from common.schemes import SCHEMES
 
 DIGITS = 3  # printed behind the point
-PROGRESS = 100  # faces between words on the screen
 
 
 def trained_on(weights: Path, config: Path | None) -> str:
@@ -45,24 +45,12 @@ def trained_on(weights: Path, config: Path | None) -> str:
 
 def predict_faces(predictor: Predictor, faces: FaceDataset, count: int | None = None) -> tuple[np.ndarray, Faces]:
     """Return the model's points (N, L, 2) in image pixels, in its own scheme, and the truth of the same faces."""
-    found, ids, points, boxes, visible = [], [], [], [], []
-    members: dict[str, list[bool]] = {name: [] for name in faces.subset_names}
-    total = min(len(faces), count or len(faces))
-    for index in range(total):
-        face = faces[index]
-        found.append(predictor(face.image, face.box[None]).points[0].double().cpu().numpy()[:, :2])
-        ids.append(face.id)
-        points.append(face.points[:, :2].astype(np.float64))
-        boxes.append(np.concatenate([face.box[:2], face.box[2:] - face.box[:2]]))
-        visible.append(face.visible)
-        for name, rows in members.items():
-            rows.append(name in face.subsets)
-        if (index + 1) % PROGRESS == 0:
-            print(f"{index + 1} of {total} faces", flush=True)
-    subsets = {name: np.array(rows) for name, rows in members.items() if any(rows)}
-    truth = Faces(Path(faces.name), ids, np.stack(points), np.stack(boxes).astype(np.float64),
-                  np.stack(visible).astype(np.float64), subsets)  # fmt: skip
-    return np.stack(found), truth
+    found = evaluate(predictor, faces, count=count)
+    assert found.box is not None  # of a data set's faces
+    box = np.concatenate([found.box[:, :2], found.box[:, 2:] - found.box[:, :2]], axis=1).astype(np.float64)
+    subsets = {name: rows for name, rows in found.subsets.items() if rows.any()}
+    truth = found.annotated_truth[..., :2]
+    return found.points[..., :2], Faces(Path(faces.name), list(found.ids), truth, box, found.visible * 1.0, subsets)
 
 
 def make_task(predictor: Predictor, faces: FaceDataset, name: str, count: int | None) -> Task:

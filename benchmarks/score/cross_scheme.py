@@ -106,9 +106,8 @@ def part_rows(scheme: LandmarkScheme) -> dict[str, list[int]]:
 
 
 def part_errors(errors: np.ndarray, scheme: LandmarkScheme) -> dict[str, float]:
-    """Return the mean of errors (N, L) over each part's points; a face without an answer is left out."""
-    answered = errors[np.isfinite(errors).all(axis=1)]
-    return {part: float(answered[:, rows].mean()) for part, rows in part_rows(scheme).items()}
+    """Return the mean of errors (N, L) over each part's points; a NaN (no prediction, no annotation) is left out."""
+    return {part: float(np.nanmean(errors[:, rows])) for part, rows in part_rows(scheme).items()}
 
 
 @lru_cache(maxsize=16)

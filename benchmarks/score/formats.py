@@ -38,7 +38,7 @@ class Faces:
     Attributes:
         path: where they were read.
         ids: N names.
-        points: (N, L, 2) float64; NaN where a prediction has no answer.
+        points: (N, L, 2) float64; NaN where a face has no prediction, or a true point is not annotated.
         bbox: (N, 4) x, y, width, height, or None.
         visible: (N, L) 1 or 0, or None.
         subsets: name -> (N,) mask.

@@ -108,7 +108,9 @@ class CroppedFaces(Dataset[CroppedFace]):
 
     def _crop(self, index: int, epoch: int, out: np.ndarray | None) -> CroppedFace:
         rng = None if self._stream is None else self._stream.at(epoch, index)
-        return crop_sample(self.faces[index], self.faces.scheme, self.config, self.faces.subset_names, rng, out)
+        face = crop_sample(self.faces[index], self.faces.scheme, self.config, self.faces.subset_names, rng, out)
+        face.row = index
+        return face
 
 
 class Collate:
@@ -141,4 +143,5 @@ class Collate:
             ids=[face.id for face in faces],
             subset_names=self.subset_names,
             box=torch.from_numpy(move_box(matrix, stack("source_box"))),
+            rows=torch.tensor([face.row for face in faces]),
         )

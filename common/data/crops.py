@@ -153,6 +153,7 @@ class CroppedFace:
         matrix: (2, 3) float64, image -> crop.
         source_points: (L, D), image pixels, mirrored with the crop, in the data set's own precision.
         source_box: (4,) x0 y0 x1 y1, image pixels.
+        row: place in the data set; -1 where it is of none.
     """
 
     image: np.ndarray
@@ -165,6 +166,7 @@ class CroppedFace:
     subsets: np.ndarray
     pose: np.ndarray
     id: str
+    row: int = -1
 
     @property
     def points(self) -> np.ndarray:
@@ -225,6 +227,8 @@ def _normaliser(sample: FaceSample, scheme: LandmarkScheme) -> float:
     if sample.norm is not None:
         return sample.norm
     left, right = scheme.corners
+    if sample.annotated is not None and not (sample.annotated[left] and sample.annotated[right]):
+        return math.nan  # where errors are divided by it, that is an error; training needs no such length
     norm = math.dist(sample.points[left, :2].tolist(), sample.points[right, :2].tolist())
     if norm <= 0:
         raise LabError(f"{sample.id}: the outer eye corners coincide; the face has no inter-ocular distance")

@@ -18,7 +18,7 @@ def normaliser(name: str, gt: np.ndarray, scheme: LandmarkScheme, bbox: np.ndarr
         name: corners (outer eye corners), pupils (means of the scheme's eye points), eye_centres (middles of each
             eye's two corners), lnd_bbox (root of the area of the landmarks' tight box), bbox (the same of the given
             box), height or diagonal of the given box.
-        gt: (N, L, 2) ground truth.
+        gt: (N, L, 2) ground truth; NaN where a point is not annotated.
         scheme: of the points.
         bbox: (N, 4) x, y, width, height; for bbox, height and diagonal.
 
@@ -38,7 +38,7 @@ def normaliser(name: str, gt: np.ndarray, scheme: LandmarkScheme, bbox: np.ndarr
             first, second = ((gt[:, lid[0]] + gt[:, lid[-1]]) / 2 for lid in lids)
             return np.linalg.norm(first - second, axis=-1)
         case "lnd_bbox":
-            return np.sqrt(np.prod(gt.max(axis=1) - gt.min(axis=1), axis=-1))
+            return np.sqrt(np.prod(np.nanmax(gt, axis=1) - np.nanmin(gt, axis=1), axis=-1))
     if name not in NORMALISERS:
         raise ValueError(f"normaliser must be one of {', '.join(NORMALISERS)}, got {name}")
     if bbox is None:

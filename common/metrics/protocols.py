@@ -312,7 +312,7 @@ def evaluate(
     Args:
         protocol: the protocol or its name.
         pred: (N, L, 2) predicted points, original image pixels; NaN for a face without an answer.
-        gt: (N, L, 2) true points.
+        gt: (N, L, 2) true points; NaN where a point is not annotated, which then counts nowhere.
         scheme: of the points.
         dataset: name in the protocol's measures.
         bbox: (N, 4) x, y, width, height, for normalisers and spaces that need the box.
@@ -335,7 +335,9 @@ def evaluate(
     measure = protocol.measure(dataset, scheme.num_points)
     pred, truth, bbox = measured(protocol, measure, pred, gt, bbox)
     errors = point_errors(pred, truth, normaliser(norm or measure.norm, truth, scheme, bbox))
-    weight = None if visible is None or not protocol.visibility else np.asarray(visible, np.float64)
+    weight = np.isfinite(truth).all(axis=-1).astype(np.float64)
+    if visible is not None and protocol.visibility:
+        weight = weight * np.asarray(visible, np.float64)
     nmes = nme(errors, weight, measure.divisor)
     nmes[np.isnan(pred).any(axis=(1, 2))] = np.nan
     kept = np.arange(len(nmes)) >= protocol.skip_first
@@ -351,12 +353,12 @@ def evaluate(
         "missing": int(np.isnan(nmes[kept]).sum()),
         **summary(protocol, nmes[kept], measure.threshold),
         "subset": {k: summary(protocol, nmes[mask], measure.threshold) for k, mask in masks.items()},
-        "nme_per_point": answered.mean(axis=0),
+        "nme_per_point": np.nanmean(answered, axis=0),
         "per_image": nmes[kept],
         "kept": kept,
         "share": {level: float(100 * (nmes[kept] <= level).mean()) for level in measure.levels},
     }  # fmt: skip
-    return report | {f"npe{q}_per_point": np.percentile(answered, q, axis=0) for q in (90, 95, 99)}
+    return report | {f"npe{q}_per_point": np.nanpercentile(answered, q, axis=0) for q in (90, 95, 99)}
 
 
 def measured(
@@ -375,7 +377,7 @@ def measured(
     if measure.space == "image":
         return pred, gt, bbox
     if measure.space == "stretched to landmarks":
-        sides = gt.max(axis=1) - gt.min(axis=1)
+        sides = np.nanmax(gt, axis=1) - np.nanmin(gt, axis=1)
     elif bbox is None:
         raise ValueError(f"protocol {protocol.name} needs bbox (N, 4): x, y, width, height")
     else:

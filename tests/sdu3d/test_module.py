@@ -171,7 +171,7 @@ def test_fit_test_and_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert again.hparams["coherent"] == 0.01
     faces = SyntheticFaces(2, offset=2_000_000)
     scores = score_crops(again, faces, CropConfig(size=64))
-    assert scores["released"]["corners"] == pytest.approx(float(tested.model.test_per_image["nme"].mean()), rel=1e-4)
+    assert scores["released"]["corners"] == pytest.approx(float(tested.model.evaluation.nme.mean()), rel=1e-4)
     assert set(scores["argmax"]) == {"corners", "eye_centres", "lnd_bbox"}
     capsys.readouterr()
     assert evaluate_main([str(checkpoint)]) == 2

@@ -26,7 +26,6 @@ from benchmarks.measure.robustness import (
 from benchmarks.record import Robustness, append_record
 from benchmarks.run.plan import Cell
 from benchmarks.run.trial import last_checkpoint
-from common.data.batching import Collate
 from common.data.crops import CropConfig, crop_sample
 from common.data.synthetic import SyntheticFaces
 from common.task import LandmarkTask
@@ -79,9 +78,9 @@ def test_disturbances_are_repeatable_and_keep_the_truth(faces: SyntheticFaces, k
     plain = crop_sample(faces[1], task.scheme, CONFIG, faces.subset_names)
     np.testing.assert_array_equal(first.image, second.image)
     assert (first.image != plain.image).any()
-    found = errors(task, [first], Collate(faces.subset_names), 4)
-    assert found["nme"][0] < 1e-3
-    np.testing.assert_allclose(found["points"][0], faces[1].points[:, :2], atol=2e-3)
+    found = errors(task, [first], faces.subset_names, 4)
+    assert found.nme[0] < 1e-3
+    np.testing.assert_allclose(found.points[0], faces[1].points[:, :2], atol=2e-3)
 
 
 def test_rotation_turns_by_the_level(faces: SyntheticFaces) -> None:
@@ -112,7 +111,7 @@ def test_light_and_size_fall() -> None:
 
 def test_error_is_in_percent_of_the_eyes(faces: SyntheticFaces) -> None:
     face = crop_sample(faces[0], Still().scheme, CONFIG)
-    found = errors(Still(move=2.0), [face], Collate(()), 4)["nme"][0]
+    found = errors(Still(move=2.0), [face], (), 4).nme[0]
     pixels = 2.0 * np.linalg.norm(face.to_image[:, 0])
     assert found == pytest.approx(100 * pixels / face.norm, rel=1e-4)
 
@@ -132,9 +131,9 @@ def test_area_is_the_mean_height() -> None:
 
 def test_flicker_is_nought_for_the_truth_and_half_a_pixel_for_the_crop(faces: SyntheticFaces) -> None:
     samples = [faces[0], faces[1]]
-    still = flicker(Still(), samples, CONFIG, (), Collate(()), 8, 32, 0)
+    still = flicker(Still(), samples, CONFIG, (), 8, 32, 0)
     assert still.max() < 1e-3
-    fixed = flicker(Still(fixed=True), samples, CONFIG, (), Collate(()), 64, 32, 0)
+    fixed = flicker(Still(fixed=True), samples, CONFIG, (), 64, 32, 0)
     face = crop_sample(samples[0], Still().scheme, CONFIG)
     pixel = np.linalg.norm(face.to_image[:, 0])
     # Uniform moves within +- half a pixel: variance 1 / 12 on each axis.

@@ -32,6 +32,7 @@ from common.data.readers.crops import PreparedCrops
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.task import LandmarkTask
+from tests.common.evaluations import evaluation
 from tests.conftest import SHARED, needs_shared
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -249,7 +250,7 @@ def test_workers_train_side_by_side_before_the_tests(tmp_path: Path, monkeypatch
         return result(cell, seconds=seconds)
 
     monkeypatch.setattr(runner, "run_children", note)
-    monkeypatch.setattr(runner, "evaluate", test_cell)
+    monkeypatch.setattr(runner, "evaluate_cell", test_cell)
     monkeypatch.setattr(runner, "write_tables", lambda plan, cells: "")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
     runner.run(plan, workers=2)
@@ -309,7 +310,7 @@ def test_fresh_sets_records_aside(tmp_path: Path) -> None:
 
 def test_intervals_hold_their_figures() -> None:
     nmes = np.random.default_rng(0).gamma(4.0, 1.0, 400)
-    found = intervals({"nme": nmes, "subset/pose": nmes > 5, "subset/none": nmes > 1e9}, 8.0)
+    found = intervals(evaluation(nmes, {"pose": nmes > 5, "none": nmes > 1e9}, 8.0))
     low, high = found["nme"]
     assert low < nmes.mean() < high
     assert found["fr"][0] <= 100 * (nmes > 8).mean() <= found["fr"][1]

@@ -15,7 +15,7 @@ from benchmarks.measure.robustness import errors
 from benchmarks.report.model import read_report
 from benchmarks.score.cross_dataset import make_task, predict_faces, trained_on
 from common.checkpoints import save_safetensors
-from common.data.batching import Collate, CroppedFaces
+from common.data.batching import CroppedFaces
 from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
@@ -41,12 +41,12 @@ def test_points_are_those_of_the_method_s_own_test(tmp_path: Path) -> None:
     predictor, faces = Predictor.load(weights(tmp_path, "ibug68")), SyntheticFaces(COUNT, seed=3)
     found, truth = predict_faces(predictor, faces)
     cropped = CroppedFaces(faces, CROP)
-    expected = errors(predictor.task, [cropped[k] for k in range(COUNT)], Collate(faces.subset_names), 2)
-    np.testing.assert_allclose(found, expected["points"], atol=1e-3)
+    expected = errors(predictor.task, [cropped[k] for k in range(COUNT)], faces.subset_names, 2)
+    np.testing.assert_allclose(found, expected.points, atol=1e-3)
     task = make_task(predictor, faces, "synthetic", None)
-    np.testing.assert_allclose(task.evaluate("canonical")["per_image"], expected["nme"], rtol=1e-5)
+    np.testing.assert_allclose(task.evaluate("canonical")["per_image"], expected.nme, rtol=1e-5)
     assert truth.ids == [faces[k].id for k in range(COUNT)] and truth.bbox is not None
-    np.testing.assert_allclose(truth.bbox[0, 2:], faces[0].box[2:] - faces[0].box[:2])
+    np.testing.assert_allclose(truth.bbox[0, 2:], faces[0].box[2:] - faces[0].box[:2], rtol=1e-5)
     assert set(truth.subsets) == {name for k in range(COUNT) for name in faces[k].subsets}
 
 

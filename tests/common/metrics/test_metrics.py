@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.errors import LabError
+from common.metrics import landmark
 from common.metrics.functional import (
     NORMALISERS,
     auc_exact,
@@ -21,12 +24,13 @@ from common.metrics.functional import (
     point_errors,
     simpson_average,
 )
-from common.metrics.landmark import LandmarkMetric
+from common.metrics.landmark import FaceCollector
 from common.metrics.pose import pose_report
 from common.metrics.protocols import PROTOCOLS, evaluate
 from common.metrics.stats import bootstrap_interval
 from common.schemes import AFLW19, COFW29, IBUG68, WFLW98
-from common.types import FaceBatch
+from common.types import FaceBatch, Prediction
+from tests.common.evaluations import evaluation
 from tests.conftest import SHARED, needs_shared
 
 LIMIT = 1e-9
@@ -166,29 +170,54 @@ def make_batch(gt: np.ndarray, ids: list[str], subsets: np.ndarray) -> FaceBatch
     )  # fmt: skip
 
 
-def test_metric_is_the_same_in_one_batch_and_in_many_and_drops_duplicates() -> None:
+def collected(pred: torch.Tensor, gt: np.ndarray, subsets: np.ndarray, parts: list[slice]) -> FaceCollector:
+    collector = FaceCollector(IBUG68, 5)
+    for rows in parts:
+        batch = make_batch(gt[rows], ["face"] * len(gt[rows]), subsets[rows])
+        batch.rows = torch.arange(len(gt))[rows]
+        collector.add(batch, Prediction(pred[rows]))
+    return collector
+
+
+def test_figures_are_the_same_in_one_batch_in_many_and_on_several_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faces are told apart by their row, not by their name; each counts once, in the data set's order."""
     rng = np.random.default_rng(0)
     gt = rng.uniform(0, 200, (7, 68, 2))
     pred = torch.from_numpy(gt + rng.normal(size=gt.shape) * 4)
     subsets = np.zeros((7, 2), bool)
     subsets[:3, 0] = True
-    ids = [f"face{i}" for i in range(7)]
-    one, many = LandmarkMetric(5), LandmarkMetric(5)
-    one.update(pred, make_batch(gt, ids, subsets))
-    for rows in (slice(0, 2), slice(2, 5), slice(4, 7), slice(0, 1)):
-        many.update(pred[rows], make_batch(gt[rows], ids[rows], subsets[rows]))
-    assert many.compute() == pytest.approx(one.compute())
-    report = one.compute()
+    one = collected(pred, gt, subsets, [slice(0, 7)]).result()
+    many = collected(pred, gt, subsets, [slice(0, 2), slice(2, 7)]).result()
+    assert len(one) == 7, "equal names are not equal faces"
+    assert many.metrics() == pytest.approx(one.metrics())
     expected = evaluate(PROTOCOLS["canonical"], pred.numpy(), gt, IBUG68, "x")
-    assert report["nme"] == pytest.approx(expected["nme"], rel=1e-5)  # the batch holds float32 points
-    assert "a/nme" in report and not any(key.startswith("b/") for key in report), "an empty subset is left out"
-    assert report["a/nme"] == pytest.approx(one.per_image()["nme"][:3].mean())
-    with pytest.raises(ValueError, match="prediction"):
-        one.update(pred[:, :5], make_batch(gt, ids, subsets))
+    assert one.metrics()["nme"] == pytest.approx(expected["nme"], rel=1e-5)  # the batch holds float32 points
+    assert not any(key.startswith("b/") for key in one.metrics()), "an empty subset is left out"
+    assert one.metrics()["a/nme"] == pytest.approx(one.nme[:3].mean()) == pytest.approx(one.subset("a").mean())
+    # As a distributed sampler deals them out to two devices: in turn, the first face once more at the end.
+    first = collected(pred, gt, subsets, [slice(0, 4, 2), slice(4, 7, 2)])
+    second = collected(pred, gt, subsets, [slice(1, 7, 2), slice(0, 1)])
+    monkeypatch.setattr(landmark, "gathered", lambda parts: first._parts + second._parts)
+    for device in (first, second):
+        np.testing.assert_array_equal(device.result().points, one.points)
+    with pytest.raises(LabError, match="predicted points are"):
+        replace(one, points=one.points[:, :5]).metrics()
     with pytest.raises(ValueError, match="threshold must be positive, got -1"):
-        LandmarkMetric(-1)
-    with pytest.raises(ValueError, match="no face"):
-        LandmarkMetric().compute()
+        FaceCollector(IBUG68, -1)
+
+
+def test_no_face_and_a_face_without_points_are_told() -> None:
+    with pytest.raises(LabError, match="no face"):
+        FaceCollector(IBUG68).result()
+    batch = make_batch(np.ones((1, 68, 2)), ["blank"], np.zeros((1, 2), bool))
+    batch.weight = torch.zeros(1, 68)
+    with pytest.raises(LabError, match="blank: no point is annotated"):
+        FaceCollector(IBUG68).add(batch, Prediction(torch.zeros(1, 68, 2)))
+
+
+def test_a_prediction_that_is_not_finite_is_a_failure() -> None:
+    found = evaluation(np.array([1.0, np.nan]), {})
+    assert found.failure_rate() == 50 and found.auc() == 45 and found.metrics()["fr"] == 50
 
 
 def test_bootstrap_interval_holds_the_mean_and_is_repeatable() -> None:

@@ -13,6 +13,7 @@ from benchmarks.studies.musica import report, speed
 from benchmarks.studies.musica.attention import patch_attention, region_table, regions
 from benchmarks.studies.musica.readme import BEGIN, END
 from benchmarks.studies.musica.report import confidence_part, iterations_part
+from common.evaluation import evaluate_batches
 from common.schemes import IBUG68, WFLW98
 from common.task import load_task
 from musica.choose_exit import main as choose_exit
@@ -43,17 +44,11 @@ def test_confidence_of_a_perfect_and_of_a_reversed_prediction() -> None:
 
 
 def test_collected_errors_are_those_of_the_shared_metric(trained: tuple[Path, Path]) -> None:  # noqa: F811
-    from common.metrics.landmark import LandmarkMetric
-
     checkpoint, recipe = trained
     task = load_task(MusicaTask, checkpoint)
     faces = list(batches(load_data(recipe, None, task), "val", 5))
     records = collect(task, faces)
-    metric = LandmarkMetric()
-    for batch in faces:
-        with torch.inference_mode():
-            metric.update(task.to_image_pixels(task.predict_batch(batch).points, batch), batch)
-    assert float(metric.compute()["nme"]) == pytest.approx(records.nme[:, -1].mean(), rel=1e-5)
+    np.testing.assert_allclose(evaluate_batches(task, faces).nme, records.nme[:, -1], rtol=1e-5)
     assert records.nme.shape == (12, 3) and len(set(records.ids)) == 12
     # With early exit the results are the recorded ones at the iteration where each face leaves.
     rule = tuple(float(np.median(records.predicted[:, t])) for t in range(2))

@@ -98,7 +98,8 @@ def evaluate(
     if not isinstance(data, FaceDataset):
         data = data.cropped(split).faces if isinstance(data, FaceDataModule) else data.faces
     crops = CroppedFaces(data, model.crop)
-    if getattr(model.task, "predict_image", None) is None:
+    photographs = model.official or type(model.task).predict_image is not LandmarkTask.predict_image
+    if not photographs:
         return evaluate_batches(model.task, batches(crops, size=batch_size, count=count), scheme=data.scheme)
     found, collate = FaceCollector(data.scheme), Collate(data.subset_names)
     for row in range(min(len(data), count or len(data))):

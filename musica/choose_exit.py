@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from common.errors import LabError, command
+from common.evaluation import batches, load_data
 from common.task import load_task
-from musica.evaluation import Records, augmented_batches, batches, collect, load_data, milliseconds
 from musica.exit import ExitPolicy, Sweep, choose, exit_iteration, failure_threshold, sweep, usual_levels
 from musica.module import MusicaTask
+from musica.records import Records, augmented_batches, collect, milliseconds
 
 EVAL_BATCH = 32
 BATCHES = (1, 64)  # sizes at which milliseconds are measured

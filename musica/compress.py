@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import LabError, command
+from common.evaluation import batches, load_data
 from common.task import load_task
 from common.types import FaceBatch
-from musica.evaluation import batches, load_data
 from musica.module import MusicaTask
 from musica.network import CascadeNet
 from musica.types import FEATURES
@@ -181,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     task = load_task(MusicaTask, options.source)
     net = task.evaluated()
     data = load_data(options.config, options.root, task)
-    outputs = layer_outputs(net, batches(data, "train", EVAL_BATCH))
+    outputs = layer_outputs(net, batches(data.cropped("train"), size=EVAL_BATCH))
     small = shrink(task, outputs, options.rank, options.attention_rank)
     write_checkpoint(small, options.target)
     count = len(net.level_of)

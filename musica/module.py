@@ -243,9 +243,10 @@ class MusicaTask(LandmarkTask):
         return self.run_crops(batch.image, self._origin(batch), exit_below)
 
     def predict_batch(self, batch: FaceBatch) -> Prediction:
-        return self._prediction(self.run_cascade(batch))
+        return self.prediction(self.run_cascade(batch))
 
-    def _prediction(self, run: CascadeRun) -> Prediction:
+    def prediction(self, run: CascadeRun) -> Prediction:
+        """Return what every method returns, from a run of the cascade."""
         steps = [points.flip(-1) for points in run.points]
         score = -run.errors[-1][:, None].expand(-1, self.scheme.num_points)
         return Prediction(points=steps[-1], score=score, steps=steps)
@@ -264,7 +265,7 @@ class MusicaTask(LandmarkTask):
         """Return what every method returns, and per face: predicted error, iterations, failure flag."""
         with torch.autocast(batch.image.device.type, enabled=False):
             run = self.run_cascade(batch)
-        prediction = self._prediction(run)
+        prediction = self.prediction(run)
         fail_above = self.policy.fail_above if self.policy is not None else float("inf")
         found = {
             "rows": batch.rows,

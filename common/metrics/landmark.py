@@ -86,14 +86,15 @@ class Evaluation:
         Raises:
             LabError: shapes differ, or a face has no such normaliser.
         """
-        if points.shape != self.truth.shape:
-            raise LabError(f"predicted points are {points.shape[1:]} a face, the data set's {self.truth.shape[1:]}: "
+        points, truth = points[..., dims], self.truth[..., dims]
+        if points.shape != truth.shape:
+            raise LabError(f"predicted points are {points.shape[1:]} a face, the data set's {truth.shape[1:]}: "
                            "choose data of the model's scheme and dimensions")  # fmt: skip
         length = self.norm if norm is None else normaliser(norm, self.annotated_truth, self.scheme)
         if not (length > 0).all():
             face = self.ids[int(np.argmin(length > 0))]
             raise LabError(f"{face}: has no length to divide its errors by; are its outer eye corners annotated?")
-        return nme(point_errors(points[..., dims], self.truth[..., dims], length), self.weight)
+        return nme(point_errors(points, truth, length), self.weight)
 
     def subset(self, name: str) -> np.ndarray:
         """Return the NMEs of the faces of a subset (n,), percent.

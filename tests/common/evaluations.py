@@ -59,8 +59,10 @@ class Truth(LandmarkTask):
 class HalfAnnotated(SyntheticFaces):
     """Synthetic faces of which the first points are not annotated and hold garbage."""
 
+    garbage = GARBAGE
+
     def __getitem__(self, index: int) -> FaceSample:
         sample = super().__getitem__(index)
         points, annotated = sample.points.copy(), np.ones(len(sample.points), bool)
-        points[HIDDEN], annotated[HIDDEN] = GARBAGE, False
+        points[HIDDEN], annotated[HIDDEN] = self.garbage, False
         return replace(sample, points=points, annotated=annotated)

@@ -14,9 +14,9 @@ import torch
 import yaml
 
 from common.errors import LabError
+from common.evaluation import batches, load_data
 from common.task import load_task
 from musica.choose_exit import main
-from musica.evaluation import augmented_batches, batches, load_data
 from musica.exit import (
     ExitPolicy,
     best_saving,
@@ -28,6 +28,7 @@ from musica.exit import (
     usual_levels,
 )
 from musica.module import MusicaTask
+from musica.records import augmented_batches
 
 SMALL: dict[str, Any] = {"patches": [30, 36, 45, 48, 54], "units": 16, "ema_decay": 0.9}
 

@@ -9,10 +9,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from common.errors import LabError
+from common.evaluation import batches, load_data
 from common.task import load_task
 from musica.compress import layer_outputs, main, parameters, shrink
-from musica.evaluation import batches, collect, load_data
 from musica.module import MusicaTask
+from musica.records import collect
 from musica.types import FEATURES
 from tests.musica.test_choose_exit import trained  # noqa: F401 - a fixture
 

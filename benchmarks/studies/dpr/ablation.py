@@ -18,10 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from common.errors import LabError, command
+from common.evaluation import Evaluation, evaluate, load_data
 from common.metrics.stats import bootstrap_interval
 from common.task import load_task
-from dpr.evaluation import STAGE_NAMES, face_errors, load_data
 from dpr.module import DprTask
 
 RECORD = Path("runs/dpr/ablation.jsonl")
@@ -33,6 +35,12 @@ CELLS: dict[str, dict[str, Any]] = {
     "error_driven": {"weighting": "direct"},
 }
 DECIMALS = 4
+STAGE_NAMES = ("gsr", "glsr")  # the order of a prediction's steps
+
+
+def stage_errors(found: Evaluation) -> dict[str, np.ndarray]:
+    """Return the NME of each face (N,) in percent, by stage: gsr, and glsr where the local stage has learnt."""
+    return dict(zip(STAGE_NAMES, found.step_nme.T, strict=False))
 
 
 def read_record(path: Path) -> list[dict[str, Any]]:
@@ -82,7 +90,7 @@ def run_cell(options: argparse.Namespace, cell: str, seed: int, key: str) -> dic
     start = time.perf_counter()
     cli(arguments_of(options, cell, seed, run))
     task = load_task(DprTask, run / "checkpoints" / "best.ckpt")
-    errors = face_errors(task, load_data(run / "config.yaml", options.root), options.split)
+    errors = stage_errors(evaluate(task, load_data(run / "config.yaml", options.root), options.split))
     row: dict[str, Any] = {"key": key, "cell": cell, "seed": seed, "split": options.split, **CELLS[cell],
                            "recipe": options.config.name, "set": sorted(options.set),
                            "seconds": round(time.perf_counter() - start, 1)}  # fmt: skip

@@ -21,15 +21,16 @@ from torch import Tensor
 
 from benchmarks.measure.timing import count_parameters
 from benchmarks.provenance import ROOT
+from benchmarks.studies.dpr.ablation import stage_errors
 from common.checkpoints import load_weights, read_checkpoint, save_safetensors, start_files
 from common.data.crops import CropConfig
 from common.errors import LabError, command
+from common.evaluation import evaluate, load_data, read_config
 from common.metrics.functional import failure_rate
 from common.metrics.stats import bootstrap_interval
 from common.packing import Description
 from common.readme import table
 from common.task import load_task
-from dpr.evaluation import face_errors, load_data, read_config
 from dpr.module import DprTask
 
 FOLDER = ROOT / "dpr" / "weights"
@@ -172,7 +173,7 @@ def export(options: argparse.Namespace) -> str:
     data = load_data(config, options.root)
     tasks = {"gsr": gsr_of(task)}
     splits = ("val", "test") if options.test else ("val",)
-    errors = {split: face_errors(task, data, split) for split in splits}
+    errors = {split: stage_errors(evaluate(task, data, split)) for split in splits}
     if "glsr" in errors["val"]:
         tasks["glsr"] = task
     best = min(tasks, key=lambda name: errors["val"][name].mean())

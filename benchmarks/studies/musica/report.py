@@ -26,6 +26,7 @@ from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError, command
+from common.evaluation import batches, load_data
 from common.images import write_image
 from common.metrics.functional import failure_rate
 from common.metrics.stats import bootstrap_interval
@@ -34,10 +35,10 @@ from common.task import load_task
 from common.types import FaceBatch
 from musica.choose_exit import BATCHES, EVAL_BATCH, measure
 from musica.compress import layer_outputs, parameters, shrink, weight_bytes
-from musica.evaluation import Records, batches, collect, load_data
 from musica.exit import ExitPolicy, best_saving, exit_iteration, read_policy
 from musica.module import MusicaTask
 from musica.network import CascadeNet
+from musica.records import Records, collect
 
 README = ROOT / "musica" / "README.md"
 FIGURES = ROOT / "musica" / "figures"
@@ -172,7 +173,7 @@ def small_part(
     """Return size and NME with whole layers, low-rank hidden ones (from training faces), and as `given`."""
     data = load_data(config, root, task)
     faces = list(batches(data, split, EVAL_BATCH))
-    outputs = layer_outputs(task.evaluated(), batches(data, "train", EVAL_BATCH)) if ranks else []
+    outputs = layer_outputs(task.evaluated(), batches(data.cropped("train"), size=EVAL_BATCH)) if ranks else []
     used = [task, *(shrink(task, outputs, rank) for rank in ranks)]
     rows: list[dict[str, Any]] = []
     for one in used if given is None else [*used, given]:

@@ -15,11 +15,12 @@ from pathlib import Path
 
 from benchmarks.measure.timing import count_parameters
 from benchmarks.provenance import ROOT
-from benchmarks.studies.sdu3d.evaluate import face_scores
 from common.checkpoints import read_checkpoint
+from common.data.batching import CroppedFaces
 from common.data.crops import CropConfig
 from common.data.readers.crops import PreparedCrops
 from common.errors import command
+from common.evaluation import evaluate
 from common.metrics.stats import bootstrap_interval
 from common.readme import table
 from common.task import load_task
@@ -74,7 +75,7 @@ def score(data: Path, out: Path, epochs: int) -> dict[str, dict[str, float]]:
         if epochs_done(checkpoint) < epochs:
             continue
         task = load_task(SduTask, checkpoint)
-        scores = face_scores(task, faces, CropConfig(size=task.input_size, box_scale=BOX_SCALE))
+        scores = evaluate(task, CroppedFaces(faces, CropConfig(size=task.input_size, box_scale=BOX_SCALE))).nme
         low, high = bootstrap_interval(scores)
         values = count_parameters(task)
         report[name] = {"nme": float(scores.mean()), "low": low, "high": high, "parameters": values}

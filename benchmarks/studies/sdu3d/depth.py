@@ -13,21 +13,21 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
-from common.data.batching import Collate, CroppedFaces
+from common.data.batching import CroppedFaces
 from common.data.crops import CropConfig
 from common.data.datamodule import TEST_OFFSET
 from common.data.synthetic import SyntheticFaces
 from common.data.wrappers import WithDepth, centre_depth
 from common.errors import LabError, command
+from common.evaluation import evaluate
 from common.images import write_image
 from common.plotting import PREDICTED, TRUE, draw_landmarks, grid
 from common.schemes import IBUG68
 from common.task import load_task
 from sdu3d.module import SduTask
 
-BATCH, COLUMNS, CELL, MEAN_FACES = 32, 4, 180, 64
+COLUMNS, CELL, MEAN_FACES = 4, 180, 64
 AXES = ("x", "y", "z")
 
 
@@ -42,20 +42,6 @@ def mean_depth(count: int = MEAN_FACES) -> np.ndarray:
     faces = SyntheticFaces(count)
     points = np.stack([centre_depth(faces.points3d(i)) for i in range(count)]).astype(np.float64)
     return np.asarray((points[..., 2] / box_root(points)[:, None]).mean(axis=0))
-
-
-@torch.inference_mode()
-def predict(task: SduTask, count: int, box_scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return predicted and true points (N, 68, 3) in image pixels and the yaw (N,) of test faces."""
-    faces = WithDepth(SyntheticFaces(count, offset=TEST_OFFSET))
-    crops = CroppedFaces(faces, CropConfig(size=task.input_size, box_scale=box_scale))
-    collate, found, true, yaw = Collate(faces.subset_names), [], [], []
-    for start in range(0, count, BATCH):
-        batch = collate([crops[i] for i in range(start, min(start + BATCH, count))])
-        found.append(task.to_image_pixels(task.predict_batch(batch).points, batch).double().numpy())
-        true.append(batch.image_points.double().numpy())
-        yaw.append(batch.pose[:, 0].numpy())
-    return np.concatenate(found), np.concatenate(true), np.concatenate(yaw)
 
 
 def summary(pred: np.ndarray, true: np.ndarray, yaw: np.ndarray, mean_z: np.ndarray) -> dict[str, float]:
@@ -115,7 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     task = load_task(SduTask, options.checkpoint)
     if task.dims != 3:
         raise LabError(f"{options.checkpoint}: was trained without a depth head; train with --model.depth_head true")
-    pred, true, yaw = predict(task, options.count, options.box_scale)
+    faces = WithDepth(SyntheticFaces(options.count, offset=TEST_OFFSET))
+    crop = CropConfig(size=task.input_size, box_scale=options.box_scale)
+    found = evaluate(task, CroppedFaces(faces, crop))
+    pred, true, yaw = found.points, found.annotated_truth, found.pose[:, 0]
     print(json.dumps(summary(pred, true, yaw, mean_depth()), indent=1))
     if options.picture is not None:
         order = np.argsort(yaw)[np.linspace(0, len(yaw) - 1, min(8, len(yaw))).astype(int)]

@@ -20,18 +20,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from common.checkpoints import load_weights, read_state_dict
 from common.data.base import FaceDataset
-from common.data.batching import Collate, CroppedFaces
+from common.data.batching import CroppedFaces
 from common.data.crops import CropConfig
 from common.data.readers.crops import PreparedCrops
 from common.errors import LabError, command
+from common.evaluation import batches, evaluate_batches
 from common.geometry import apply_affine, compose_affine, invert_affine
 from common.metrics.functional import nme, normaliser, point_errors
 from common.schemes import IBUG68
 from common.task import load_task
+from common.types import FaceBatch, Prediction
 from sdu3d.convert import TASK_PREFIX, build, describe
 from sdu3d.decode import DECODERS, decode
 from sdu3d.module import SduTask
@@ -40,6 +41,7 @@ from sdu3d.original import released_test_crop
 from sdu3d.records import RecordFaces
 
 NORMS = ("eye_centres", "lnd_bbox")
+PLANE = slice(0, 2)
 ROUNDING = {"AFLW2000-3D": np.round}  # how true points are quantised in the crop; others are floored
 
 
@@ -89,38 +91,22 @@ def score_records(net: SduNet, faces: FaceDataset, dataset: str) -> dict[str, di
     return report
 
 
-@torch.inference_mode()
-def score_crops(task: SduTask, faces: FaceDataset, config: CropConfig, batch: int = 32) -> dict[str, dict[str, float]]:
+def score_crops(task: SduTask, faces: FaceDataset, config: CropConfig) -> dict[str, dict[str, float]]:
     """Score a trained task on this project's crops: decoder -> normaliser -> NME in percent."""
-    crops, collate = CroppedFaces(faces, config), Collate(faces.subset_names)
-    found: dict[str, list[Tensor]] = {name: [] for name in DECODERS}
-    true: list[Tensor] = []
-    task.eval()
-    for start in range(0, len(crops), batch):
-        faces_now = collate([crops[i] for i in range(start, min(start + batch, len(crops)))])
-        maps = task(faces_now.image).heatmaps[-1]
-        true.append(faces_now.image_points[..., :2])
-        for name in DECODERS:
-            task.decode = name
-            found[name].append(task.to_image_pixels(task.decode_maps(maps), faces_now))
-    truth = torch.cat(true).double().numpy()
+
+    def predict(batch: FaceBatch) -> Prediction:
+        maps, steps = task(batch.image).heatmaps[-1], []
+        for task.decode in DECODERS:
+            steps.append(task.decode_maps(maps))
+        return Prediction(points=steps[-1], steps=steps)
+
+    own = task.decode
+    found = evaluate_batches(task, batches(CroppedFaces(faces, config)), predict)
+    task.decode = own
     return {
-        name: {norm: mean_nme(torch.cat(found[name]).double().numpy(), truth, norm) for norm in ("corners", *NORMS)}
-        for name in DECODERS
+        name: {norm: float(found.errors(points, norm, PLANE).mean()) for norm in ("corners", *NORMS)}
+        for name, points in zip(DECODERS, found.steps, strict=True)
     }
-
-
-def face_scores(task: SduTask, faces: FaceDataset, config: CropConfig, batch: int = 32) -> np.ndarray:
-    """Return each face's NME (N,) in percent of the outer eye corners' distance, by the task's own decoder."""
-    crops, collate = CroppedFaces(faces, config), Collate(faces.subset_names)
-    found, true = [], []
-    with torch.inference_mode():
-        for start in range(0, len(crops), batch):
-            now = collate([crops[i] for i in range(start, min(start + batch, len(crops)))])
-            found.append(task.to_image_pixels(task.predict_batch(now).points[..., :2], now))
-            true.append(now.image_points[..., :2])
-    truth = torch.cat(true).double().numpy()
-    return nme(point_errors(torch.cat(found).double().numpy(), truth, normaliser("corners", truth, IBUG68)))
 
 
 def load_net(path: Path) -> SduNet:

@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from common.data.datamodule import FaceDataModule
 from common.errors import LabError, command
+from common.evaluation import Faces, batches, evaluate_batches
 from common.inference import Predictor
 from common.metrics.functional import failure_rate
 from common.metrics.stats import bootstrap_interval
 from common.readme import fill, table
+from common.types import FaceBatch, Prediction
 from spiga.module import HALF, SpigaTask
 from spiga.network import FRONTAL, SpigaNet
 
@@ -51,23 +52,17 @@ def lay_mean_face(net: SpigaNet, boxes: Tensor) -> Tensor:
     return (face - (low + high) / 2) * side[:, None, None] + middle[:, None]
 
 
-@torch.inference_mode()
-def step_errors(task: SpigaTask, data: FaceDataModule, split: str) -> dict[str, np.ndarray]:
+def step_errors(task: SpigaTask, data: Faces, split: str) -> dict[str, np.ndarray]:
     """Return each face's NME (N,) in percent, row by row."""
-    task.eval()
-    rows: dict[str, list[np.ndarray]] = {name: [] for name in stages_of(task)}
-    data.setup("fit" if split == "val" else "test")
-    for batch in data.val_dataloader() if split == "val" else data.test_dataloader():
-        task.check_batch(batch)
+
+    def predict(batch: FaceBatch) -> Prediction:
+        assert batch.box is not None  # of the data module's batches
         steps = task.net.answer(task.net.prepare(batch.image)).steps
         pixels = [step * task.input_size - HALF for step in steps]
-        assert batch.box is not None  # of the data module's batches
-        for name, points in zip(rows, (lay_mean_face(task.net, batch.box.float()), *pixels), strict=True):
-            found = task.to_image_pixels(points, batch)
-            weight = (batch.weight > 0).float()
-            error = torch.where(weight > 0, (found - batch.image_points[..., :2]).norm(dim=-1), 0.0)
-            rows[name].append((100 * error.sum(1) / weight.sum(1) / batch.norm).numpy())
-    return {name: np.concatenate(values) for name, values in rows.items()}
+        return Prediction(points=pixels[-1], steps=[lay_mean_face(task.net, batch.box.float()), *pixels])
+
+    found = evaluate_batches(task, batches(data, split), predict)
+    return dict(zip(stages_of(task), found.step_nme.T, strict=True))
 
 
 def summarise(errors: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:

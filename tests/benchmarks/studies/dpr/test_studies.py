@@ -13,14 +13,15 @@ import torch
 import yaml
 
 from benchmarks.studies.dpr import ablation, model_card, readme
+from benchmarks.studies.dpr.ablation import stage_errors
 from common import inference, predict
 from common.checkpoints import read_state_dict
 from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
+from common.evaluation import evaluate, load_data, read_config
 from common.images import write_image
 from common.task import load_task
-from dpr.evaluation import face_errors, load_data, read_config
 from dpr.module import DprTask
 
 STRIDES = [1, 2, 2, 2, 2, 1, 1, 1]
@@ -53,7 +54,7 @@ def test_a_cell_is_run_with_its_form_and_recorded_once(trained: Path, capsys: py
     (row,) = ablation.read_record(record)
     task = load_task(DprTask, best(trained))
     assert task.hparams["weighting"] == "direct" == row["weighting"] and task.hparams["lr"] == 0.002
-    errors = face_errors(task, load_data(best(trained).parents[1] / "config.yaml"), "val")
+    errors = stage_errors(evaluate(task, load_data(best(trained).parents[1] / "config.yaml"), "val"))
     assert row["split"] == "val" and len(row["glsr"]["faces"]) == 3
     np.testing.assert_allclose(row["glsr"]["faces"], errors["glsr"], atol=1e-3)
     assert row["gsr"]["nme"] == pytest.approx(errors["gsr"].mean(), abs=1e-4)
@@ -90,9 +91,9 @@ def test_the_better_stage_is_embedded_and_answers_as_the_checkpoint(
 ) -> None:
     out = tmp_path / "project/dpr/weights"
     task = load_task(DprTask, best(trained))
-    found = face_errors(task, load_data(best(trained).parents[1] / "config.yaml"), "val")
+    found = stage_errors(evaluate(task, load_data(best(trained).parents[1] / "config.yaml"), "val"))
     errors = {name: values + 100 * (name != better) for name, values in found.items()}
-    monkeypatch.setattr(model_card, "face_errors", lambda *_: errors)
+    monkeypatch.setattr(model_card, "stage_errors", lambda _: errors)
     assert model_card.main([str(best(trained)), "--out", str(out), "--name", "tiny"]) == 0
     text = (out / "README.md").read_text()
     assert text == capsys.readouterr().out[:-1]

@@ -13,14 +13,14 @@ from benchmarks.studies.musica import report, speed
 from benchmarks.studies.musica.attention import patch_attention, region_table, regions
 from benchmarks.studies.musica.readme import BEGIN, END
 from benchmarks.studies.musica.report import confidence_part, iterations_part
-from common.evaluation import evaluate_batches
+from common.evaluation import batches, evaluate_batches, load_data
 from common.schemes import IBUG68, WFLW98
 from common.task import load_task
 from musica.choose_exit import main as choose_exit
 from musica.compress import main as make_small
-from musica.evaluation import Records, batches, collect, load_data
 from musica.exit import exit_iteration, read_policy
 from musica.module import MusicaTask
+from musica.records import Records, collect
 from tests.musica.test_choose_exit import trained  # noqa: F401 - a fixture
 
 

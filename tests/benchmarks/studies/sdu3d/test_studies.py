@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from common.schemes import IBUG68
 from sdu3d.fuse import fused
 from sdu3d.module import SduTask
 from sdu3d.network import SduNet
+from tests.common.evaluations import evaluation
 from tests.conftest import SHARED, needs_shared
 
 
@@ -106,7 +108,7 @@ def test_ablation_trains_what_is_missing_and_scores_what_is_complete(
 
     monkeypatch.setattr(ablation, "train", train)
     monkeypatch.setattr(ablation, "PreparedCrops", lambda *_: None)
-    monkeypatch.setattr(ablation, "face_scores", lambda *_: np.array([4.0, 6.0]))
+    monkeypatch.setattr(ablation, "evaluate", lambda *_: evaluation(np.array([4.0, 6.0]), {}))
     arguments = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--epochs", "2"]
     assert ablation.main([*arguments, "--only", first]) == 0  # cut off after one epoch of two: not scored
     assert len(calls) == 1 and json.loads((tmp_path / "out" / "report.json").read_text()) == {}
@@ -130,9 +132,13 @@ def test_scores_by_yaw() -> None:
     true = rng.uniform(0, 100, (4, 68, 3))
     root = np.sqrt(np.prod(np.ptp(true[..., :2], axis=1), axis=-1))
     pred = true + np.array([0.03, 0.0, 0.04]) * root[:, None, None]
-    report = poses.score(pred, true, yaw)
+    pose = np.stack([yaw, np.zeros(4), np.zeros(4)], axis=1)
+    known = replace(evaluation(np.zeros(4), {}), points=pred, truth=true, pose=pose)
+    report = poses.score(known)
     assert [report[name]["pooled"] for name in ("plane", "z", "space")] == pytest.approx([3.0, 4.0, 5.0])
-    assert list(poses.score(pred[..., :2], true[..., :2], yaw)) == ["plane"]
+    assert list(poses.score(replace(known, points=pred[..., :2], truth=true[..., :2]))) == ["plane"]
+    with pytest.raises(LabError, match="has no head pose"):
+        poses.score(replace(known, pose=np.full((4, 3), np.nan)))
 
 
 @needs_shared

@@ -1,4 +1,4 @@
-"""From a checkpoint and a recipe's data to per-face records: errors, predicted errors, milliseconds."""
+"""Records of each face at each iteration: errors, predicted errors, milliseconds."""
 
 from __future__ import annotations
 
@@ -6,24 +6,17 @@ import statistics
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
-from common.data.batching import Collate, CroppedFaces
-from common.data.crops import CropConfig
+from common.data.batching import CroppedFaces
 from common.data.datamodule import FaceDataModule
-from common.errors import LabError
-from common.geometry import apply_affine
-from common.metrics.functional import nme, point_errors
-from common.types import FaceBatch
+from common.evaluation import batches, evaluate_batches
+from common.types import FaceBatch, Prediction
 from musica.loss import landmark_error
 from musica.module import MusicaTask
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -31,7 +24,7 @@ class Records:
     """Results of the full cascade on a split; T iterations, n faces.
 
     Attributes:
-        nme: (n, T) percent of the outer eye corners' distance, image pixels.
+        nme: (n, T) percent of the data set's normaliser.
         true: (n, T) landmark error in the unit of the predicted error.
         predicted: (n, T) predicted error.
         ids: names of the faces.
@@ -41,32 +34,6 @@ class Records:
     true: np.ndarray
     predicted: np.ndarray
     ids: list[str]
-
-
-def load_data(config: Path, root: str | None, task: MusicaTask) -> FaceDataModule:
-    """Return the data of a recipe; `root` overrides its folder.
-
-    Raises:
-        LabError: the recipe is missing or its crop is not what the task was trained on.
-    """
-    if not config.is_file():
-        raise LabError(f"{config}: no such configuration file")
-    content = dict(yaml.safe_load(config.read_text(encoding="utf-8"))["data"])
-    content["crop"] = CropConfig(**content.get("crop", {}))
-    if root is not None:
-        content["root"] = root
-    data = FaceDataModule(**content)
-    if data.crop.size != task.input_size or data.scheme != task.scheme.name:
-        raise LabError(f"{config}: crops of {data.crop.size} px with scheme {data.scheme}, but the checkpoint has "
-                       f"{task.input_size} px and {task.scheme.name}")  # fmt: skip
-    return data
-
-
-def batches(data: FaceDataModule, split: str, size: int) -> Iterator[FaceBatch]:
-    """Yield the faces of a split, cropped without augmentation, in order."""
-    if split not in SPLITS:
-        raise LabError(f"split must be one of {', '.join(SPLITS)}, got {split}")
-    yield from _collated(data.cropped(split), size)
 
 
 def augmented_batches(data: FaceDataModule, split: str, size: int, copies: int, share: float) -> Iterator[FaceBatch]:
@@ -84,32 +51,25 @@ def augmented_batches(data: FaceDataModule, split: str, size: int, copies: int, 
     augmented = CroppedFaces(data.cropped(split).faces, replace(crop, **less), data.seed)
     for copy in range(copies):
         augmented.set_epoch(copy)
-        yield from _collated(augmented, size)
-
-
-def _collated(cropped: CroppedFaces, size: int) -> Iterator[FaceBatch]:
-    collate = Collate(cropped.faces.subset_names)
-    for first in range(0, len(cropped), size):
-        yield collate(cropped.__getitems__(range(first, min(first + size, len(cropped)))))
+        yield from batches(augmented, size=size)
 
 
 def collect(task: MusicaTask, faces: Iterable[FaceBatch]) -> Records:
     """Run all iterations on all faces."""
-    nmes, true, predicted, ids = [], [], [], []
+    true: list[np.ndarray] = []
+    predicted: list[np.ndarray] = []
     task.policy = None
-    for batch in faces:
-        with torch.inference_mode():
-            run = task.run_cascade(batch)
-            truth = batch.points[..., :2].flip(-1)
-            true.append(torch.stack([landmark_error(p, truth, task.scheme.corners) for p in run.points], 1).numpy())
-        predicted.append(torch.stack(run.errors, 1).numpy())
-        columns = []
-        for points in run.points:
-            found = apply_affine(batch.to_image.double(), points.flip(-1).double()).numpy()
-            columns.append(nme(point_errors(found, batch.image_points[..., :2].numpy(), batch.norm.numpy())))
-        nmes.append(np.stack(columns, 1))
-        ids += batch.ids
-    return Records(np.concatenate(nmes), np.concatenate(true), np.concatenate(predicted), ids)
+
+    def predict(batch: FaceBatch) -> Prediction:
+        run = task.run_cascade(batch)
+        truth, corners = batch.points[..., :2].flip(-1), task.scheme.corners
+        errors = [landmark_error(points, truth, corners, weight=batch.weight) for points in run.points]
+        true.append(torch.stack(errors, 1).cpu().numpy())
+        predicted.append(torch.stack(run.errors, 1).cpu().numpy())
+        return task.prediction(run)
+
+    found = evaluate_batches(task, faces, predict)
+    return Records(found.step_nme, np.concatenate(true), np.concatenate(predicted), list(found.ids))
 
 
 def milliseconds(

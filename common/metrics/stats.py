@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap over faces (seeded, vectorised), paired comparison, least detectable difference."""
+"""How sure a figure is: bootstrap over faces (seeded), paired comparison, least detectable difference."""
 
 from __future__ import annotations
 
@@ -7,24 +7,10 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+from scipy.stats import bootstrap
 
 RESAMPLES = 4000
-CELLS = 4_000_000  # faces x resamples that are drawn at once, to bound memory
-
-
-def bootstrap_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Return the means (resamples, K) of values (N, K) over faces drawn with replacement, the same faces for all K.
-
-    The draws depend on N, the number of resamples and the seed only, so that equally long tables are paired.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    rng, count = np.random.default_rng(seed), len(values)
-    block = max(1, CELLS // count)
-    parts = []
-    for start in range(0, resamples, block):
-        rows = rng.integers(0, count, (min(block, resamples - start), count))
-        parts.append(np.stack([column[rows].mean(axis=1) for column in values.T], axis=1))
-    return np.concatenate(parts)
+CELLS = 4_000_000  # values x resamples that are drawn at once, to bound memory
 
 
 def bootstrap_interval(
@@ -37,8 +23,8 @@ def bootstrap_interval(
     """
     values = np.asarray(values)
     _check(len(values), level)
-    low, high = _interval(bootstrap_means(values[:, None], resamples, seed), level)
-    return float(low[0]), float(high[0])
+    ((low, high),) = _intervals(values[:, None], level, resamples, seed)
+    return low, high
 
 
 def figures_per_face(nmes: np.ndarray, threshold: float) -> np.ndarray:
@@ -67,12 +53,8 @@ def metric_intervals(
     parts = figures_per_face(nmes, threshold)
     answered = parts[np.isfinite(parts[:, 0]), :1]
     _check(len(answered), level)
-    low, high = _interval(bootstrap_means(parts[:, 1:], resamples, seed), level)
-    found = {
-        "nme": bootstrap_interval(answered[:, 0], level, resamples, seed),
-        "fr": (float(low[0]), float(high[0])),
-        "auc": (float(low[1]), float(high[1])),
-    }
+    rate, area = _intervals(parts[:, 1:], level, resamples, seed)
+    found = {"nme": bootstrap_interval(answered[:, 0], level, resamples, seed), "fr": rate, "auc": area}
     failures = int((parts[:, 1] > 0).sum())
     bound = 100 * ((100 - level) / 200) ** (1 / len(parts))
     if failures == 0:
@@ -174,10 +156,18 @@ def least_difference(
     return float(half if correlation is None else half * math.sqrt(2 * (1 - correlation)))
 
 
-def _interval(means: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    tail = (100 - level) / 2
-    low, high = np.percentile(means, [tail, 100 - tail], axis=0)
-    return low, high
+def _intervals(values: np.ndarray, level: float, resamples: int, seed: int) -> list[tuple[float, float]]:
+    """Return the interval of the mean of each column of values (N, K), over the same resampled faces for all K.
+
+    The draws depend on N, the number of resamples and the seed only, so that equally long tables are paired.
+    """
+    if len(values) == 1:
+        return [(float(value), float(value)) for value in values[0]]
+    found = bootstrap(
+        (np.asarray(values, np.float64),), np.mean, axis=0, n_resamples=resamples, confidence_level=level / 100,
+        method="percentile", batch=max(1, CELLS // values.size), rng=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    return [(float(low), float(high)) for low, high in zip(found.low, found.high, strict=True)]
 
 
 def _check(count: int, level: float) -> None:

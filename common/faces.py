@@ -1,0 +1,142 @@
+"""From a picture and detections to faces with landmarks: what prediction, video and the demo page share.
+
+Networks are trained on upright faces. A face that is turned further than they know is therefore cut out upright first,
+and its points are brought back. Frames: image pixels, centre of the first pixel at (0, 0); angles in degrees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from common.data.crops import warp_image
+from common.detection import LEVEL_ROLL, Detections, upright_matrix
+from common.errors import LabError
+from common.geometry import apply_affine, invert_affine, tight_box
+from common.inference import Predictor
+
+PATCH_SCALE = 3.0  # side of the upright patch over the box's longer side: room for any method's crop
+LARGEST_PATCH = 1024  # side of that patch, pixels
+SMALL_SIDE = 32.0  # box sides below this give the network a blurred face
+FAR_YAW = 60.0  # degrees from which half of the face is hidden
+DECIMALS = 3
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face with landmarks.
+
+    Attributes:
+        box: (4,) x0 y0 x1 y1, image pixels, in the frame turned by `roll` about the box's centre.
+        roll: degrees clockwise by which the face was turned before the network saw it; 0 for an upright one.
+        points: (L, 2) x, y, image pixels.
+        score: (L,) confidence of the method, larger is surer; None if it gives none.
+        pose: (3,) yaw, pitch, roll in degrees (frame of `common.pose`), or None.
+        detector_score: the detector's score in 0..1, or None for a given box.
+        warnings: what the answer may suffer from, in words.
+    """
+
+    box: np.ndarray
+    roll: float
+    points: np.ndarray
+    score: np.ndarray | None = None
+    pose: np.ndarray | None = None
+    detector_score: float | None = None
+    warnings: tuple[str, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """Return what is written to files: plain numbers with named angles."""
+        record: dict[str, Any] = {"box": rounded(self.box), "points": rounded(self.points)}
+        if self.roll:
+            record["turned"] = round(self.roll, 1)
+        if self.score is not None:
+            record["score"] = rounded(self.score)
+        if self.pose is not None:
+            record["pose"] = dict(zip(("yaw", "pitch", "roll"), rounded(self.pose), strict=True))
+        if self.detector_score is not None:
+            record["detector_score"] = round(self.detector_score, DECIMALS)
+        if self.warnings:
+            record["warnings"] = list(self.warnings)
+        return record
+
+
+def rounded(values: np.ndarray) -> Any:
+    """Return an array as nested lists of numbers with three decimals."""
+    return np.round(np.asarray(values, np.float64), DECIMALS).tolist()
+
+
+def find_landmarks(predictor: Predictor, image: np.ndarray, found: Detections, where: str) -> list[Face]:
+    """Return the faces of a picture in the detections' order.
+
+    Args:
+        predictor: the method.
+        image: (H, W, 3) uint8, RGB.
+        found: boxes that the method expects (see `common.detection.BoxMap`), perhaps turned.
+        where: name of the picture for messages.
+
+    Raises:
+        LabError: the network's points are not finite; or see `Predictor`.
+    """
+    faces: dict[int, Face] = {}
+    level = [row for row in range(len(found)) if abs(found.roll[row]) <= LEVEL_ROLL]
+    if level:
+        for row, face in zip(level, _upright(predictor, image, found.boxes[level], where), strict=True):
+            faces[row] = face
+    for row in range(len(found)):
+        if row not in faces:
+            faces[row] = _turned(predictor, image, found.boxes[row], float(found.roll[row]), where)
+    scores = found.scores
+    return [_judged(faces[row], image, float(scores[row])) for row in range(len(found))]
+
+
+def _upright(predictor: Predictor, image: np.ndarray, boxes: np.ndarray, where: str) -> list[Face]:
+    prediction = predictor(image, boxes)
+    points = prediction.points.double().cpu().numpy()
+    if not np.isfinite(points).all():
+        raise LabError(f"{where}: the network gave no finite landmarks; are the weights trained?")
+    score = None if prediction.score is None else prediction.score.double().cpu().numpy()
+    pose = None if prediction.pose is None else prediction.pose.double().cpu().numpy()
+    return [
+        Face(
+            box=np.asarray(boxes[row], float),
+            roll=0.0,
+            points=points[row],
+            score=None if score is None else score[row],
+            pose=None if pose is None else pose[row],
+        )
+        for row in range(len(boxes))
+    ]
+
+
+def _turned(predictor: Predictor, image: np.ndarray, box: np.ndarray, roll: float, where: str) -> Face:
+    longer = float((box[2:] - box[:2]).max())
+    size = int(np.clip(round(longer * PATCH_SCALE), 16, LARGEST_PATCH))
+    matrix = upright_matrix(box, roll, PATCH_SCALE, size)
+    half = (box[2:] - box[:2]) / 2 * size / (longer * PATCH_SCALE)
+    center = apply_affine(matrix, (box[:2] + box[2:]) / 2)
+    inside = np.concatenate([center - half, center + half])[None]
+    (face,) = _upright(predictor, warp_image(image, matrix, size), inside, where)
+    pose = face.pose
+    if pose is not None:
+        pose = pose + np.array([0.0, 0.0, roll])
+        pose[2] = (pose[2] + 180) % 360 - 180
+    return Face(np.asarray(box, float), roll, apply_affine(invert_affine(matrix), face.points), face.score, pose)
+
+
+def _judged(face: Face, image: np.ndarray, detector_score: float) -> Face:
+    """Return the face with the detector's score and warnings of what the network was not trained for."""
+    height, width = image.shape[:2]
+    warnings = []
+    if face.roll:
+        warnings.append(f"turned by {face.roll:.0f} degrees")
+    if (face.box[2:] - face.box[:2]).min() < SMALL_SIDE:
+        warnings.append("small")
+    x0, y0, x1, y1 = tight_box(face.points).tolist()
+    if x0 < -0.5 or y0 < -0.5 or x1 > width - 0.5 or y1 > height - 0.5:
+        warnings.append("partly outside the picture")
+    if face.pose is not None and abs(face.pose[0]) > FAR_YAW:
+        warnings.append("profile")
+    score = detector_score if np.isfinite(detector_score) else None
+    return Face(face.box, face.roll, face.points, face.score, face.pose, score, tuple(warnings))

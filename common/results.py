@@ -1,0 +1,272 @@
+"""Files that prediction writes: each picture's faces as soon as they are known, so that nothing is lost by a stop.
+
+`json` and `coco` files are whole after every picture; `jsonl` and `csv` grow by lines; `pts` writes one file a face.
+A file that exists is added to if it is of the same weights, and pictures that it holds are not predicted again.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from common.errors import LabError
+from common.faces import Face
+
+FORMATS = ("json", "jsonl", "csv", "pts", "coco")
+FRAME = "image pixels, x right, y down, centre of the first pixel is (0, 0); angles in degrees: yaw turns the nose to "
+FRAME += "the picture's right, pitch raises it, roll turns the head clockwise"
+Header = dict[str, Any]
+
+
+class Results(Protocol):
+    """Where predictions go."""
+
+    done: set[str]
+
+    def add(self, picture: str, size: tuple[int, int], faces: list[Face]) -> None:
+        """Write the faces of one picture of this height and width."""
+        ...
+
+    def close(self) -> None:
+        """Finish the file."""
+        ...
+
+
+def _same_run(path: Path, found: Any, header: Header) -> None:
+    kept = {key: found.get(key) for key in ("weights", "method", "scheme")} if isinstance(found, dict) else {}
+    wanted = {key: header[key] for key in ("weights", "method", "scheme")}
+    if kept != wanted:
+        raise LabError(
+            f"{path}: holds predictions of {kept.get('method')} with {kept.get('weights')}, not of {header['method']} "
+            f"with {header['weights']}; choose another --out, or --overwrite"
+        )
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, UnicodeDecodeError):
+        raise LabError(f"{path}: exists and is not a file of predictions; choose another --out") from None
+
+
+class JsonResults:
+    """One JSON object that is closed after every picture: the next one is written over the closing brackets."""
+
+    END = "\n]}\n"
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self.done: set[str] = set()
+        start = json.dumps({**header, "frame": FRAME})[:-1] + ', "pictures": ['
+        if path.exists():
+            found = _read_json(path)
+            _same_run(path, found, header)
+            self.done = {str(entry["picture"]) for entry in found.get("pictures", [])}
+            content = path.read_text(encoding="utf-8").rstrip()
+            start = content[: content.rindex("]")].rstrip()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        part.write_text(start + self.END, encoding="utf-8")
+        os.replace(part, path)
+        self._file = path.open("r+b")
+        self._file.seek(-len(self.END), os.SEEK_END)
+        self._empty = not self.done
+
+    def add(self, picture: str, size: tuple[int, int], faces: list[Face]) -> None:
+        """Write the faces of one picture."""
+        entry = {"picture": picture, "faces": [face.record() for face in faces]}
+        text = ("\n" if self._empty else ",\n") + json.dumps(entry) + self.END
+        self._file.write(text.encode("utf-8"))
+        self._file.flush()
+        self._file.seek(-len(self.END), os.SEEK_CUR)
+        self._empty = False
+        self.done.add(picture)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class JsonLines:
+    """A header line, then one line a picture."""
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self.done: set[str] = set()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        if lines:
+            try:
+                entries = [json.loads(line) for line in lines]
+            except ValueError:
+                raise LabError(f"{path}: exists and is not a file of predictions; choose another --out") from None
+            _same_run(path, entries[0], header)
+            self.done = {str(entry["picture"]) for entry in entries[1:]}
+        self._file = path.open("a", encoding="utf-8")
+        if not lines:
+            self._write({**header, "frame": FRAME})
+
+    def _write(self, entry: Any) -> None:
+        self._file.write(json.dumps(entry) + "\n")
+        self._file.flush()
+
+    def add(self, picture: str, size: tuple[int, int], faces: list[Face]) -> None:
+        """Write the faces of one picture."""
+        self._write({"picture": picture, "faces": [face.record() for face in faces]})
+        self.done.add(picture)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class CsvResults:
+    """One row a face: picture, face, box, detector's score, then x and y of every landmark."""
+
+    def __init__(self, path: Path, header: Header, points: int) -> None:
+        names = ["picture", "face", "x0", "y0", "x1", "y1", "detector_score"]
+        names += [f"{axis}_{index}" for index in range(points) for axis in ("x", "y")]
+        self.done: set[str] = set()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_size:
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.reader(file))
+            if rows[0] != names:
+                raise LabError(f"{path}: exists with other columns; choose another --out, or --overwrite")
+            self.done = {row[0] for row in rows[1:] if row}
+        self._file = path.open("a", newline="", encoding="utf-8")
+        self._rows = csv.writer(self._file)
+        if not self.done and not self._file.tell():
+            self._rows.writerow(names)
+
+    def add(self, picture: str, size: tuple[int, int], faces: list[Face]) -> None:
+        """Write the faces of one picture."""
+        for index, face in enumerate(faces):
+            score = "" if face.detector_score is None else round(face.detector_score, 3)
+            self._rows.writerow([picture, index, *_flat(face.box), score, *_flat(face.points)])
+        self._file.flush()
+        self.done.add(picture)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class PtsFiles:
+    """One .pts file a face, counted from 1 as 300W's are: NAME.pts, NAME-2.pts, ..."""
+
+    def __init__(self, folder: Path, overwrite: bool = False) -> None:
+        self.done: set[str] = set()
+        self._folder = folder
+        self._overwrite = overwrite
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, picture: str, size: tuple[int, int], faces: list[Face]) -> None:
+        """Write the faces of one picture."""
+        for index, face in enumerate(faces):
+            name = Path(picture).stem + (f"-{index + 1}" if index else "")
+            text = io.StringIO()
+            text.write(f"version: 1\nn_points: {len(face.points)}\n{{\n")
+            text.writelines(f"{x:.3f} {y:.3f}\n" for x, y in face.points[:, :2] + 1)
+            text.write("}\n")
+            target = self._folder / f"{name}.pts"
+            if target.exists() and not self._overwrite:
+                raise LabError(f"{target}: exists; choose another --out, or --overwrite")
+            target.write_text(text.getvalue(), encoding="ascii")
+        self.done.add(picture)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class CocoFile:
+    """COCO's keypoint annotations; written whole by `close` and after every hundredth picture."""
+
+    EVERY = 100
+
+    def __init__(self, path: Path, header: Header, names: Iterable[str]) -> None:
+        self.done: set[str] = set()
+        self._path = path
+        category = {"id": 1, "name": "face", "keypoints": list(names), "skeleton": []}
+        self._content: dict[str, Any] = {"info": {**header, "frame": FRAME}, "images": [], "annotations": []}
+        self._content["categories"] = [category]
+        if path.exists():
+            found = _read_json(path)
+            _same_run(path, found.get("info"), header)
+            self._content = found
+            self.done = {str(entry["file_name"]) for entry in found["images"]}
+
+    def add(self, picture: str, size: tuple[int, int], faces: list[Face]) -> None:
+        """Write the faces of one picture."""
+        images, annotations = self._content["images"], self._content["annotations"]
+        number = len(images) + 1
+        images.append({"id": number, "file_name": picture, "height": size[0], "width": size[1]})
+        for face in faces:
+            x0, y0, x1, y1 = face.box.tolist()
+            triples = np.concatenate([face.points[:, :2], np.full((len(face.points), 1), 2.0)], axis=1)
+            entry = {
+                "id": len(annotations) + 1,
+                "image_id": number,
+                "category_id": 1,
+                "bbox": _flat(np.array([x0, y0, x1 - x0, y1 - y0])),
+                "area": round((x1 - x0) * (y1 - y0), 3),
+                "iscrowd": 0,
+                "num_keypoints": len(face.points),
+                "keypoints": _flat(triples),
+            }
+            if face.detector_score is not None:
+                entry["score"] = round(face.detector_score, 3)
+            annotations.append(entry)
+        self.done.add(picture)
+        if number % self.EVERY == 0:
+            self._write()
+
+    def _write(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        part = self._path.with_name(f".{self._path.name}.part")
+        part.write_text(json.dumps(self._content), encoding="utf-8")
+        os.replace(part, self._path)
+
+    def close(self) -> None:
+        """Write the file."""
+        self._write()
+
+
+def _flat(values: np.ndarray) -> list[float]:
+    return [float(value) for value in np.round(values, 3).ravel()]
+
+
+def open_results(kind: str, folder: Path, header: Header, names: tuple[str, ...], overwrite: bool) -> Results:
+    """Return the writer of a format in a folder.
+
+    Args:
+        kind: one of FORMATS.
+        folder: where files go.
+        header: weights, method and scheme, by which a file is recognised.
+        names: names of the landmarks.
+        overwrite: begin anew where a file exists.
+
+    Raises:
+        LabError: a file of other weights exists, or one that is no file of predictions.
+    """
+    ending = {"coco": "coco.json"}.get(kind, kind)
+    path = folder / f"predictions.{ending}"
+    if overwrite and kind != "pts":
+        path.unlink(missing_ok=True)
+    match kind:
+        case "json":
+            return JsonResults(path, header)
+        case "jsonl":
+            return JsonLines(path, header)
+        case "csv":
+            return CsvResults(path, header, len(names))
+        case "pts":
+            return PtsFiles(folder, overwrite)
+        case "coco":
+            return CocoFile(path, header, names)
+    raise LabError(f"--format must be one of {', '.join(FORMATS)}, got {kind}")

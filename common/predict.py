@@ -1,146 +1,254 @@
-"""Landmarks of photographs: `python -m common.predict PICTURE... [--weights FILE] [--box ... | --detector FILE]`.
+"""Landmarks of photographs and videos: `python -m common.predict PICTURE|FOLDER|VIDEO...`.
 
-Boxes come from --box, from a file NAME.rct beside the picture (one line: x0 y0 x1 y1), or from a face detector.
-Writes predictions.json and the drawn pictures to the folder --out. Coordinates are image pixels, x right, y down,
-the centre of the first pixel is (0, 0).
+Faces are found by a detector, or given by --box or by a file NAME.rct beside the picture (one line: x0 y0 x1 y1).
+Landmarks are written as they come, to predictions.json (or another --format) in the folder --out, with drawn pictures.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import cv2
 import numpy as np
 
+from common.aligned import aligned_crop
 from common.data.base import check_box
+from common.detection import SCORE, Detections, FaceFinder
+from common.detector_file import BOX_MAPS, open_detector
 from common.errors import LabError, command
+from common.faces import Face, find_landmarks
 from common.images import read_image, write_image
-from common.inference import FaceDetector, Predictor, default_weights
+from common.inference import Predictor, default_weights
 from common.plotting import TRUE, draw_landmarks
+from common.results import FORMATS, Results, open_results
+from common.sources import DRAWN, expand, output_names, read_rct
+from common.video import FaceTracker, OneEuro, frames, is_video
 
-DECIMALS = 3
+STOPPED = 130  # exit code after Ctrl-C, as shells have it
 
 
-def read_rct(path: Path) -> np.ndarray:
-    """Return the box x0 y0 x1 y1 (4,) of a .rct file.
+@dataclass
+class Job:
+    """What every picture of a run needs."""
+
+    predictor: Predictor
+    finder: FaceFinder | None
+    results: Results
+    options: argparse.Namespace
+
+    def detect(self, picture: Path, image: np.ndarray) -> Detections:
+        """Return the boxes of a picture: given, from its .rct file, or found.
+
+        Raises:
+            LabError: a given box has no area or lies outside the picture.
+        """
+        if self.options.box is not None:
+            return _given(np.array(self.options.box), image, "--box")
+        beside = picture.with_suffix(".rct")
+        if self.options.detector is None and beside.is_file():
+            return _given(read_rct(beside), image, str(beside))
+        if self.finder is None:
+            self.finder = make_finder(self.options)
+        return BOX_MAPS[self.finder.detector.name](self.finder.detect(image))
+
+    def write(self, name: str, image: np.ndarray, faces: list[Face]) -> None:
+        """Write the drawn picture and the aligned crops that were asked for."""
+        scheme = self.predictor.scheme
+        for index, face in enumerate(faces if self.options.crops else ()):
+            crop = aligned_crop(image, face.points, scheme, self.options.crops)
+            write_image(self.options.out / "crops" / f"{name}-{index + 1}.png", crop)
+        if not self.options.no_pictures:
+            write_image(self.options.out / f"{name}{DRAWN}.png", draw_faces(self.predictor, image, faces))
+
+
+def make_finder(options: argparse.Namespace) -> FaceFinder:
+    """Return the detector that the command line asks for, with its search."""
+    detector = open_detector(options.detector, options.score)
+    return FaceFinder(detector, options.min_face, not options.upright, options.faces)
+
+
+def _given(box: np.ndarray, image: np.ndarray, where: str) -> Detections:
+    height, width = image.shape[:2]
+    box = check_box(box, where)
+    inside = np.clip(box, 0, [width, height, width, height])
+    if inside[2] - inside[0] <= 0 or inside[3] - inside[1] <= 0:
+        raise LabError(f"{where}: box {box.tolist()} is outside the picture of {width} x {height} pixels")
+    if min(box[2] - box[0], box[3] - box[1]) < 4:
+        raise LabError(f"{where}: box {box.tolist()} is under 4 pixels; give x0 y0 x1 y1 in pixels, not in shares")
+    return Detections.of(box[None], np.array([np.nan]))
+
+
+def draw_faces(predictor: Predictor, image: np.ndarray, faces: list[Face]) -> np.ndarray:
+    """Return a copy of the picture (H, W, 3) with the points and what else the method knows of each face."""
+    for face in faces:
+        image = draw_landmarks(image, face.points, predictor.scheme, TRUE)
+        image = predictor.task.decorate(image, face.points, face.pose)
+    return image
+
+
+def predict_picture(job: Job, picture: Path, name: str) -> int:
+    """Predict one picture, write what is known of it, and return the number of its faces."""
+    image = read_image(picture, follow_orientation=True)
+    faces = find_landmarks(job.predictor, image, job.detect(picture, image), str(picture))
+    job.write(name, image, faces)
+    job.results.add(str(picture), image.shape[:2], faces)
+    return len(faces)
+
+
+def predict_video(job: Job, source: Path | int, name: str) -> int:
+    """Predict a video or a camera frame by frame; return the number of faces in all frames."""
+    if job.finder is None:
+        job.finder = make_finder(job.options)
+    box_map = BOX_MAPS[job.finder.detector.name]
+    smooth = OneEuro() if job.options.smooth else None
+    tracker = FaceTracker(job.predictor, job.finder, box_map, job.options.every, smooth)
+    count = 0
+    with contextlib.ExitStack() as stack:
+        film = None
+        for number, (frame, seconds) in enumerate(frames(source)):
+            label = f"{source if isinstance(source, Path) else name}#{number}"
+            found = tracker(frame, seconds, label)
+            faces = [face for _, face in found]
+            count += len(faces)
+            job.results.add(label, frame.shape[:2], faces, [identity for identity, _ in found])
+            if not job.options.no_pictures:
+                if film is None:
+                    film = stack.enter_context(open_film(job.options.out / f"{name}{DRAWN}.mp4", frame, seconds))
+                film.write(draw_faces(job.predictor, frame, faces)[..., ::-1].copy())
+            if job.options.frames and number + 1 >= job.options.frames:
+                break
+    return count
+
+
+@contextlib.contextmanager
+def open_film(path: Path, frame: np.ndarray, seconds: float) -> Iterator[cv2.VideoWriter]:
+    """Yield a writer of BGR frames like this one; the file has its name once it is whole.
 
     Raises:
-        LabError: the file is not one line of four numbers, or the box has no area.
+        LabError: OpenCV cannot write videos here.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".part.{path.name}")
+    height, width = frame.shape[:2]
+    film = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), 1 / seconds, (width, height))
+    if not film.isOpened():
+        raise LabError(f"{path}: OpenCV cannot write a video here; give --no-pictures")
     try:
-        words = path.read_text(encoding="ascii").split()
-        values = [float(word) for word in words]
-    except (OSError, UnicodeDecodeError, ValueError):
-        raise LabError(f"{path}:1: expected four numbers x0 y0 x1 y1") from None
-    if len(values) != 4:
-        raise LabError(f"{path}:1: expected four numbers x0 y0 x1 y1, got {len(values)}")
-    return check_box(np.array(values), f"{path}:1")
+        yield film
+    finally:
+        film.release()
+        os.replace(part, path)
 
 
-def find_boxes(
-    picture: Path, image: np.ndarray, box: Sequence[float] | None, detector: FaceDetector | None
-) -> np.ndarray:
-    """Return the boxes (N, 4) of a picture: given, from its .rct file, or detected (then N may be 0).
-
-    Raises:
-        LabError: there is no box, no .rct file and no detector.
-    """
-    if box is not None:
-        return check_box(np.array(box), "--box")[None]
-    beside = picture.with_suffix(".rct")
-    if detector is None and beside.is_file():
-        return read_rct(beside)[None]
-    if detector is None:
-        raise LabError(f"{picture}: where is the face? Give --box X0 Y0 X1 Y1, a file {beside.name} beside it, or "
-                       "--detector FILE")  # fmt: skip
-    return detector(image)
-
-
-def predict_picture(
-    predictor: Predictor, picture: Path, box: Sequence[float] | None, detector: FaceDetector | None
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Return the record of one picture and the drawn picture (H, W, 3)."""
-    image = read_image(picture)
-    boxes = find_boxes(picture, image, box, detector)
-    faces: list[dict[str, Any]] = []
-    if len(boxes):
-        found = predictor(image, boxes)
-        points = found.points.double().cpu().numpy()
-        if not np.isfinite(points).all():
-            raise LabError(f"{picture}: the network gave no finite landmarks; are the weights trained?")
-        for index in range(len(boxes)):
-            face: dict[str, Any] = {"box": _rounded(boxes[index]), "points": _rounded(points[index])}
-            if found.score is not None:
-                face["score"] = _rounded(found.score[index].double().cpu().numpy())
-            pose = None if found.pose is None else found.pose[index].double().cpu().numpy()
-            if pose is not None:
-                face["pose"] = _rounded(pose)
-            faces.append(face)
-            image = draw_landmarks(image, points[index], predictor.scheme, TRUE)
-            image = predictor.task.decorate(image, points[index], pose)
-    return {"picture": str(picture), "faces": faces}, image
-
-
-def _rounded(values: np.ndarray) -> Any:
-    return np.round(np.asarray(values, np.float64), DECIMALS).tolist()
-
-
-def output_names(pictures: Sequence[Path]) -> list[str]:
-    """Return a different name for each drawn picture: the stem, numbered where it is taken."""
-    names: list[str] = []
-    for picture in pictures:
-        name, count = picture.stem, 1
-        while name in names:
-            count += 1
-            name = f"{picture.stem}-{count}"
-        names.append(name)
-    return names
-
-
-def run(options: argparse.Namespace) -> Path:
-    """Predict all pictures; write and return the JSON file."""
+def run(options: argparse.Namespace) -> int:
+    """Predict all sources; return the exit code: 1 if some of them could not be predicted."""
+    sources = expand(options.pictures, options.list)
+    cameras = [] if options.camera is None else [options.camera]
+    if not sources and not cameras:
+        raise LabError("nothing to predict: give pictures, folders, videos, --list FILE or --camera 0")
+    if options.box is not None and (len(sources) != 1 or is_video(sources[0])):
+        raise LabError("--box is for one picture; put .rct files beside several, or give --detector")
+    check_outputs(sources, options)
     weights = options.weights or default_weights()
     predictor = Predictor.load(weights, options.config, options.device)
-    detector = FaceDetector(options.detector) if options.detector else None
-    if options.box is not None and len(options.pictures) > 1:
-        raise LabError("--box is for one picture; put .rct files beside several, or give --detector")
-    records = []
-    for picture, name in zip(options.pictures, output_names(options.pictures), strict=True):
-        record, drawn = predict_picture(predictor, picture, options.box, detector)
-        records.append(record)
-        if not options.no_pictures:
-            write_image(options.out / f"{name}.png", drawn)
-        print(f"{picture}: {len(record['faces'])} faces")
-    options.out.mkdir(parents=True, exist_ok=True)
-    target: Path = options.out / "predictions.json"
-    scheme = predictor.scheme
-    content = {"weights": Path(weights).name, "method": predictor.task.METHOD, "scheme": scheme.name,
-               "frame": "image pixels, x right, y down, centre of the first pixel is (0, 0)",
-               "pictures": records}  # fmt: skip
-    target.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    return target
+    header = {"weights": Path(weights).name, "method": predictor.task.METHOD, "scheme": predictor.scheme.name}
+    finder = make_finder(options) if options.detector else None
+    results = open_results(options.format, options.out, header, predictor.scheme.names, options.overwrite)
+    job = Job(predictor, finder, results, options)
+    try:
+        bad = predict_all(job, [*sources, *cameras])
+    finally:
+        results.close()
+    report(f"wrote {options.out}")
+    for line in bad:
+        print(f"not predicted: {line}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def check_outputs(sources: Sequence[Path], options: argparse.Namespace) -> None:
+    """Raise a LabError if what would be drawn has the name of a picture that is read."""
+    inputs = {source.resolve() for source in sources}
+    for name in output_names(sources):
+        for ending in (".png", ".mp4"):
+            target = options.out / f"{name}{DRAWN}{ending}"
+            if target.resolve() in inputs:
+                raise LabError(f"{target}: would be written over an input; choose another --out")
+
+
+def predict_all(job: Job, sources: Sequence[Path | int]) -> list[str]:
+    """Predict one source after another; return a line for each that could not be read."""
+    bad: list[str] = []
+    known = 0
+    for source, name in zip(sources, output_names(sources), strict=True):
+        if str(source) in job.results.done or f"{source}#0" in job.results.done:
+            known += 1
+            continue
+        try:
+            moving = isinstance(source, int) or is_video(source)
+            count = predict_video(job, source, name) if moving else predict_picture(job, Path(source), name)
+        except LabError as error:
+            if len(sources) == 1:
+                raise
+            bad.append(str(error))
+            continue
+        report(f"{source}: {count} face{'' if count == 1 else 's'}" + ("" if count else ", none was found"))
+    if known:
+        report(f"{known} of {len(sources)} were predicted before and are kept; --overwrite predicts them anew")
+    return bad
+
+
+def report(line: str) -> None:
+    """Print a line; characters that the terminal lacks are escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    result = argparse.ArgumentParser(
+        prog="python -m common.predict", description="Landmarks of photographs and videos.", allow_abbrev=False
+    )
+    result.add_argument("pictures", type=Path, nargs="*", help="pictures, folders, patterns such as '*.jpg', videos")
+    result.add_argument("--list", type=Path, help="text file that names a picture on each line")
+    result.add_argument("--camera", type=int, help="number of a camera; Ctrl-C ends it")
+    result.add_argument("--frames", type=int, help="stop a video or camera after so many frames")
+    result.add_argument("--weights", type=Path, help=".safetensors or .ckpt; default: the embedded weights")
+    result.add_argument("--config", type=Path, help="config.yaml of the run that made the weights, if they need it")
+    result.add_argument("--box", type=float, nargs=4, metavar=("X0", "Y0", "X1", "Y1"), help="face of one picture")
+    result.add_argument("--detector", help="model file for OpenCV's FaceDetectorYN, or dlib; default: YuNet, then dlib")
+    result.add_argument("--score", type=float, default=SCORE, help="lowest score of a detection, 0..1")
+    result.add_argument("--min-face", type=float, help="smallest face that is looked for, pixels")
+    result.add_argument("--faces", type=int, help="at most so many faces a picture, surest first")
+    result.add_argument("--upright", action="store_true", help="do not look for turned faces (faster)")
+    result.add_argument("--every", type=int, default=10, help="video: frames between two looks of the detector")
+    result.add_argument("--smooth", action="store_true", help="video: smooth points in time (1-euro filter)")
+    result.add_argument("--out", type=Path, default=Path("predictions"), help="folder to write to")
+    result.add_argument("--format", choices=FORMATS, default="json", help="kind of file; default json")
+    result.add_argument("--overwrite", action="store_true", help="begin the file of predictions anew")
+    result.add_argument("--crops", type=int, choices=(112, 256), help="also write faces aligned by eyes and mouth")
+    result.add_argument("--device", default="cpu", help="device that the network runs on")
+    result.add_argument("--no-pictures", action="store_true", help="draw nothing")
+    return result
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m common.predict", description="Landmarks of photographs.")
-    parser.add_argument("pictures", type=Path, nargs="+", help="photographs")
-    parser.add_argument("--weights", type=Path, help=".safetensors or .ckpt; default: the embedded weights")
-    parser.add_argument("--config", type=Path, help="config.yaml of the run that made the weights, if they need it")
-    parser.add_argument("--box", type=float, nargs=4, metavar=("X0", "Y0", "X1", "Y1"), help="face of one picture")
-    parser.add_argument("--detector", type=Path, help="model file for OpenCV's FaceDetectorYN")
-    parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder to write to")
-    parser.add_argument("--device", default="cpu", help="device that the network runs on")
-    parser.add_argument("--no-pictures", action="store_true", help="write the JSON file only")
-    options = parser.parse_args(arguments)
-    target = run(options)
-    print(f"wrote {target}")
-    return 0
+    options = parser().parse_args(arguments)
+    try:
+        return run(options)
+    except KeyboardInterrupt:
+        report(f"stopped; what was predicted so far is in {options.out}, the same command goes on")
+        return STOPPED
+    except BrokenPipeError:
+        sys.stderr.close()  # nobody listens; what was predicted is in the file
+        return STOPPED
 
 
 if __name__ == "__main__":

@@ -10,19 +10,21 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol, TextIO
 
 import numpy as np
 
 from common.errors import LabError
 from common.faces import Face
+from common.sources import output_names
 
 FORMATS = ("json", "jsonl", "csv", "pts", "coco")
 FRAME = "image pixels, x right, y down, centre of the first pixel is (0, 0); angles in degrees: yaw turns the nose to "
 FRAME += "the picture's right, pitch raises it, roll turns the head clockwise"
 Header = dict[str, Any]
+Size = tuple[int, ...]  # height and width
 
 
 class Results(Protocol):
@@ -30,7 +32,7 @@ class Results(Protocol):
 
     done: set[str]
 
-    def add(self, picture: str, size: tuple[int, int], faces: list[Face]) -> None:
+    def add(self, picture: str, size: Size, faces: list[Face], ids: Sequence[int] = ()) -> None:
         """Write the faces of one picture of this height and width."""
         ...
 
@@ -70,17 +72,26 @@ class JsonResults:
             self.done = {str(entry["picture"]) for entry in found.get("pictures", [])}
             content = path.read_text(encoding="utf-8").rstrip()
             start = content[: content.rindex("]")].rstrip()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(start + self.END, encoding="utf-8")
-        os.replace(part, path)
-        self._file = path.open("r+b")
-        self._file.seek(-len(self.END), os.SEEK_END)
+        self._path = path
+        self._start = start
+        self._file: BinaryIO | None = None
         self._empty = not self.done
 
-    def add(self, picture: str, size: tuple[int, int], faces: list[Face]) -> None:
+    def _open(self) -> BinaryIO:
+        path = self._path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        part.write_text(self._start + self.END, encoding="utf-8")
+        os.replace(part, path)
+        file = path.open("r+b")
+        file.seek(-len(self.END), os.SEEK_END)
+        return file
+
+    def add(self, picture: str, size: Size, faces: list[Face], ids: Sequence[int] = ()) -> None:
         """Write the faces of one picture."""
-        entry = {"picture": picture, "faces": [face.record() for face in faces]}
+        entry = {"picture": picture, "faces": _records(faces, ids)}
+        if self._file is None:  # only now: a run that fails at once leaves no empty file
+            self._file = self._open()
         text = ("\n" if self._empty else ",\n") + json.dumps(entry) + self.END
         self._file.write(text.encode("utf-8"))
         self._file.flush()
@@ -90,7 +101,8 @@ class JsonResults:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 class JsonLines:
@@ -98,7 +110,6 @@ class JsonLines:
 
     def __init__(self, path: Path, header: Header) -> None:
         self.done: set[str] = set()
-        path.parent.mkdir(parents=True, exist_ok=True)
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         if lines:
             try:
@@ -107,22 +118,28 @@ class JsonLines:
                 raise LabError(f"{path}: exists and is not a file of predictions; choose another --out") from None
             _same_run(path, entries[0], header)
             self.done = {str(entry["picture"]) for entry in entries[1:]}
-        self._file = path.open("a", encoding="utf-8")
-        if not lines:
-            self._write({**header, "frame": FRAME})
+        self._path = path
+        self._first = None if lines else {**header, "frame": FRAME}
+        self._file: TextIO | None = None
 
     def _write(self, entry: Any) -> None:
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("a", encoding="utf-8")
+            if self._first is not None:
+                self._file.write(json.dumps(self._first) + "\n")
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
 
-    def add(self, picture: str, size: tuple[int, int], faces: list[Face]) -> None:
+    def add(self, picture: str, size: Size, faces: list[Face], ids: Sequence[int] = ()) -> None:
         """Write the faces of one picture."""
-        self._write({"picture": picture, "faces": [face.record() for face in faces]})
+        self._write({"picture": picture, "faces": _records(faces, ids)})
         self.done.add(picture)
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 class CsvResults:
@@ -132,44 +149,52 @@ class CsvResults:
         names = ["picture", "face", "x0", "y0", "x1", "y1", "detector_score"]
         names += [f"{axis}_{index}" for index in range(points) for axis in ("x", "y")]
         self.done: set[str] = set()
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.stat().st_size:
             with path.open(newline="", encoding="utf-8") as file:
                 rows = list(csv.reader(file))
             if rows[0] != names:
                 raise LabError(f"{path}: exists with other columns; choose another --out, or --overwrite")
             self.done = {row[0] for row in rows[1:] if row}
-        self._file = path.open("a", newline="", encoding="utf-8")
-        self._rows = csv.writer(self._file)
-        if not self.done and not self._file.tell():
-            self._rows.writerow(names)
+        self._path = path
+        self._names = names
+        self._file: TextIO | None = None
 
-    def add(self, picture: str, size: tuple[int, int], faces: list[Face]) -> None:
+    def add(self, picture: str, size: Size, faces: list[Face], ids: Sequence[int] = ()) -> None:
         """Write the faces of one picture."""
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("a", newline="", encoding="utf-8")
+            if not self._file.tell():
+                csv.writer(self._file).writerow(self._names)
+        rows = csv.writer(self._file)
         for index, face in enumerate(faces):
             score = "" if face.detector_score is None else round(face.detector_score, 3)
-            self._rows.writerow([picture, index, *_flat(face.box), score, *_flat(face.points)])
+            rows.writerow([picture, index, *_flat(face.box), score, *_flat(face.points)])
         self._file.flush()
         self.done.add(picture)
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 class PtsFiles:
-    """One .pts file a face, counted from 1 as 300W's are: NAME.pts, NAME-2.pts, ..."""
+    """One .pts file a face, counted from 1 as 300W's are: NAME.pts, NAME-face2.pts, ..."""
 
     def __init__(self, folder: Path, overwrite: bool = False) -> None:
         self.done: set[str] = set()
         self._folder = folder
         self._overwrite = overwrite
+        self._stems: list[str] = []
         folder.mkdir(parents=True, exist_ok=True)
 
-    def add(self, picture: str, size: tuple[int, int], faces: list[Face]) -> None:
+    def add(self, picture: str, size: Size, faces: list[Face], ids: Sequence[int] = ()) -> None:
         """Write the faces of one picture."""
+        self._stems.append(Path(picture).stem)
+        stem = output_names([Path(name) for name in self._stems])[-1]
         for index, face in enumerate(faces):
-            name = Path(picture).stem + (f"-{index + 1}" if index else "")
+            name = stem + (f"-face{index + 1}" if index else "")
             text = io.StringIO()
             text.write(f"version: 1\nn_points: {len(face.points)}\n{{\n")
             text.writelines(f"{x:.3f} {y:.3f}\n" for x, y in face.points[:, :2] + 1)
@@ -201,7 +226,7 @@ class CocoFile:
             self._content = found
             self.done = {str(entry["file_name"]) for entry in found["images"]}
 
-    def add(self, picture: str, size: tuple[int, int], faces: list[Face]) -> None:
+    def add(self, picture: str, size: Size, faces: list[Face], ids: Sequence[int] = ()) -> None:
         """Write the faces of one picture."""
         images, annotations = self._content["images"], self._content["annotations"]
         number = len(images) + 1
@@ -234,7 +259,14 @@ class CocoFile:
 
     def close(self) -> None:
         """Write the file."""
-        self._write()
+        if self._content["images"]:
+            self._write()
+
+
+def _records(faces: list[Face], ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the records of faces, with identities where a video gives them."""
+    records = [face.record() for face in faces]
+    return [{"id": number, **record} for number, record in zip(ids, records, strict=True)] if ids else records
 
 
 def _flat(values: np.ndarray) -> list[float]:

@@ -23,6 +23,8 @@ from common.inference import Predictor
 VIDEO_ENDINGS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 SAME_FACE = 0.3  # intersection over union from which a detection is a face that is followed
 LARGEST_STEP = 1.6  # factor by which a face's size may change between two frames
+LARGEST_JUMP = 1.0  # how far a face may move between two frames, in its own size
+TAKEN = 0.6  # intersection over union from which two tracks are of one face
 NO_RATE = 30.0  # frames a second where a file does not say
 
 
@@ -164,10 +166,17 @@ class FaceTracker:
             np.full((len(kept), 5, 2), np.nan),
         )
         for track, face in zip(kept, find_landmarks(self.predictor, frame, _untilted(found, kept), where), strict=True):
-            change = np.ptp(face.points, axis=0).max() / max(np.ptp(track.face.points, axis=0).max(), 1e-6)
-            if 1 / LARGEST_STEP < change < LARGEST_STEP:
+            size = max(float(np.ptp(track.face.points, axis=0).max()), 1e-6)
+            change = float(np.ptp(face.points, axis=0).max()) / size
+            jump = float(np.linalg.norm(face.points.mean(axis=0) - track.face.points.mean(axis=0))) / size
+            if 1 / LARGEST_STEP < change < LARGEST_STEP and jump < LARGEST_JUMP and not self._taken(face):
                 track.face = face
                 self.tracks.append(track)
+
+    def _taken(self, face: Face) -> bool:
+        """Return whether a track that was followed before has come to lie on the same face."""
+        others = np.array([tight_box(track.face.points[:, :2]) for track in self.tracks]).reshape(-1, 4)
+        return len(others) > 0 and float(overlap(tight_box(face.points[:, :2]), others).max()) > TAKEN
 
     def _meet(self, frame: np.ndarray, where: str) -> None:
         """Look with the finder: begin a track for each new face, drop those that it missed too often."""

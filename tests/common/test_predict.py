@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,21 @@ import pytest
 import torch
 
 from awing.module import AWingTask
+from common import predict
+from common.aligned import TEMPLATE, aligned_crop, eyes_and_mouth
 from common.checkpoints import save_safetensors
 from common.data.crops import CropConfig
+from common.data.readers._pts import read_pts
 from common.data.synthetic import SyntheticFaces
+from common.detection import Detections, FaceFinder
 from common.errors import LabError
+from common.geometry import apply_affine, fit_similarity
 from common.images import read_image
 from common.packing import Description
-from common.predict import main, output_names, read_rct
+from common.predict import main
+from common.results import FORMATS
+from common.schemes import get_scheme
+from common.sources import output_names, read_rct
 
 SETTINGS: dict[str, Any] = {"scheme": "ibug68", "input_size": 64, "stacks": 1, "width": 16, "depth": 2}
 
@@ -56,7 +66,7 @@ def test_points_and_drawings_are_written(weights: str, pictures: list[Path], tmp
         (face,) = record["faces"]
         assert np.array(face["points"]).shape == (68, 2) and np.isfinite(face["points"]).all()
         np.testing.assert_allclose(face["box"], faces[index].box, atol=0.051)
-        drawn = read_image(out / f"{name}.png")
+        drawn = read_image(out / f"{name}.landmarks.png")
         changed = (drawn != faces[index].image).any(-1)
         assert drawn.shape == (256, 256, 3) and 50 < changed.sum() < 256 * 256 / 4
 
@@ -70,9 +80,21 @@ def test_a_box_on_the_command_line(weights: str, pictures: list[Path], tmp_path:
     assert [path.name for path in out.iterdir()] == ["predictions.json"]
 
 
+def without_detectors(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Make YuNet's address a missing file and hide dlib: tests need no network and no extra."""
+    monkeypatch.setenv("FACE_ALIGNMENT_CACHE", str(folder / "cache"))
+    monkeypatch.setattr("common.detector_file.YUNET_ADDRESS", (folder / "none.onnx").as_uri())
+    monkeypatch.setitem(sys.modules, "dlib", None)
+
+
 def test_mistakes_are_one_line(
-    weights: str, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
+    weights: str,
+    pictures: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    without_detectors(monkeypatch, tmp_path)
     broken, lone = tmp_path / "broken.png", tmp_path / "lone.png"
     broken.write_bytes(b"no picture")
     lone.write_bytes(pictures[0].read_bytes())
@@ -80,7 +102,7 @@ def test_mistakes_are_one_line(
     cases = {
         ("none.png",): "none.png",
         (str(broken),): "broken.png",
-        (str(lone),): "where is the face",
+        (str(lone),): "no face detector",
         (str(lone), "--box", "9", "9", "9", "40"): "--box",
         (*map(str, pictures), "--box", "1", "1", "9", "9"): "--box is for one picture",
         (str(lone), "--detector", "none.onnx"): "none.onnx",
@@ -106,3 +128,122 @@ def test_names_of_drawn_pictures_differ() -> None:
     paths = [Path("a/x.png"), Path("b/x.jpg"), Path("x-2.png"), Path("c/x.png")]
     names = output_names(paths)
     assert len(set(names)) == 4 and names[0] == "x"
+
+
+def predicted(out: Path) -> list[dict[str, Any]]:
+    return json.loads((out / "predictions.json").read_text())["pictures"]
+
+
+def test_a_bad_picture_loses_nothing_and_a_second_run_adds(
+    weights: str, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """One empty file ended the run with no JSON at all; a second run replaced the first one's."""
+    out, bad = tmp_path / "out", tmp_path / "0" / "bad.png"
+    bad.write_bytes(b"")
+    given = ["--weights", weights, "--out", str(out), "--no-pictures"]
+    assert main([str(pictures[0]), str(bad), *given]) == 1
+    assert [Path(entry["picture"]).name for entry in predicted(out)] == ["face.png"]
+    assert "not predicted" in capsys.readouterr().err
+    assert main([*map(str, pictures), *given]) == 0
+    assert [entry["picture"] for entry in predicted(out)] == list(map(str, pictures))
+    assert "1 of 2 were predicted before" in capsys.readouterr().out
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(Path(weights).read_bytes())
+    assert main([str(pictures[0]), "--weights", str(other), *given[2:]]) == 2
+    assert "holds predictions of awing with small.safetensors" in capsys.readouterr().err
+
+
+def test_a_stop_keeps_what_was_predicted(
+    weights: str, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = predict.predict_picture
+
+    def stopped(job: predict.Job, picture: Path, name: str) -> int:
+        if picture == pictures[1]:
+            raise KeyboardInterrupt
+        return real(job, picture, name)
+
+    monkeypatch.setattr(predict, "predict_picture", stopped)
+    out = tmp_path / "out"
+    assert main([*map(str, pictures), "--weights", weights, "--out", str(out), "--no-pictures"]) == 130
+    assert [entry["picture"] for entry in predicted(out)] == [str(pictures[0])]
+
+
+def test_folders_and_patterns_are_taken_and_no_input_is_written_over(
+    weights: str, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The drawn picture replaced the photograph when --out was its folder."""
+    folder, before = pictures[0].parent, pictures[0].read_bytes()
+    assert main([str(folder), "--weights", weights, "--out", str(folder)]) == 0
+    assert pictures[0].read_bytes() == before and (folder / "face.landmarks.png").is_file()
+    assert main([str(folder / "*.png"), "--weights", weights, "--out", str(tmp_path / "o2"), "--box", *"1234"]) == 2
+    drawn = folder / "face.landmarks.png"
+    drawn.rename(folder / "x.landmarks.png")
+    pictures[0].rename(folder / "x.png")
+    given = [str(folder / "x.png"), str(folder / "x.landmarks.png"), "--weights", weights, "--out", str(folder)]
+    assert main(given) == 2
+    assert "written over an input" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_holds_the_points(kind: str, weights: str, pictures: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    given = [*map(str, pictures), "--weights", weights, "--out", str(out), "--no-pictures", "--format", kind]
+    assert main(given) == 0
+    reference = tmp_path / "reference"
+    assert main([*given[:-2], "--out", str(reference)]) == 0
+    points = np.array(predicted(reference)[0]["faces"][0]["points"])
+    match kind:
+        case "json":
+            found = predicted(out)[0]["faces"][0]["points"]
+        case "jsonl":
+            lines = (out / "predictions.jsonl").read_text().splitlines()
+            found = json.loads(lines[1])["faces"][0]["points"]
+        case "csv":
+            rows = list(csv.reader((out / "predictions.csv").open()))
+            found = np.array(rows[1][7:], float).reshape(-1, 2)
+        case "pts":
+            found = read_pts(out / "face.pts", 68) - 1  # the files count from 1
+        case _:
+            annotation = json.loads((out / "predictions.coco.json").read_text())["annotations"][0]
+            found = np.array(annotation["keypoints"]).reshape(-1, 3)[:, :2]
+    np.testing.assert_allclose(found, points, atol=0.0011)
+
+
+@pytest.mark.parametrize("box", ["2000 2000 2300 2300", "-900 -900 -500 -500", ".13 .22 .57 .67", "30 30 30.01 30.01"])
+def test_boxes_that_hold_no_face_are_refused(box: str, weights: str, pictures: list[Path], tmp_path: Path) -> None:
+    """Landmarks came out with exit code 0, with errors of 67 to 912 %."""
+    given = [str(pictures[0]), "--weights", weights, "--out", str(tmp_path / "out"), "--box", *box.split()]
+    assert main(given) == 2
+
+
+def test_aligned_crops_have_eyes_and_mouth_in_place() -> None:
+    face = SyntheticFaces(1, seed=4)[0]
+    scheme = get_scheme("ibug68")
+    crop = aligned_crop(face.image, face.points.astype(float), scheme, 112)
+    assert crop.shape == (112, 112, 3) and crop.std() > 10
+    matrix = fit_similarity(eyes_and_mouth(face.points.astype(float), scheme), TEMPLATE)
+    moved = apply_affine(matrix, eyes_and_mouth(face.points.astype(float), scheme))
+    assert np.abs(moved - TEMPLATE).max() < 8, "a similarity moves a face near the template"
+
+
+def test_a_film_is_followed(weights: str, tmp_path: Path) -> None:
+    face = SyntheticFaces(1, seed=1)[0]
+    path = tmp_path / "film.avi"
+    film = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (256, 256))
+    for _ in range(4):
+        film.write(face.image[..., ::-1].copy())
+    film.release()
+
+    class Known:
+        name = "yunet"
+
+        def detect(self, image: np.ndarray) -> Detections:
+            return Detections.of(face.box[None], np.ones(1))
+
+    out = tmp_path / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predict, "make_finder", lambda options: FaceFinder(Known(), turned=False))
+        assert main([str(path), "--weights", weights, "--out", str(out), "--smooth"]) == 0
+    entries = predicted(out)
+    assert [entry["picture"].rpartition("#")[2] for entry in entries] == list("0123")

@@ -190,8 +190,10 @@ def predict_all(job: Job, sources: Sequence[Path | int]) -> list[str]:
             known += 1
             continue
         try:
-            moving = isinstance(source, int) or is_video(source)
-            count = predict_video(job, source, name) if moving else predict_picture(job, Path(source), name)
+            if isinstance(source, int) or is_video(source):
+                count = predict_video(job, source, name)
+            else:
+                count = predict_picture(job, source, name)
         except LabError as error:
             if len(sources) == 1:
                 raise

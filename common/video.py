@@ -154,8 +154,8 @@ class FaceTracker:
             return
         boxes = np.stack([tight_box(track.face.points[:, :2]) for track in self.tracks])
         height, width = frame.shape[:2]
-        inside = (boxes[:, :2] < [width - 1, height - 1]).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
-        kept = [track for track, here in zip(self.tracks, inside, strict=True) if here]
+        inside = np.all((boxes[:, :2] < [width - 1, height - 1]) & (boxes[:, 2:] > 0), axis=1)
+        kept = [track for track, here in zip(self.tracks, inside.tolist(), strict=True) if here]
         self.tracks = []
         if not kept:
             return

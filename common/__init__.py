@@ -1,1 +1,44 @@
-"""The shared core: data, geometry, metrics, training frame. Knows no method."""
+"""The shared core: data, geometry, metrics, training frame. Knows no method.
+
+    from common import FaceDataModule, Predictor, evaluate, get_scheme, load_task
+
+These names are imported when they are used: the command lines must answer `--help` at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from common.data.datamodule import FaceDataModule
+    from common.evaluation import evaluate
+    from common.inference import Predictor, load_task
+    from common.schemes import get_scheme
+
+__all__ = ["FaceDataModule", "Predictor", "__version__", "evaluate", "get_scheme", "load_task"]
+
+_HOMES = {
+    "FaceDataModule": "common.data.datamodule",
+    "Predictor": "common.inference",
+    "evaluate": "common.evaluation",
+    "get_scheme": "common.schemes",
+    "load_task": "common.inference",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of the door when it is first asked for (PEP 562)."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("face-alignment-lab")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -143,7 +143,7 @@ def official_hint(path: Path, keys: Iterable[str], methods: Sequence[str]) -> st
     """
     keys = list(keys)
     for method in methods:
-        files: OfficialFiles = importlib.import_module(f"{method}.convert").FILES
-        if files.fits(path.name, keys):
+        files: OfficialFiles | None = getattr(importlib.import_module(f"{method}.convert"), "FILES", None)
+        if files is not None and files.fits(path.name, keys):
             return f"holds official weights of {method}, not converted yet: {files.command(path)}"
     return None

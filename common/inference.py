@@ -1,56 +1,63 @@
 """From a photograph and face boxes to landmarks in image pixels: the one path for demos and benchmarks.
 
 A file of weights says itself what it is: the method's name, the arguments of its network and the crop lie in the
-metadata of a `.safetensors` file, or in a training checkpoint and the `config.yaml` of its run. The method's package
-is imported by that name, and only if it lies beside this one.
+metadata of a `.safetensors` file, or in a training checkpoint and the `config.yaml` of its run. The method is one of
+those that are installed (`common.methods`).
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import inspect
-import re
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
-from common.checkpoints import load_weights, read_state_dict, save_safetensors
+from common.checkpoints import load_weights, read_checkpoint, read_state_dict, save_safetensors
 from common.converting import official_hint
 from common.data.base import check_box_in
 from common.data.crops import CropConfig, draw_matrix, move_box, warp_image
 from common.errors import LabError
 from common.geometry import apply_affine, invert_affine
+from common.methods import METHODS, get_method
 from common.packing import Description, describe, read_metadata
 from common.schemes import LandmarkScheme
 from common.task import LandmarkTask, upgrade
+from common.task import load_task as load_checkpoint_task
 from common.types import FaceBatch, Prediction
 
-ROOT = Path(__file__).resolve().parents[1]
 PRETRAINED = "model.safetensors"  # file of weights in a folder or a repository of the model hub
 WEIGHT_FILES = (".safetensors", ".ckpt", ".pt", ".pth")
-METHOD_NAME = re.compile(r"[a-z][a-z0-9_]*")
 DETECTOR_SIDE = 640  # longer side that a photograph is shrunk to; the detector's range is faces of 10 to 300 px
 DETECTOR_SCORE = 0.6
 
 
-def task_class(method: str) -> type[LandmarkTask]:
-    """Return the task of a method from `<method>/module.py`.
+def load_task(path: Path | str, **changes: Any) -> LandmarkTask:
+    """Return the task of a file of weights, whichever method's they are, ready to predict.
+
+    Args:
+        path: a `.ckpt` that `fit` wrote, or a packed `.safetensors`.
+        changes: hyper-parameters that replace the file's.
 
     Raises:
-        LabError: there is no such method in this project.
+        LabError: the file is missing, damaged or does not say what it is; its method is not installed; or the weights
+            do not fit.
     """
-    if METHOD_NAME.fullmatch(method) and (ROOT / method / "module.py").is_file():
-        spec = importlib.util.find_spec(method)
-        if spec is not None and spec.origin is not None and Path(spec.origin).resolve().parent == ROOT / method:
-            module = importlib.import_module(f"{method}.module")
-            for _, value in inspect.getmembers(module, inspect.isclass):
-                if issubclass(value, LandmarkTask) and value.METHOD == method:
-                    return value
-    raise LabError(f"method {method[:40]!r} of the weights is not in this project")
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return _task_of(path, describe(path), **changes)
+    method = read_checkpoint(path).get("method")
+    if method is None:
+        raise LabError(f"{path}: does not name its method; give a .ckpt that `fit` wrote")
+    return load_checkpoint_task(get_method(str(method)).task_class(), path, **changes)
+
+
+def _task_of(path: Path, found: Description, **changes: Any) -> LandmarkTask:
+    kind = get_method(found.method).task_class()
+    task = kind(**upgrade(kind, {**found.hyper_parameters, **changes}, path))
+    load_weights(task, read_state_dict(path), str(path))
+    return task.eval()
 
 
 class Predictor:
@@ -85,10 +92,7 @@ class Predictor:
             if hint is None:
                 raise
             raise LabError(f"{path}: {hint}") from None
-        kind = task_class(found.method)
-        task = kind(**upgrade(kind, found.hyper_parameters, path))
-        load_weights(task, read_state_dict(path), str(path))
-        return cls(task.to(place), found.crop, found.official)
+        return cls(_task_of(path, found).to(place), found.crop, found.official)
 
     @classmethod
     def from_pretrained(cls, source: Path | str, device: str = "cpu") -> Predictor:
@@ -107,9 +111,8 @@ class Predictor:
             return cls.load(path / PRETRAINED, device=device)
         if path.is_file() or path.suffix in WEIGHT_FILES:
             return cls.load(path, device=device)
-        for embedded in embedded_weights():
-            if embedded.parent.parent.name == str(source):
-                return cls.load(embedded, device=device)
+        if str(source) in METHODS and (embedded := METHODS[str(source)].weights()):
+            return cls.load(embedded[0], device=device)
         if path.is_dir() or str(source).count("/") != 1:
             raise LabError(f"{source}: is no file of weights, no folder with {PRETRAINED}, no OWNER/NAME of the model "
                            "hub, and no method with embedded weights")  # fmt: skip
@@ -252,21 +255,17 @@ def _official_hint(path: Path) -> str | None:
         keys = list(read_state_dict(path))
     except LabError:
         keys = []  # no file of PyTorch; its name may say what it is
-    return official_hint(path, keys, sorted(found.parent.name for found in ROOT.glob("*/convert.py")))
-
-
-def embedded_weights() -> Iterator[Path]:
-    """Yield the weights that lie in this project's packages."""
-    yield from sorted(ROOT.glob("*/weights/*.safetensors"))
+    converting = [name for name, method in METHODS.items() if (method.folder / "convert.py").is_file()]
+    return official_hint(path, keys, converting)
 
 
 def default_weights() -> Path:
-    """Return the embedded weights whose metadata say that they are the default.
+    """Return the weights of an installed method whose metadata say that they are the default.
 
     Raises:
         LabError: there are none.
     """
-    for path in embedded_weights():
+    for path in (path for method in METHODS.values() for path in method.weights()):
         if read_metadata(path).get("default") == "true":
             return path
     raise LabError("no default weights are embedded; give --weights FILE")

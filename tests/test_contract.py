@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +9,21 @@ import pytest
 import torch
 import yaml
 
-from benchmarks.registry import METHODS
 from common.checkpoints import load_weights, read_state_dict
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
+from common.methods import METHODS
 from common.task import LandmarkTask
 from common.types import FaceBatch
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def make_task(name: str) -> LandmarkTask:
     """Return the method as its smoke recipe makes it."""
-    module, cls = METHODS[name].task.rsplit(".", 1)
-    recipe = yaml.safe_load((ROOT / METHODS[name].recipes["smoke"]).read_text())
+    method = METHODS[name]
+    recipe = yaml.safe_load(method.file(method.stages("smoke")[0]).read_text())
     torch.manual_seed(0)
-    task = getattr(importlib.import_module(module), cls)(
+    task = method.task_class()(
         scheme=recipe["data"]["scheme"], input_size=recipe["data"]["crop"]["size"], **recipe["model"]
     )
     assert isinstance(task, LandmarkTask)
@@ -118,8 +115,6 @@ def test_recipes_exist_and_name_a_known_data_set() -> None:
     from common.data.datamodule import DATASETS
 
     for method in METHODS.values():
-        for recipe in (
-            stage for stages in method.recipes.values() for stage in ((stages,) if isinstance(stages, str) else stages)
-        ):
-            content = yaml.safe_load((ROOT / recipe).read_text())
+        for recipe in (stage for name in method.recipes for stage in method.stages(name)):
+            content = yaml.safe_load(method.file(recipe).read_text())
             assert content["data"]["dataset"] in DATASETS, recipe

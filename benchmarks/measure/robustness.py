@@ -21,7 +21,6 @@ import yaml
 
 from benchmarks.provenance import ROOT
 from benchmarks.record import Robustness, append_record, read_records
-from benchmarks.registry import METHODS
 from benchmarks.report.markdown import figure
 from benchmarks.run.plan import Cell, read_plan, restrict
 from benchmarks.run.trial import last_checkpoint, load_trained
@@ -31,6 +30,7 @@ from common.errors import LabError
 from common.evaluation import Evaluation, evaluate, evaluate_batches
 from common.geometry import invert_affine
 from common.images import decode_image
+from common.methods import METHODS
 from common.readme import table
 from common.task import LandmarkTask
 from common.types import FaceSample

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import nn
 
 from benchmarks.measure.timing import count_macs, count_parameters, median_ms
@@ -22,6 +23,7 @@ from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
+from common.methods import METHODS
 from common.task import LandmarkTask
 from common.types import FaceBatch
 
@@ -112,8 +114,8 @@ def train_step_ms(task: LandmarkTask, batch: FaceBatch, device: str = "cpu", fac
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's options."""
-    parser.add_argument("--methods", nargs="+", help="names of the registry; default all")
-    parser.add_argument("--recipe", default="smoke", help="key in the registry's recipes")
+    parser.add_argument("--methods", nargs="+", help="names of methods; default all")
+    parser.add_argument("--recipe", default="smoke", help="key in the method's recipes")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"),
                         help="auto: the CPU, and CUDA too where there is one")  # fmt: skip
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64])
@@ -128,13 +130,21 @@ def made_up_batch(task: LandmarkTask, faces: int = STEP_FACES) -> FaceBatch:
     return Collate(drawn.subset_names)([crops[index] for index in range(faces)])
 
 
+def make_task(name: str, recipe: str) -> LandmarkTask:
+    """Return a method's task as the last stage of a recipe makes it, with random weights."""
+    method = METHODS[name]
+    content = yaml.safe_load(method.file(method.stages(recipe)[-1]).read_text(encoding="utf-8"))
+    data = content["data"]
+    size = data.get("crop", {}).get("size", CropConfig.size)
+    return method.task_class()(scheme=data["scheme"], input_size=size, **content["model"])
+
+
 def examine(name: str, recipe: str, batches: tuple[int, ...], device: str, step: bool) -> Timing:
     """Return the record of one method's network with the random weights of a recipe on one device.
 
     Timings do not depend on weights; a method whose time depends on its input (an early exit) is timed with every
     exit closed, so at its slowest.
     """
-    from benchmarks.registry import METHODS, make_task
 
     task = make_task(name, recipe)
     found = measure(task.network(), task.input_size, batches, device, task.inference())
@@ -152,7 +162,6 @@ def main(options: argparse.Namespace) -> None:
     Raises:
         LabError: there is no such method, recipe or device.
     """
-    from benchmarks.registry import METHODS
     from benchmarks.report.markdown import count, figure
     from common.readme import table
 

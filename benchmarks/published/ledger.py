@@ -11,8 +11,8 @@ from typing import Any
 
 from benchmarks.published.figures import COST, Figure, read_published
 from benchmarks.record import Result
-from benchmarks.registry import METHODS
 from benchmarks.report.model import Entry, Report
+from common.methods import METHODS
 from common.metrics.protocols import dataset_key
 
 Row = dict[str, Any]
@@ -20,7 +20,7 @@ OURS = ("corners", "canonical")  # normaliser by which a published figure may st
 
 
 def titles(report: Report) -> dict[str, str]:
-    """Return method -> how tables call it, of the registry and of what was recorded."""
+    """Return method -> how tables call it, of the list and of what was recorded."""
     found = {name: method.title for name, method in METHODS.items()}
     for comparison in report.comparisons:
         for entry in comparison.entries:
@@ -77,7 +77,7 @@ def _gap(row: Row) -> float | None:
 
 
 def ledger_rows(report: Report) -> list[Row]:
-    """Return the rows, method by method in the order of the registry, trained data sets first."""
+    """Return the rows, method by method in the order of the list, trained data sets first."""
     figures = [figure for figure in read_published() if figure.dataset and figure.subset == "full"]
     everything = [(comparison.dataset, entry) for comparison in report.comparisons for entry in comparison.entries]
     result: list[Row] = []

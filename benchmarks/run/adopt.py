@@ -59,7 +59,7 @@ def adopt(folder: Path, cell: Cell, runs: list[Path]) -> list[Path]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's options."""
-    parser.add_argument("method", help="name in the registry")
+    parser.add_argument("method", help="name of an installed method")
     parser.add_argument("runs", nargs="+", type=Path, help="folder of the run, or one for each stage of the recipe")
     parser.add_argument("--config", type=Path, default=Path("benchmarks/faces.yaml"), help="the plan")
     parser.add_argument("--dataset", help="of the plan, where it has several")

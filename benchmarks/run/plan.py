@@ -1,10 +1,10 @@
 """What a benchmark does: which methods with which recipes on which data, for which seeds. Read from YAML.
 
 folder: runs/benchmark      # records, runs and tables
-methods: all                # or a list of names of the registry
+methods: all                # or a list of names of methods
 jobs:
   - dataset: synthetic      # how tables call it
-    recipe: smoke           # key in the registry's `recipes`
+    recipe: smoke           # key in the method's recipes
     seeds: [0]
     root: null              # folder of the data set, passed as --data.root
     optional: false         # true: leave the job out, with a word, when the folder is missing
@@ -20,8 +20,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from benchmarks.registry import METHODS
 from common.errors import LabError
+from common.methods import METHODS
 from common.validation import Strict, read_yaml_as
 
 
@@ -59,7 +59,7 @@ class Plan:
 
     Attributes:
         folder: where everything is written.
-        methods: names in the registry.
+        methods: names of installed methods.
         jobs: data sets and recipes.
         source: the file it was read from.
     """

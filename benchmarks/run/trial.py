@@ -20,15 +20,15 @@ import torch
 import yaml
 
 from benchmarks.measure.speed import measure, train_step_ms
-from benchmarks.provenance import ROOT, commit, machine
+from benchmarks.provenance import commit, machine
 from benchmarks.record import Result, Speed
-from benchmarks.registry import METHODS
 from benchmarks.run.plan import Cell
 from common.data.datamodule import FaceDataModule
 from common.errors import LabError
 from common.evaluation import Evaluation, batches, evaluate, load_data, read_config
 from common.geometry import apply_affine, invert_affine
 from common.images import write_image
+from common.methods import METHODS
 from common.metrics.protocols import PROTOCOLS
 from common.metrics.stats import metric_intervals
 from common.plotting import TRUE, draw_landmarks
@@ -50,9 +50,14 @@ def last_checkpoint(folder: Path, cell: Cell) -> Path:
     return stage_folder(folder, cell, len(cell.stages) - 1) / "checkpoints" / "last.ckpt"
 
 
+def recipe_file(cell: Cell, stage: int = -1) -> Path:
+    """Return the YAML of a stage; default the last one."""
+    return METHODS[cell.method].file(cell.stages[stage])
+
+
 def _arguments(folder: Path, cell: Cell, stage: int) -> list[str]:
     run = stage_folder(folder, cell, stage)
-    return ["--config", str(ROOT / cell.stages[stage]), "--run", str(run), "--seed_everything", str(cell.seed),
+    return ["--config", str(recipe_file(cell, stage)), "--run", str(run), "--seed_everything", str(cell.seed),
             "--data.seed", str(cell.seed), *cell.args]  # fmt: skip
 
 
@@ -186,7 +191,7 @@ def load_trained(folder: Path, cell: Cell) -> Trained:
     limit = PROTOCOLS["canonical"].measure(cell.dataset, 0).threshold
     task = load_task(METHODS[cell.method].task_class(), path, threshold=limit)
     own = stage_folder(folder, cell, len(cell.stages) - 1) / "config.yaml"
-    config = own if own.is_file() else ROOT / cell.stages[-1]
+    config = own if own.is_file() else recipe_file(cell)
     data = load_data(config, None, task, **settings(cell.args).get("data", {}))
     return Trained(task.to("cuda") if torch.cuda.is_available() else task, data)
 
@@ -219,7 +224,7 @@ def planned_epochs(run: Path, recipe: int | None) -> int | None:
 
 def recipe_epochs(cell: Cell) -> int | None:
     """Return how many epochs the plan wants of a cell's last stage."""
-    trainer = read_config(ROOT / cell.stages[-1]).get("trainer") or {}
+    trainer = read_config(recipe_file(cell)).get("trainer") or {}
     epochs = (trainer | settings(cell.args).get("trainer", {})).get("max_epochs")
     return None if epochs is None else int(epochs)
 

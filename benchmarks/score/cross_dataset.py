@@ -19,7 +19,6 @@ import yaml
 
 from benchmarks.provenance import commit, machine
 from benchmarks.record import append_record
-from benchmarks.registry import METHODS
 from benchmarks.score.cross_scheme import source_scheme, through
 from benchmarks.score.formats import Faces
 from benchmarks.score.score import Task, all_scores, card, floor_of, intervals, map_text, record
@@ -28,6 +27,7 @@ from common.data.base import FaceDataset
 from common.data.datamodule import DATASETS, FaceDataModule
 from common.evaluation import evaluate
 from common.inference import Predictor
+from common.methods import METHODS
 from common.metrics.protocols import PROTOCOLS
 from common.schemes import SCHEMES
 

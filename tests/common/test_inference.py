@@ -18,7 +18,8 @@ from common.checkpoints import save_safetensors
 from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
-from common.inference import FaceDetector, Predictor, default_weights, embedded_weights, task_class
+from common.inference import FaceDetector, Predictor, default_weights, load_task
+from common.methods import METHODS
 from common.packing import Description, describe, halved, main, read_metadata
 from tests.conftest import needs_shared
 
@@ -52,7 +53,7 @@ def checkpoint(folder: Path, task: AWingTask, crop: bool = True) -> Path:
 def test_packed_weights_say_what_they_are(weights: Path) -> None:
     found = describe(weights)
     assert (found.method, found.hyper_parameters, found.crop) == ("awing", SETTINGS, CROP)
-    assert task_class("awing") is AWingTask
+    assert isinstance(load_task(weights), AWingTask)
 
 
 def test_a_checkpoint_packs_into_the_same_predictor(task: AWingTask, tmp_path: Path) -> None:
@@ -66,6 +67,8 @@ def test_a_checkpoint_packs_into_the_same_predictor(task: AWingTask, tmp_path: P
         assert torch.equal(one.points, two.points)
     # What changes at random in training stays at rest for prediction.
     assert Predictor.load(source).crop == CROP.still()
+    found = load_task(source, threshold=8.0)
+    assert isinstance(found, AWingTask) and found.threshold == 8
 
 
 def test_points_are_those_of_the_crop_in_image_pixels(task: AWingTask, weights: Path) -> None:
@@ -147,7 +150,7 @@ def test_a_folder_keeps_a_predictor(task: AWingTask, weights: Path, tmp_path: Pa
 
 
 def test_a_name_is_a_method_with_embedded_weights() -> None:
-    for path in embedded_weights():
+    for path in (path for method in METHODS.values() for path in method.weights()):
         assert Predictor.from_pretrained(path.parent.parent.name).task.METHOD == path.parent.parent.name
     with pytest.raises(LabError, match="nothing_here: is no file of weights, no folder"):
         Predictor.from_pretrained("nothing_here")
@@ -197,7 +200,7 @@ def test_only_methods_of_this_project_are_imported(name: str, weights: Path, tmp
     path = tmp_path / "odd.safetensors"
     metadata = {**read_metadata(weights), "method": name}
     save_file(load_file(weights), path, metadata)
-    with pytest.raises(LabError, match="is not in this project"):
+    with pytest.raises(LabError, match="is not installed"):
         Predictor.load(path)
 
 
@@ -211,7 +214,7 @@ def test_settings_that_do_not_fit(weights: Path, tmp_path: Path) -> None:
 
 
 def test_embedded_weights_are_small_and_one_is_the_default() -> None:
-    found = list(embedded_weights())
+    found = [path for method in METHODS.values() for path in method.weights()]
     assert all(path.stat().st_size < 10e6 for path in found)
     for path in found:
         Predictor.load(path)

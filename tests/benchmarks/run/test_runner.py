@@ -16,11 +16,10 @@ import yaml
 from torch import nn
 
 from benchmarks.__main__ import main
-from benchmarks.measure.speed import measure, train_step_ms
+from benchmarks.measure.speed import make_task, measure, train_step_ms
 from benchmarks.measure.timing import count_macs, count_parameters
 from benchmarks.published.ledger import cost_figures
 from benchmarks.record import Result, Timing, append_record, claim, read_records
-from benchmarks.registry import METHODS, make_task
 from benchmarks.report import build
 from benchmarks.run import runner
 from benchmarks.run.plan import Cell, read_plan, restrict
@@ -31,6 +30,7 @@ from common.data.crops import CropConfig
 from common.data.readers.crops import PreparedCrops
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
+from common.methods import METHODS
 from common.task import LandmarkTask
 from tests.common.evaluations import evaluation
 from tests.conftest import SHARED, needs_shared

@@ -21,6 +21,7 @@ from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.evaluation import evaluate, load_data, read_config
 from common.images import write_image
+from common.methods import Method
 from common.task import load_task
 from dpr.module import DprTask
 
@@ -112,7 +113,7 @@ def test_the_better_stage_is_embedded_and_answers_as_the_checkpoint(
     answer = inference.Predictor.load(path)(sample.image, sample.box[None])
     assert torch.equal(answer.points, steps[better])
     # The command of all methods finds the default by itself, and the box beside the photograph.
-    monkeypatch.setattr(inference, "embedded_weights", lambda: [path])
+    monkeypatch.setattr(Method, "weights", lambda _: [path])
     write_image(tmp_path / "face.png", sample.image)
     (tmp_path / "face.rct").write_text(" ".join(str(value) for value in sample.box))
     assert predict.main([str(tmp_path / "face.png"), "--out", str(tmp_path / "drawn")]) == 0

@@ -1,0 +1,19 @@
+"""What the benchmark and the predictor know of the Adaptive Wing method."""
+
+from __future__ import annotations
+
+from common.methods import Method
+
+METHOD = Method(
+    name="awing",
+    title="Adaptive Wing",
+    task="awing.module:AWingTask",
+    cli="awing.cli",
+    recipes={
+        "smoke": "awing/smoke.yaml",
+        "wflw": "awing/wflw.yaml",
+        "w300": "awing/w300.yaml",
+        "helen": "awing/helen.yaml",
+    },
+    published={"WFLW": 4.36, "300W full": 3.07},
+)

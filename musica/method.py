@@ -1,0 +1,19 @@
+"""What the benchmark and the predictor know of the selective cascade."""
+
+from __future__ import annotations
+
+from common.methods import Method
+
+METHOD = Method(
+    name="musica",
+    title="Selective cascade with patch attention (MuSiCa)",
+    task="musica.module:MusicaTask",
+    cli="musica.cli",
+    recipes={
+        "smoke": "musica/smoke.yaml",
+        "wflw": "musica/wflw.yaml",
+        "w300": "musica/w300.yaml",
+        "helen": "musica/helen.yaml",
+    },
+    published={},  # the abstract's 300W figure names no normaliser
+)

@@ -1,0 +1,19 @@
+"""What the benchmark and the predictor know of SDU."""
+
+from __future__ import annotations
+
+from common.methods import Method
+
+METHOD = Method(
+    name="sdu3d",
+    title="SDU",
+    task="sdu3d.module:SduTask",
+    cli="sdu3d.cli",
+    recipes={
+        "smoke": "sdu3d/smoke.yaml",
+        "hg2d3-cab": "sdu3d/hg2d3-cab.yaml",
+        "sat2d3-cab": "sdu3d/sat2d3-cab.yaml",
+        "helen": "sdu3d/helen.yaml",
+    },
+    published={"300W private": 5.65, "AFLW2000-3D": 3.01},
+)

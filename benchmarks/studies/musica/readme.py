@@ -7,13 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from common.readme import table
+
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _iterations(content: dict[str, Any]) -> str:

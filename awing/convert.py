@@ -15,8 +15,15 @@ from torch import Tensor
 
 from awing.network import AWingNet
 from awing.original import CROP, DIVISOR, FRAME, NARROW, PAD, UNIT
-from common.checkpoints import read_state_dict
-from common.converting import PARALLEL, Converted, OfficialFiles, check_target, conclude, converter_parser
+from common.converting import (
+    PARALLEL,
+    Converted,
+    OfficialFiles,
+    check_target,
+    conclude,
+    converter_parser,
+    read_official,
+)
 from common.data.crops import CropConfig
 from common.errors import LabError, command
 from common.schemes import scheme_of_size
@@ -150,7 +157,7 @@ def convert(source: Path) -> Converted:
     Raises:
         LabError: the file cannot be read or does not fit.
     """
-    official = read_state_dict(source)
+    official = read_official(source)
     try:
         state = convert_state_dict(official)
         size = describe({key.removeprefix(PARALLEL): value for key, value in official.items()})

@@ -113,7 +113,15 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     Raises:
         LabError: as `read_checkpoint`, or an entry is no tensor.
     """
-    content = read_checkpoint(path)
+    return state_of(read_checkpoint(path), path)
+
+
+def state_of(content: Mapping[str, Any], path: Path | str) -> dict[str, Tensor]:
+    """Return the tensors of what `read_checkpoint` returned for a path.
+
+    Raises:
+        LabError: an entry is no tensor.
+    """
     state = content.get("state_dict", content)
     for key, value in state.items():
         if not isinstance(value, Tensor):

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
-from common.checkpoints import save_safetensors
+from common.checkpoints import read_checkpoint, save_safetensors, state_of
 from common.data.crops import CropConfig
 from common.errors import LabError
 from common.packing import Description
@@ -131,6 +131,19 @@ def conclude(found: Converted, target: Path, overwrite: bool) -> None:
     print(f"{target}: {found.method}, " + ", ".join(f"{key} {value}" for key, value in found.settings.items()))
     if found.lacking:
         print(f"{target}: cannot predict yet: {found.lacking}")
+
+
+def read_official(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of an official file of PyTorch.
+
+    Raises:
+        LabError: as `read_state_dict`; or a run of this project wrote it.
+    """
+    content = read_checkpoint(path)
+    if "method" in content:
+        raise LabError(f"{path}: is a checkpoint of this project's method {content['method']}, no official file; give "
+                       "it to --weights as it is")  # fmt: skip
+    return state_of(content, path)
 
 
 def official_hint(path: Path, keys: Iterable[str], methods: Sequence[str]) -> str | None:

@@ -7,6 +7,7 @@ those that are installed (`common.methods`).
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import Any
 
@@ -249,7 +250,8 @@ def _from_hub(name: str) -> Path:
 
 def _official_hint(path: Path) -> str | None:
     """Return what to do with a file that may hold unconverted official weights; None if it holds none."""
-    if not path.is_file() or path.suffix == ".safetensors":
+    there = any(path.parent.glob(glob.escape(path.name) + "*"))  # a TensorFlow checkpoint is named by its prefix
+    if path.suffix == ".safetensors" or not there:
         return None
     try:
         keys = list(read_state_dict(path))

@@ -94,7 +94,7 @@ def describe(path: Path, config: Path | None = None) -> Description:
     if "method" not in checkpoint or "hyper_parameters" not in checkpoint:
         raise LabError(f"{path}: is no checkpoint of this project (method and hyper_parameters are missing)")
     hyper = {key: _plain(value) for key, value in checkpoint["hyper_parameters"].items() if key != "_instantiator"}
-    run = config or path.resolve().parents[1] / "config.yaml"
+    run = config or path.resolve().parent.parent / "config.yaml"
     return Description(str(checkpoint["method"]), hyper, CropConfig(**_crop_of(run)).still())
 
 

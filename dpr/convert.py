@@ -19,8 +19,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.checkpoints import load_weights, read_state_dict
-from common.converting import PARALLEL, Converted, OfficialFiles, check_target, conclude, converter_parser
+from common.checkpoints import load_weights
+from common.converting import (
+    PARALLEL,
+    Converted,
+    OfficialFiles,
+    check_target,
+    conclude,
+    converter_parser,
+    read_official,
+)
 from common.data.crops import CropConfig
 from common.errors import LabError, command
 from common.schemes import scheme_of_size
@@ -181,7 +189,7 @@ def read_released(path: Path) -> dict[str, Tensor]:
         LabError: the file is missing, damaged, or holds anything but tensors.
     """
     if path.suffix != ".npz":
-        return read_state_dict(path)
+        return read_official(path)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {key: torch.from_numpy(np.array(arrays[key])) for key in arrays.files}

@@ -236,9 +236,10 @@ def convert(source: Path, mean_shape: Path | None = None, patches: str | Sequenc
         )
     else:
         state["start"] = read_mean_shape(mean_shape, size["points"])
+    side = round(BOX_SIDE * (1 + 2 * MARGIN))
     settings = {
         "scheme": scheme,
-        "input_size": round(BOX_SIDE * (1 + 2 * MARGIN)),
+        "input_size": side,
         "patches": chosen if isinstance(chosen, str) else list(chosen),
         "iterations": size["iterations"],
         "units": size["units"],
@@ -250,7 +251,7 @@ def convert(source: Path, mean_shape: Path | None = None, patches: str | Sequenc
         method="musica",
         state={TASK_PREFIX + key: value for key, value in state.items()},
         settings=settings,
-        crop=CropConfig(size=settings["input_size"], box_scale=1 + 2 * MARGIN),
+        crop=CropConfig(size=side, box_scale=1 + 2 * MARGIN),
         lacking=lacking,
     )
 

@@ -18,8 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.checkpoints import read_state_dict
-from common.converting import PARALLEL, Converted, OfficialFiles, check_target, conclude, converter_parser
+from common.converting import (
+    PARALLEL,
+    Converted,
+    OfficialFiles,
+    check_target,
+    conclude,
+    converter_parser,
+    read_official,
+)
 from common.data.crops import CropConfig
 from common.errors import LabError, command
 from common.schemes import IBUG68, WFLW98, LandmarkScheme
@@ -187,7 +194,7 @@ def convert(source: Path, mean_face: Path | None = None) -> Converted:
     Raises:
         LabError: a file cannot be read or does not fit.
     """
-    official = read_state_dict(source)
+    official = read_official(source)
     try:
         state, dropped = convert_state_dict(official)
     except LabError as error:

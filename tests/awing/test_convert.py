@@ -21,9 +21,9 @@ from common.checkpoints import load_weights, read_state_dict
 from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
 from common.heatmaps import decode_quarter
+from common.images import write_image
 from common.inference import Predictor
 from common.packing import describe as describe_weights
-from common.plotting import write_image
 from tests.awing.test_network import fill_module, golden_weights
 from tests.conftest import needs_shared
 
@@ -205,7 +205,7 @@ class Code:
         return print, ("this must never be printed",)
 
 
-@pytest.mark.parametrize("kind", ["code", "old_code", "truncated", "empty", "absent", "foreign", "other_suffix"])
+@pytest.mark.parametrize("kind", ["code", "old_code", "truncated", "empty", "absent", "foreign", "own", "other_suffix"])
 def test_bad_files_are_told_and_nothing_is_written(
     tmp_path: Path, official: dict[str, Tensor], capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
@@ -220,6 +220,8 @@ def test_bad_files_are_told_and_nothing_is_written(
         source.unlink()
     elif kind == "foreign":
         torch.save({"fc.weight": torch.zeros(2)}, source)
+    elif kind == "own":
+        torch.save({"method": "spiga", "state_dict": official}, source)
     elif kind == "other_suffix":
         target = tmp_path / "new.pth"
     before = sorted(tmp_path.iterdir())
@@ -228,4 +230,5 @@ def test_bad_files_are_told_and_nothing_is_written(
     assert told.err.startswith("error: ") and told.err.count("\n") == 1
     assert (target.name if kind == "other_suffix" else source.name) in told.err
     assert "never be printed" not in told.out
+    assert kind != "own" or "is a checkpoint of this project's method spiga, no official file" in told.err
     assert sorted(tmp_path.iterdir()) == before

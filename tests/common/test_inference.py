@@ -195,6 +195,17 @@ def test_files_that_do_not_say_what_they_are(task: AWingTask, weights: Path, tmp
         describe(foreign)
 
 
+def test_files_of_others_are_named(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "pytorch-lightning_version": "2.5"}, tmp_path / "last.ckpt")
+    with pytest.raises(LabError, match="a Lightning checkpoint of another program"):
+        Predictor.load(tmp_path / "last.ckpt")
+    for name in ("model.ckpt-21300.index", "model.ckpt-21300.meta", "model-0000.params"):
+        (tmp_path / name).write_bytes(b"no pickle")
+    for name, method in (("model.ckpt-21300", "musica"), ("model-0000.params", "sdu3d")):
+        with pytest.raises(LabError, match=f"official weights of {method}.*python -m {method}.convert .*{name} OUT"):
+            Predictor.load(tmp_path / name)
+
+
 @pytest.mark.parametrize("name", ["common", "../awing", "os", "nothing_here"])
 def test_only_methods_of_this_project_are_imported(name: str, weights: Path, tmp_path: Path) -> None:
     path = tmp_path / "odd.safetensors"

@@ -102,8 +102,8 @@ def test_file_to_file_and_into_the_task(tmp_path: Path, capsys: pytest.CaptureFi
     np.testing.assert_array_equal(task.net.start.numpy(), start)
     # The moving average has not begun, so that the converted weights, which are averages, are the ones that predict.
     assert task.evaluated() is task.net
-    expected = torch.from_numpy(given["FC_4/weights" + AVERAGE].T.copy())
-    assert torch.equal(task.evaluated().stage_list[1].hidden.weight, expected)
+    hidden = torch.from_numpy(given["FC_4/weights" + AVERAGE].T.copy())
+    assert torch.equal(task.evaluated().stage_list[1].hidden.weight, hidden)
     assert main([str(source), str(target), *patches]) == 2
     assert "exists already" in capsys.readouterr().err
     assert main([str(source), str(target), "--overwrite", *patches]) == 0

@@ -108,8 +108,8 @@ def main(options: argparse.Namespace) -> None:
     rows["PFLD network (public ONNX)"] = face_nmes(pfld(test, pfld_file), test.points)
     rows["SPIGA's published predictions"] = spiga_nmes(options.shared)
     rows = dict(sorted(rows.items(), key=lambda item: -item[1].mean()))
-    write_ced(README.parent / "docs/helen_ced.png", rows, CED_END)
-    _write_grid(README.parent / "docs/helen_grid.png", points, test)
+    write_ced(README.parent / "docs/pictures/helen_ced.png", rows, CED_END)
+    _write_grid(README.parent / "docs/pictures/helen_grid.png", points, test)
     text = table_of(rows)
     _fill_readme(text, next(reversed(options.row)).partition("=")[0])
     print(text)
@@ -146,7 +146,8 @@ def _fill_readme(text: str, shown: str) -> None:
     body = (
         f"{text}\n\n"
         "330 HELEN test faces, percent of the distance of the outer eye corners; from `python -m benchmarks helen`."
-        f"\n\n![Cumulative error curves](docs/helen_ced.png)\n\n{shown}: prediction (red) over truth (green), best "
-        "face to worst:\n\n![Predictions](docs/helen_grid.png)"
+        "\n\n![Cumulative error curves](docs/pictures/helen_ced.png)\n\n"
+        f"{shown}: prediction (red) over truth (green), best face to worst:\n\n"
+        "![Predictions](docs/pictures/helen_grid.png)"
     )
     fill(README, BEGIN, END, body)

@@ -1,6 +1,6 @@
 """A picture of synthetic faces, to be looked at.
 
-Run: python -m benchmarks.studies.synthetic_grid [--seed 0] [--landmarks] [--out docs/synthetic_faces.jpg]
+Run: python -m benchmarks.studies.synthetic_grid [--seed 0] [--landmarks] [--out docs/pictures/synthetic_faces.jpg]
 """
 
 from __future__ import annotations

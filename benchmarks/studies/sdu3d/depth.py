@@ -1,6 +1,6 @@
 """Errors of x, y and z on synthetic faces, and pictures of the 3D points from the front and from the side.
 
-python -m benchmarks.studies.sdu3d.depth runs/sdu3d/synthetic3d/checkpoints/best.ckpt --picture docs/sdu3d_depth.png
+python -m benchmarks.studies.sdu3d.depth RUN/checkpoints/best.ckpt --picture docs/pictures/sdu3d_depth.png
 """
 
 from __future__ import annotations

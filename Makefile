@@ -10,7 +10,7 @@ RUN_TESTS := OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest -ra -n
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format types test test-slow benchmark demo clean
+.PHONY: help setup lint format types test test-slow test-docs build benchmark demo clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -38,6 +38,14 @@ test: setup  ## run the tests that take seconds
 
 test-slow: setup  ## run the tests that take minutes
 	$(RUN_TESTS) -m slow
+
+test-docs: setup  ## check the commands, links and examples of docs/, and the workflows
+	$(RUN_TESTS) tests/test_docs.py tests/test_examples.py tests/test_workflows.py
+
+build: setup  ## build wheel and source archive in dist/ and look inside
+	rm -rf dist build
+	$(BIN)/python -c "from setuptools import build_meta as b; print(b.build_sdist('dist'), b.build_wheel('dist'))"
+	$(BIN)/python -m pytest -q tests/test_package.py
 
 benchmark: setup  ## train and compare all methods on synthetic faces; runs/benchmark/report.html shows the result
 	$(BIN)/python -m benchmarks run --config benchmarks/smoke.yaml --workers $(WORKERS)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
 
 BORDERS = ("mxnet", "torchvision")
 SCALE_LIMIT, TURN_LIMIT, SHIFT_LIMIT = 0.4, 1.0, 0.3  # of the spatial transformer: log scale, radians, half sides
@@ -71,6 +70,8 @@ def deformable_by_kernel(
     x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, padding: int, border: str = "mxnet"
 ) -> Tensor:
     """Return what `deformable` does, by torchvision's kernel."""
+    from torchvision.ops import deform_conv2d  # here, since the CPU's way does without that library
+
     if border == "torchvision":
         return deform_conv2d(x, offset, weight, bias, padding=(padding, padding))
     # The same kernel, told otherwise: one repeated line below and right gives the clamped blend, and the mask takes

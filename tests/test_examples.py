@@ -1,0 +1,71 @@
+"""The examples run, shortened."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+
+from common.data.readers.json_faces import JsonFaces
+from common.data.synthetic.dataset import SyntheticFaces
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_example_is_run_here() -> None:
+    text = Path(__file__).read_text(encoding="utf-8")
+    names = {path.stem for path in EXAMPLES.glob("*.py")}
+    assert names == {"predict", "compare", "train_your_own"} and all(f'example("{name}")' in text for name in names)
+
+
+def test_predict(tmp_path: Path) -> None:
+    module, sample = example("predict"), SyntheticFaces(1, seed=7)[0]
+    points = module.main([], tmp_path / "drawn.png")
+    width = np.linalg.norm(sample.points[45] - sample.points[36])
+    assert (
+        np.linalg.norm(points - sample.points, axis=1).mean() < 0.1 * width
+    )  # 0.038; the weights saw photographs only
+    picture = tmp_path / "face.png"
+    cv2.imwrite(str(picture), sample.image[..., ::-1])
+    again = module.main([str(picture), *map(str, sample.box)], tmp_path / "again.png")
+    np.testing.assert_allclose(again, points, atol=1e-4)
+    assert cv2.imread(str(tmp_path / "drawn.png")) is not None
+
+
+def test_compare(capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = example("compare").main([], 6)
+    assert first.shape == second.shape == (6,) and np.isfinite(first).all()
+    shown = capsys.readouterr().out
+    assert "box as given" in shown and "difference" in shown
+
+
+def test_lists_of_your_own_are_read(tmp_path: Path) -> None:
+    module = example("train_your_own")
+    module.write_lists(tmp_path, 3, 2)
+    faces, drawn = JsonFaces(str(tmp_path), "train", norm="box"), SyntheticFaces(3, seed=1)
+    assert len(faces) == 3 and len(JsonFaces(str(tmp_path), "test", norm="box")) == 2
+    for index in range(3):
+        np.testing.assert_array_equal(faces[index].image, drawn[index].image)
+        known = faces[index].annotated
+        assert known is not None and known.sum() == (68 if index else 67)
+        np.testing.assert_allclose(faces[index].points[known], drawn[index].points[known], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_train_your_own(tmp_path: Path) -> None:
+    small = ("--data.num_workers", "0", "--data.batch_size", "4", "--model.width", "16", "--model.depth", "2",
+             "--data.crop.size", "64", "--trainer.max_epochs", "1", "--track", "false")  # fmt: skip
+    example("train_your_own").main(tmp_path / "faces", 8, 4, small)
+    assert (tmp_path / "faces/run/checkpoints/last.ckpt").is_file()

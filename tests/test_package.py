@@ -1,0 +1,112 @@
+"""What the wheel and the source archive hold: programs, recipes, and the terms of the weights beside them."""
+
+from __future__ import annotations
+
+import email
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+import common
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = TABLE["project"]
+# setuptools writes its own words into sys.argv, so the folder is read first.
+BUILD = "import sys; from setuptools import build_meta as b; o = sys.argv[1]; b.build_wheel(o); b.build_sdist(o)"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build both from a copy of the files that git knows, so that no leftovers get in."""
+    copy, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    for folder in (*TABLE["tool"]["setuptools"]["packages"]["find"]["include"],):
+        name = folder.removesuffix("*")
+        ignored = shutil.ignore_patterns("__pycache__", "runs")
+        shutil.copytree(ROOT / name, copy / name, ignore=ignored)
+    for path in ROOT.glob("*"):
+        if path.is_file():
+            shutil.copy(path, copy)
+    done = subprocess.run([sys.executable, "-c", BUILD, str(out)], cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(next(built.glob("*.whl")))
+
+
+def test_programs_recipes_and_templates_are_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    for name in ("common", "benchmarks", "awing", "dpr", "musica", "sdu3d", "spiga"):
+        wanted = {
+            str(path.relative_to(ROOT)) for pattern in ("*.py", "*.yaml") for path in (ROOT / name).rglob(pattern)
+        }
+        assert wanted and not wanted - names
+    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "benchmarks/report/templates").iterdir()}
+    assert templates <= names and "common/py.typed" in names
+    assert not [name for name in names if name.startswith(("tests/", "docs/", "examples/"))]
+    assert not [name for name in names if name.endswith((".png", ".jpg", ".pyc", ".ckpt", ".npz"))]
+
+
+def test_weights_are_not_handed_out_without_their_terms(wheel: zipfile.ZipFile) -> None:
+    names = wheel.namelist()
+    about = email.message_from_bytes(wheel.read(next(name for name in names if name.endswith("/METADATA"))))
+    expression, files = about["License-Expression"], about.get_all("License-File", [])
+    weights = [name for name in names if name.endswith((".safetensors", ".pt", ".pth", ".params"))]
+    for name in weights:
+        folder = name.rpartition("/")[0]
+        terms = wheel.read(f"{folder}/LICENSE.txt").decode()
+        label = terms.split()[0]
+        assert re.fullmatch(r"LicenseRef-[A-Za-z0-9.-]+", label) and label in expression.split(" AND ")
+        assert f"{folder}/LICENSE.txt" in files and "research only" in terms
+        assert f"{folder}/README.md" in names
+    assert expression == PROJECT["license"] and ("LicenseRef" in expression) == bool(weights)
+    assert {"LICENSE", "THIRD_PARTY.md"} <= set(files)
+    for file in files:
+        assert any(name.endswith(f".dist-info/licenses/{file}") for name in names)
+
+
+def test_source_archive_holds_what_the_wheel_is_built_from(built: Path, wheel: zipfile.ZipFile) -> None:
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {name for name in wheel.namelist() if ".dist-info/" not in name} <= names
+    assert {"LICENSE", "THIRD_PARTY.md", "README.md", "pyproject.toml"} <= names
+
+
+@pytest.mark.slow  # imports all libraries twice
+def test_the_installed_wheel_predicts_from_another_folder(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    target, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    wheel.extractall(target)  # a wheel of pure Python is its own installation
+    elsewhere.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(target)}
+    for command in (
+        ["-m", "common.predict", "--help"],
+        ["-c", "import common; print(common.__file__, common.__version__)"],
+    ):
+        done = subprocess.run(
+            [sys.executable, *command], cwd=elsewhere, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == [str(target / "common" / "__init__.py"), PROJECT["version"]]
+
+
+def test_one_version() -> None:
+    """The changelog opens with the version of pyproject.toml, below what is not yet released; the citation names it."""
+    released = re.findall(r"^## \[(\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert released[0] == PROJECT["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == PROJECT["version"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", common.__version__)
+    with pytest.raises(AttributeError, match="nothing"):
+        common.nothing  # noqa: B018

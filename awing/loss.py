@@ -3,44 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from common.errors import LabError
 from common.losses import AdaptiveWingLoss, focal_heatmap_loss, integral_loss
 
-LOSSES = ("awing", "focal")
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Training objective.
+
+    Attributes:
+        kind: awing (weighted adaptive wing, sec. 4.2) or focal (penalty-reduced, for networks that return logits).
+        integral_weight: factor of the soft-arg-max's mean coordinate error in cells; 0 switches it off.
+        integral_beta: sharpness of that soft-arg-max; below about 20 the background pulls it to the middle.
+        map_weight: W of the weighted loss map (sec. 4.3); focal does not use it.
+
+    Raises:
+        LabError: a weight is negative or the sharpness not positive.
+    """
+
+    kind: Literal["awing", "focal"] = "awing"
+    integral_weight: float = 0.0
+    integral_beta: float = 25.0
+    map_weight: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not self.integral_weight >= 0 or not self.integral_beta > 0:
+            raise LabError("loss.integral_weight must not be negative and loss.integral_beta must be positive, "
+                           f"got {self.integral_weight}, {self.integral_beta}")  # fmt: skip
 
 
 class AWingObjective(nn.Module):
-    """Sum over the stacks of a heatmap loss, optionally with a coordinate term.
+    """Sum over the stacks of a heatmap loss, optionally with a coordinate term."""
 
-    Args:
-        loss: awing (weighted adaptive wing) or focal (penalty-reduced, for networks that answer logits).
-        map_weight: W of the weighted loss map; focal does not use it.
-        integral_weight: factor of the soft-arg-max's mean coordinate error in cells; 0 switches it off.
-        integral_beta: sharpness of that soft-arg-max.
-    """
-
-    def __init__(
-        self,
-        loss: str = "awing",
-        map_weight: float = 10.0,
-        integral_weight: float = 0.0,
-        integral_beta: float = 25.0,
-    ) -> None:
+    def __init__(self, config: LossConfig = LossConfig()) -> None:  # noqa: B008 - frozen
         super().__init__()
-        if loss not in LOSSES:
-            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss}")
-        if not integral_weight >= 0 or not integral_beta > 0:
-            raise ValueError(
-                "integral_weight must not be negative and integral_beta must be positive, "
-                f"got {integral_weight}, {integral_beta}"
-            )
-        self.loss = loss
-        self.integral_weight, self.integral_beta = integral_weight, integral_beta
-        self.awing = AdaptiveWingLoss(map_weight=map_weight)
+        self.config = config
+        self.awing = AdaptiveWingLoss(map_weight=config.map_weight)
 
     def forward(
         self,
@@ -70,13 +75,13 @@ class AWingObjective(nn.Module):
             if weight is not None:
                 taught = pad(weight > 0, (0, maps.shape[1] - weight.shape[1]), value=True)
                 maps = torch.where(taught[..., None, None], maps, maps.detach())
-            focal = self.loss == "focal"
+            focal = self.config.kind == "focal"
             part = focal_heatmap_loss(maps, heatmaps) if focal else self.awing(maps, heatmaps, weight_map)
             parts[f"stack{i}"] = part
             total = total + part
-            if self.integral_weight:
+            if self.config.integral_weight:
                 landmarks = maps[:, : cells.shape[1]]
                 landmarks = landmarks.float().sigmoid() if focal else landmarks
-                parts[f"integral{i}"] = integral_loss(landmarks, cells, self.integral_beta)
-                total = total + self.integral_weight * parts[f"integral{i}"]
+                parts[f"integral{i}"] = integral_loss(landmarks, cells, self.config.integral_beta)
+                total = total + self.config.integral_weight * parts[f"integral{i}"]
         return {"loss": total, **parts}

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import numpy as np
 from torch import Tensor, nn
 
-from awing.loss import AWingObjective
+from awing.loss import AWingObjective, LossConfig
 from awing.network import AWingNet
 from awing.original import predict_official
 from awing.targets import AWingTargets
 from common.errors import LabError
 from common.heatmaps import cells_to_crop, decode_argmax, decode_quarter, decode_window, soft_argmax
-from common.task import LandmarkTask, check_choice
+from common.task import LandmarkTask
+from common.train_config import TrainConfig
 from common.types import FaceBatch, Prediction
 
-DECODERS = ("argmax", "quarter", "window", "soft")
 STRIDE = 4  # crop pixels a heatmap cell
+TRAIN = TrainConfig(optimizer="rmsprop", lr=1e-4, weight_decay=1e-5, schedule="multistep", milestones=(80, 160))
+
+
+@dataclass(frozen=True)
+class OfficialConfig:
+    """Quirks of the official implementation.
+
+    Attributes:
+        legacy_border: reproduce the shift of its Gaussians at the left and top border.
+        boundary_shift: cells by which the boundary target is moved to the right (official drawing: 1).
+        official_frame: its crop coordinates, half a pixel off this project's; for its weights.
+    """
+
+    legacy_border: bool = False
+    boundary_shift: int = 1
+    official_frame: bool = False
 
 
 class AWingTask(LandmarkTask):
@@ -31,17 +50,23 @@ class AWingTask(LandmarkTask):
         boundary: coordinates masked by the former stack's boundary, from stack 2 on.
         backbone: hourglass, or the name of a timm encoder, which gets a U-Net decoder (dla34, resnet50, ...).
         pretrained: start the timm encoder from its published weights.
-        loss: awing (sec. 4.2 of the paper) or focal (penalty-reduced).
-        integral_weight: factor of the mean coordinate error of the soft-arg-max; 0 switches it off.
-        integral_beta: sharpness of the soft-arg-max; below about 20 the background pulls it to the middle.
-        map_weight: W of the weighted loss map (sec. 4.3).
-        decode: quarter (released code), argmax, window (centre of mass round the peak) or soft.
-        legacy_border: reproduce the released Gaussian's shift at the left and top border.
-        boundary_shift: cells by which the boundary target lies to the right (released drawing: 1).
-        official_frame: crop coordinates as in the released code, half a pixel off this project's; for its weights.
+        loss: training objective.
+        decode: quarter (official implementation), argmax, window (centre of mass round the peak) or soft.
+        official: quirks of the official implementation.
+        threshold: FR and AUC threshold in percent of the normaliser.
+        train: optimiser, schedule, moving average and photometric changes.
     """
 
     METHOD = "awing"
+    MOVED: ClassVar[dict[str, str]] = LandmarkTask.MOVED | {
+        "loss": "loss.kind",
+        "integral_weight": "loss.integral_weight",
+        "integral_beta": "loss.integral_beta",
+        "map_weight": "loss.map_weight",
+        "legacy_border": "official.legacy_border",
+        "boundary_shift": "official.boundary_shift",
+        "official_frame": "official.official_frame",
+    }
 
     def __init__(
         self,
@@ -54,36 +79,18 @@ class AWingTask(LandmarkTask):
         boundary: bool = True,
         backbone: str = "hourglass",
         pretrained: bool = False,
-        loss: str = "awing",
-        integral_weight: float = 0.0,
-        integral_beta: float = 25.0,
-        map_weight: float = 10.0,
-        decode: str = "quarter",
-        legacy_border: bool = False,
-        boundary_shift: int = 1,
-        official_frame: bool = False,
+        loss: LossConfig = LossConfig(),  # noqa: B008 - frozen
+        decode: Literal["argmax", "quarter", "window", "soft"] = "quarter",
+        official: OfficialConfig = OfficialConfig(),  # noqa: B008
         threshold: float = 10.0,
-        optimizer: str = "rmsprop",
-        lr: float = 1e-4,
-        weight_decay: float = 1e-5,
-        momentum: float = 0.0,
-        schedule: str = "multistep",
-        milestones: tuple[int, ...] = (80, 160),
-        gamma: float = 0.1,
-        warmup_steps: int = 0,
-        augment: dict[str, float] | None = None,
-        compile_net: bool = False,
-        channels_last: bool = False,
+        train: TrainConfig = TRAIN,
     ) -> None:
-        super().__init__(
-            scheme, input_size, threshold, optimizer, lr, weight_decay, momentum, schedule, milestones, gamma,
-            warmup_steps, augment, compile_net, channels_last,
-        )  # fmt: skip
+        super().__init__(scheme, input_size, threshold, train)
         self.save_hyperparameters()
-        self.decode = check_choice("decode", decode, DECODERS)
-        self.logits = check_choice("loss", loss, ("awing", "focal")) == "focal"
-        self.integral_beta = integral_beta
-        self.frame_shift = 0.0 if official_frame else 0.5
+        self.decode = decode
+        self.logits = loss.kind == "focal"
+        self.integral_beta = loss.integral_beta
+        self.frame_shift = 0.0 if official.official_frame else 0.5
         multiple = STRIDE * 2**depth if backbone == "hourglass" else 32
         if input_size % multiple:
             raise LabError(f"input_size must be a multiple of {multiple} for this network, got {input_size}")
@@ -97,10 +104,10 @@ class AWingTask(LandmarkTask):
 
             self.net = TimmUNet(backbone, points, pretrained=pretrained, logits=self.logits)
         self.targets = AWingTargets(
-            self.scheme, map_size=input_size // STRIDE, stride=STRIDE, legacy_border=legacy_border,
-            x_shift=boundary_shift,
+            self.scheme, map_size=input_size // STRIDE, stride=STRIDE, legacy_border=official.legacy_border,
+            x_shift=official.boundary_shift,
         )  # fmt: skip
-        self.objective = AWingObjective(loss, map_weight, integral_weight, integral_beta)
+        self.objective = AWingObjective(loss)
 
     def network(self) -> nn.Module:
         return self.net
@@ -131,7 +138,7 @@ class AWingTask(LandmarkTask):
                 cells = decode_quarter(maps)
             case "window":
                 cells = decode_window(maps)
-            case _:
+            case "soft":
                 cells = soft_argmax(maps, temperature=1 / self.integral_beta)
         return cells_to_crop(cells, STRIDE) - (self.frame_shift - 0.5), maps.flatten(2).amax(-1)
 

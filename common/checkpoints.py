@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import os
 import pickle
 import re
@@ -9,10 +11,11 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from jsonargparse import ArgumentError, ArgumentParser
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -24,21 +27,8 @@ SAFETENSORS = ".safetensors"
 TORCH_PROTOCOL = 2  # of the pickles that torch.save writes
 HEAD = 512  # bytes that show what a file is
 REFUSED = re.compile(r"(?:GLOBAL|callable) ([\w.]+)")  # in torch's refusals: what the pickle wanted
-# Options that older checkpoints hold -> the value with which the network is what it is without the option.
-RETIRED: dict[str, Any] = {"hidden_bits": 0, "release_crop": False}
-
-
-def upgrade(values: Mapping[str, Any], where: Path | str) -> dict[str, Any]:
-    """Return the hyper-parameters of a checkpoint of any age without the options that are no more.
-
-    Raises:
-        LabError: such an option changed the network.
-    """
-    for name, neutral in RETIRED.items():
-        if values.get(name, neutral) != neutral:
-            raise LabError(f"{where}: was made with {name} {values[name]}, which is no longer supported; use the "
-                           "version that made it")  # fmt: skip
-    return {name: value for name, value in values.items() if name not in RETIRED}
+INSTANTIATOR = "_instantiator"  # Lightning's note of who made the object, among the settings
+Built = TypeVar("Built")
 
 
 def _numpy_data() -> list[Any]:
@@ -85,9 +75,10 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     check_content(path)
     try:
         if path.suffix == SAFETENSORS:
-            return {"state_dict": load_file(path)}
-        with torch.serialization.safe_globals(_numpy_data()):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content: Any = {"state_dict": load_file(path)}
+        else:
+            with torch.serialization.safe_globals(_numpy_data()):
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = REFUSED.search(str(error))
         protocol = path.read_bytes()[:2]
@@ -102,8 +93,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         raise LabError(f"{path}: checkpoint is truncated or damaged; copy or download it again") from None
     if not isinstance(content, dict):
         raise LabError(f"{path}: holds a {type(content).__name__} where a dictionary of weights was expected")
-    if isinstance(content.get("hyper_parameters"), Mapping):
-        content["hyper_parameters"] = upgrade(content["hyper_parameters"], path)
+    upgrade_averages(content)
     return content
 
 
@@ -183,6 +173,86 @@ def load_weights(
         raise LabError(f"{where}: weights do not fit this network: {'; '.join(problems)}")
     module.load_state_dict(given, strict=False)
     return missing
+
+
+def plain(value: Any) -> Any:
+    """Return settings as values that every format keeps: dataclasses as dictionaries, tuples as lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain(dataclasses.asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def upgrade(kind: Any, settings: Mapping[str, Any], where: Path | str) -> dict[str, Any]:
+    """Return a file's settings as the present constructor takes them.
+
+    Args:
+        kind: a task, with its tables MOVED and REMOVED.
+        settings: as this version or a former one wrote them.
+        where: file they come from, for messages.
+
+    Raises:
+        LabError: a setting is unknown, or was removed and had another effect than the task has now.
+    """
+    found: dict[str, Any] = {}
+    known = inspect.signature(kind.__init__).parameters
+    unknown = [key for key in settings
+               if kind.MOVED.get(key, key).partition(".")[0] not in (*known, *kind.REMOVED, INSTANTIATOR)]  # fmt: skip
+    if unknown:
+        raise LabError(f"{where}: was made with {', '.join(sorted(unknown))}, which {kind.METHOD} does not know; train "
+                       "it anew, or use the version that made it")  # fmt: skip
+    for key, value in plain(settings).items():
+        place = kind.MOVED.get(key, key)
+        root, _, name = place.partition(".")
+        if key == INSTANTIATOR:
+            continue
+        if key in kind.REMOVED and key not in known:
+            if value != kind.REMOVED[key]:
+                raise LabError(f"{where}: was made with {key} {value}, which {kind.METHOD} no longer has; train it "
+                               "anew, or use the version that made it")  # fmt: skip
+        elif name and not (root == key and isinstance(value, Mapping)):  # a group may have a former argument's name
+            found[root] = {**(found.get(root) or {}), name: value}
+        else:
+            found[root] = {**(found.get(root) or {}), **value} if isinstance(value, Mapping) else value
+    return found
+
+
+def explain(error: Exception) -> str:
+    """Return what a parser has against a setting in one line: key, what is allowed, what was given."""
+    text = " ".join(str(error).split())
+    text = re.sub(r'Parser key "(?:made\.)?([\w.]*)":', r"\1:", text)
+    choices = re.compile(r"Expected a typing\.Literal\[([^\]]*)\]\. Got value: ")
+    return choices.sub(lambda found: f"must be one of {found[1].replace(chr(39), '')}, got ", text)
+
+
+def build(kind: type[Built], settings: Mapping[str, Any], where: Path | str) -> Built:
+    """Return an object made from plain settings, checked against the types of its constructor.
+
+    Raises:
+        LabError: a setting is unknown or has the wrong type.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, "made")
+    try:
+        made = parser.instantiate(parser.parse_object({"made": plain(settings)}))["made"]
+    except (ArgumentError, TypeError) as error:
+        raise LabError(f"{where}: {explain(error)}") from None
+    assert isinstance(made, kind)
+    return made
+
+
+def upgrade_averages(checkpoint: dict[str, Any]) -> None:
+    """Bring a checkpoint whose moving average was a second network, `ema`, into the present form, in place."""
+    state = checkpoint.get("state_dict")
+    if not isinstance(state, dict) or "ema.steps" not in state:
+        return
+    trained = {key: value for key, value in state.items() if not key.startswith("ema.")}
+    steps = int(state["ema.steps"])
+    mean = {key.removeprefix("ema."): value for key, value in state.items() if key.startswith("ema.net.")}
+    checkpoint["state_dict"] = trained | (mean if steps else {})
+    checkpoint["current_model_state"] = trained
+    checkpoint["averaging_state"] = {"n_averaged": torch.tensor(steps + 1)}
 
 
 def save_safetensors(

@@ -15,11 +15,11 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
 from common.callbacks import PredictionFile, PredictionPictures, SaveConfig
-from common.checkpoints import load_weights, read_checkpoint, read_state_dict, start_files
+from common.checkpoints import load_weights, read_checkpoint, read_state_dict, start_files, upgrade
 from common.data.base import one_thread
 from common.data.datamodule import FaceDataModule
 from common.errors import USER_ERROR, LabError
-from common.task import LandmarkTask, check_method, upgrade
+from common.task import LandmarkTask, check_method
 from common.tracking import wandb_logger
 
 DEFAULTS = Path(__file__).parent / "configs" / "defaults.yaml"
@@ -61,10 +61,9 @@ class LandmarkCLI(LightningCLI):
             return
         checkpoint = read_checkpoint(path)
         check_method(checkpoint, self._method(), path)
-        values = upgrade(self._model_class, checkpoint.get("hyper_parameters") or {}, path)  # type: ignore[arg-type]
+        values = upgrade(self._model_class, checkpoint.get("hyper_parameters") or {}, path)
         data = {"scheme": values.pop("scheme", config.data.scheme)}
         size = values.pop("input_size", config.data.crop.size)
-        values = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
         update = {self.config.subcommand: {"model": values, "data": {**data, "crop": {"size": size}}}}
         self.config = self.parser.parse_object(update, self.config)
 

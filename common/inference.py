@@ -24,7 +24,7 @@ from common.geometry import apply_affine, invert_affine
 from common.methods import METHODS, get_method
 from common.packing import Description, describe, read_metadata
 from common.schemes import LandmarkScheme
-from common.task import LandmarkTask, upgrade
+from common.task import LandmarkTask, make_task
 from common.task import load_task as load_checkpoint_task
 from common.types import FaceBatch, Prediction
 
@@ -55,8 +55,7 @@ def load_task(path: Path | str, **changes: Any) -> LandmarkTask:
 
 
 def _task_of(path: Path, found: Description, **changes: Any) -> LandmarkTask:
-    kind = get_method(found.method).task_class()
-    task = kind(**upgrade(kind, {**found.hyper_parameters, **changes}, path))
+    task = make_task(get_method(found.method).task_class(), {**found.hyper_parameters, **changes}, path)
     load_weights(task, read_state_dict(path), str(path))
     return task.eval()
 

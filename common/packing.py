@@ -18,7 +18,15 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from common.checkpoints import check_content, read_checkpoint, read_state_dict, save_safetensors, upgrade
+from common.checkpoints import (
+    INSTANTIATOR,
+    build,
+    check_content,
+    plain,
+    read_checkpoint,
+    read_state_dict,
+    save_safetensors,
+)
 from common.data.crops import CropConfig
 from common.errors import LabError, command
 
@@ -78,11 +86,10 @@ def describe(path: Path, config: Path | None = None) -> Description:
             raise LabError(f"{path}: cannot predict yet: {found['lacking']}")
         try:
             hyper = dict(json.loads(found["hyper_parameters"]))
-            official = (
-                hyper.pop("release_crop", False) or found.get("official") == "true"
-            )  # the former converter's mark
+            former = hyper.pop("release_crop", False)  # the former converter's mark
+            official = bool(former) or found.get("official") == "true"
             crop = json.loads(found["crop"]) if config is None else _crop_of(config)
-            return Description(found["method"], upgrade(hyper, path), CropConfig(**crop).still(), official)
+            return Description(found["method"], hyper, build(CropConfig, crop, path).still(), official)
         except (KeyError, ValueError, TypeError):
             raise LabError(
                 f"{path}: does not say what network it is for (method, hyper_parameters, crop in its metadata); pack "
@@ -93,13 +100,9 @@ def describe(path: Path, config: Path | None = None) -> Description:
         raise LabError(f"{path}: is a Lightning checkpoint of another program; this project can use its own only")
     if "method" not in checkpoint or "hyper_parameters" not in checkpoint:
         raise LabError(f"{path}: is no checkpoint of this project (method and hyper_parameters are missing)")
-    hyper = {key: _plain(value) for key, value in checkpoint["hyper_parameters"].items() if key != "_instantiator"}
+    hyper = {key: plain(value) for key, value in checkpoint["hyper_parameters"].items() if key != INSTANTIATOR}
     run = config or path.resolve().parent.parent / "config.yaml"
-    return Description(str(checkpoint["method"]), hyper, CropConfig(**_crop_of(run)).still())
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    return Description(str(checkpoint["method"]), hyper, build(CropConfig, _crop_of(run), run).still())
 
 
 def _crop_of(config: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ checks are the same for all, so that their figures can be compared.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -14,27 +13,20 @@ from typing import Any, ClassVar, TypeVar
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-from common.checkpoints import load_weights, read_checkpoint
-from common.data.augment import PhotometricAugment
+from common.checkpoints import INSTANTIATOR, build, load_weights, plain, read_checkpoint, upgrade, upgrade_averages
+from common.data.batching import CroppedFaces
+from common.data.datamodule import FaceDataModule
 from common.errors import LabError
 from common.geometry import apply_affine
 from common.metrics.landmark import Evaluation, FaceCollector
 from common.schemes import get_scheme
+from common.train_config import MovingAverage, TrainConfig, coming_epoch
 from common.types import FaceBatch, Prediction
 
-OPTIMIZERS = ("rmsprop", "adam", "adamw", "sgd")
-SCHEDULES = ("multistep", "cosine", "constant")
-NEXT_STEP = "train it anew, or use the version that made it"
 Task = TypeVar("Task", bound="LandmarkTask")
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
-    """Return the value, or raise a LabError that lists the choices."""
-    if value not in choices:
-        raise LabError(f"{name} must be one of {', '.join(choices)}, got {value}")
-    return value
 
 
 class LandmarkTask(L.LightningModule):
@@ -44,20 +36,14 @@ class LandmarkTask(L.LightningModule):
         scheme: name of the landmark scheme that the method predicts.
         input_size: side of the crops in pixels.
         threshold: FR and AUC threshold in percent of the normaliser.
-        optimizer: one of OPTIMIZERS.
-        lr: learning rate.
-        weight_decay: L2 penalty (decoupled with adamw).
-        momentum: of rmsprop and sgd.
-        schedule: multistep (factor `gamma` at `milestones`), cosine (to 0 at the last epoch) or constant.
-        milestones: epochs at which the learning rate falls.
-        gamma: factor of each fall.
-        warmup_steps: optimiser steps of linear growth of the learning rate.
-        augment: arguments of `PhotometricAugment`; None for none.
-        compile_net: compile the network in place before training.
-        channels_last: run the network in channels-last memory order, which is faster on most machines.
+        train: optimiser, schedule, moving average and photometric changes.
     """
 
     METHOD = "base"  # written to checkpoints, so that another method's are refused
+    # Arguments of the former constructor -> their present place.
+    MOVED: ClassVar[dict[str, str]] = {
+        name: f"train.{name}" for name in TrainConfig.__dataclass_fields__ if name != "ema"
+    }
     # Arguments that former versions had -> the only value with which this version computes the same.
     REMOVED: ClassVar[dict[str, Any]] = {}
 
@@ -66,27 +52,12 @@ class LandmarkTask(L.LightningModule):
         scheme: str,
         input_size: int,
         threshold: float = 10.0,
-        optimizer: str = "adamw",
-        lr: float = 1e-3,
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
-        schedule: str = "constant",
-        milestones: tuple[int, ...] = (),
-        gamma: float = 0.1,
-        warmup_steps: int = 0,
-        augment: dict[str, Any] | None = None,
-        compile_net: bool = False,
-        channels_last: bool = False,
+        train: TrainConfig = TrainConfig(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__()
         self.scheme = get_scheme(scheme)
         self.input_size = input_size
-        self.optimizer_name = check_choice("optimizer", optimizer, OPTIMIZERS)
-        self.schedule = check_choice("schedule", schedule, SCHEDULES)
-        self.lr, self.weight_decay, self.momentum = lr, weight_decay, momentum
-        self.milestones, self.gamma, self.warmup_steps = tuple(milestones), gamma, warmup_steps
-        self.compile_net, self.channels_last = compile_net, channels_last
-        self.augment = PhotometricAugment(**augment) if augment else None
+        self.train_config = train
         self.threshold = threshold
         self.faces = FaceCollector(self.scheme, threshold)
         self.evaluation: Evaluation | None = None  # of the last test
@@ -131,6 +102,9 @@ class LandmarkTask(L.LightningModule):
         """Return the optimiser's groups; here all parameters that are trained."""
         return [{"name": "all", "params": [p for p in self.parameters() if p.requires_grad]}]
 
+    def prepare(self, train: CroppedFaces) -> None:
+        """Take from the training faces what is taken once, such as a mean face; before weights are restored."""
+
     def new_parts(self) -> tuple[str, ...]:
         """Return prefixes of keys that a warm start's file need not have."""
         return ()
@@ -160,10 +134,22 @@ class LandmarkTask(L.LightningModule):
                 "--model.scheme and --data.crop.size to --model.input_size"
             )
 
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's arguments as plain values, as checkpoints keep them."""
+        return {key: plain(value) for key, value in self.hparams.items() if key != INSTANTIATOR}
+
+    def configure_callbacks(self) -> list[Callback]:
+        return [MovingAverage(self.train_config.ema)] if self.train_config.ema else []
+
+    def setup(self, stage: str) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and isinstance(data, FaceDataModule):
+            self.prepare(data.cropped("train"))
+
     def on_fit_start(self) -> None:
-        if self.channels_last:
+        if self.train_config.channels_last:
             self.network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if self.compile_net:
+        if self.train_config.compile_net:
             self.network().compile()
 
     def _augment_generator(self) -> torch.Generator:
@@ -174,8 +160,8 @@ class LandmarkTask(L.LightningModule):
     def training_step(self, batch: FaceBatch, batch_idx: int) -> Tensor:
         if batch_idx == 0:
             self.check_batch(batch)
-        if self.augment is not None:
-            batch = self.augment(batch, self._augment_generator())
+        if self.train_config.augment is not None:
+            batch = self.train_config.augment(batch, self._augment_generator())
         parts = self.training_loss(batch)
         loss = parts["loss"]
         logged = {f"train/{name}": value.detach() for name, value in parts.items()}
@@ -235,44 +221,32 @@ class LandmarkTask(L.LightningModule):
         found = {"rows": batch.rows, "points": points, "score": prediction.score, "pose": prediction.pose}
         return {"ids": batch.ids} | {name: value.detach().cpu() for name, value in found.items() if value is not None}
 
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Return the optimiser of `parameter_groups`."""
+        # Lightning cannot clip the gradients of fused steps under mixed precision.
+        fused = True if self.trainer.precision == "32-true" else None
+        return self.train_config.make_optimizer(self.parameter_groups(), fused)
+
     def configure_optimizers(self) -> Any:
-        groups = self.parameter_groups()
-        decay = self.weight_decay
-        optimizer: torch.optim.Optimizer
-        match self.optimizer_name:
-            case "rmsprop":
-                optimizer = torch.optim.RMSprop(groups, lr=self.lr, weight_decay=decay, momentum=self.momentum)
-            case "sgd":
-                optimizer = torch.optim.SGD(groups, lr=self.lr, weight_decay=decay, momentum=self.momentum)
-            case "adam":
-                optimizer = torch.optim.Adam(groups, lr=self.lr, weight_decay=decay)
-            case _:
-                optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=decay)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self._scheduler(optimizer), "interval": "step"},
-        }
-
-    def _scheduler(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-        total = max(1, int(self.trainer.estimated_stepping_batches))
-        steps_per_epoch = max(1, total // max(1, self.trainer.max_epochs or 1))
-
-        def factor(step: int) -> float:
-            value = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-            if self.schedule == "cosine":
-                return float(value * 0.5 * (1 + np.cos(np.pi * min(1.0, step / total))))
-            if self.schedule == "multistep":
-                passed = sum(step // steps_per_epoch >= milestone for milestone in self.milestones)
-                return float(value * self.gamma**passed)
-            return float(value)
-
-        return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        optimizer, config, trainer = self.make_optimizer(), self.train_config, self.trainer
+        total = 1.0
+        if config.schedule == "cosine":
+            total = max(1.0, float(trainer.estimated_stepping_batches))
+            if np.isinf(total):
+                raise LabError("train.schedule cosine ends at the last step: give --trainer.max_epochs or "
+                               "--trainer.max_steps")  # fmt: skip
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: config.rate_factor(step, coming_epoch(trainer), total)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["method"] = self.METHOD
+        checkpoint["hyper_parameters"] = self.settings()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_method(checkpoint, self.METHOD, "checkpoint")
+        upgrade_averages(checkpoint)
 
 
 def check_method(checkpoint: dict[str, Any], method: str, where: Path | str) -> None:
@@ -282,28 +256,13 @@ def check_method(checkpoint: dict[str, Any], method: str, where: Path | str) -> 
         raise LabError(f"{where}: is a checkpoint of method {found}, not of {method}; use that method's command")
 
 
-def upgrade(kind: type[LandmarkTask], values: Mapping[str, Any], where: Path | str) -> dict[str, Any]:
-    """Return a file's hyper-parameters as the task takes them; what former versions had besides is left out.
-
-    Args:
-        kind: the method's task.
-        values: hyper-parameters, as `fit` wrote them.
-        where: file they come from, for messages.
+def make_task(kind: type[Task], settings: Mapping[str, Any], where: Path | str) -> Task:
+    """Return a new task with a file's settings, of this version or a former one.
 
     Raises:
-        LabError: a setting is unknown, or was removed and had another effect than the task has now.
+        LabError: a setting is unknown, of the wrong type, or was removed and had another effect than the task has now.
     """
-    known = inspect.signature(kind.__init__).parameters
-    former = {key: value for key, value in values.items() if key in kind.REMOVED and key not in known}
-    for key, value in former.items():
-        if value != kind.REMOVED[key]:
-            raise LabError(f"{where}: was made with {key} {value}, which {kind.METHOD} no longer has; {NEXT_STEP}")
-    # _instantiator is Lightning's note of who made the object.
-    kept = {key: value for key, value in values.items() if key not in former and key != "_instantiator"}
-    unknown = sorted(set(kept) - set(known))
-    if unknown:
-        raise LabError(f"{where}: was made with {', '.join(unknown)}, which {kind.METHOD} does not know; {NEXT_STEP}")
-    return kept
+    return build(kind, upgrade(kind, settings, where), where)
 
 
 def load_task(kind: type[Task], path: Path | str, **changes: Any) -> Task:
@@ -312,16 +271,15 @@ def load_task(kind: type[Task], path: Path | str, **changes: Any) -> Task:
     Args:
         kind: the method's task.
         path: the checkpoint.
-        changes: hyper-parameters that replace the checkpoint's.
+        changes: settings that replace the checkpoint's.
 
     Raises:
-        LabError: the file is missing, damaged, another method's, holds no hyper-parameters or some that the task lacks.
+        LabError: the file is missing, damaged, another method's, or holds no settings or some that the task lacks.
     """
     content = read_checkpoint(path)
     check_method(content, kind.METHOD, path)
-    values = upgrade(kind, content.get("hyper_parameters") or {}, path)
-    if not values:
+    if not content.get("hyper_parameters"):
         raise LabError(f"{path}: holds no hyper-parameters; give a .ckpt that `fit` wrote")
-    task = kind(**{**values, **changes})
+    task = make_task(kind, {**content["hyper_parameters"], **changes}, path)
     load_weights(task, content["state_dict"], str(path))
     return task.eval()

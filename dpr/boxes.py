@@ -7,6 +7,8 @@ shifts, at which these fail.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -21,29 +23,33 @@ def grow(box: Tensor, factor: Tensor | float) -> Tensor:
     return torch.cat([centre - half, centre + half], dim=1)
 
 
+@dataclass(frozen=True)
 class BoxJitter:
     """Draws training boxes.
 
-    Args:
+    Attributes:
         given: share of samples that keep the data set's box, moved a little: normal shift and scale of sd `small`.
         small: share of the box's side [2017: 0.03].
-        low, high: range of width and height, each on its own, over the landmark box's (other samples).
+        low: smallest width and height, each on its own, over the landmark box's (other samples).
+        high: largest width and height, likewise.
         shift: largest shift on each axis over the landmark box's side (other samples).
 
     Raises:
         LabError: a share is outside [0, 1], or the range is empty.
     """
 
-    def __init__(
-        self, given: float = 0.5, small: float = 0.03, low: float = 0.85, high: float = 1.4, shift: float = 0.15
-    ) -> None:
-        if not 0 <= given <= 1:
-            raise LabError(f"jitter: given is a share and must be in [0, 1], got {given}")
-        if not 0 < low <= high or small < 0 or shift < 0:
-            raise LabError(
-                f"jitter: 0 < low <= high and no negative small or shift, got {low}, {high}, {small}, {shift}"
-            )
-        self.given, self.small, self.low, self.high, self.shift = given, small, low, high, shift
+    given: float = 0.5
+    small: float = 0.03
+    low: float = 0.85
+    high: float = 1.4
+    shift: float = 0.15
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.given <= 1:
+            raise LabError(f"jitter.given is a share and must be in [0, 1], got {self.given}")
+        if not 0 < self.low <= self.high or self.small < 0 or self.shift < 0:
+            raise LabError(f"jitter: 0 < low <= high and no negative small or shift, got {self.low}, {self.high}, "
+                           f"{self.small}, {self.shift}")  # fmt: skip
 
     def __call__(self, batch: FaceBatch, given_box: Tensor, generator: torch.Generator) -> Tensor:
         """Return boxes (B, 4), crop pixels.

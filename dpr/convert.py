@@ -228,9 +228,10 @@ def convert(sources: Sequence[Path]) -> Converted:
 
 def loss_state(settings: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the entries of a new task's losses."""
+    from common.task import make_task
     from dpr.module import DprTask
 
-    state = DprTask(**settings).state_dict()
+    state = make_task(DprTask, settings, "official settings").state_dict()
     return {key: value for key, value in state.items() if not key.startswith(TASK_PREFIX)}
 
 

@@ -8,13 +8,13 @@ Shapes: B batch, N landmarks.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
-from common.task import check_choice
-
-WEIGHTINGS = ("plain", "inverse", "direct")
-ERRORS = ("squared", "distance")
+Weighting = Literal["plain", "inverse", "direct"]
+ErrorKind = Literal["squared", "distance"]
 SMALLEST = 1e-6
 
 
@@ -39,14 +39,14 @@ class LandmarkLoss(nn.Module):
     def __init__(
         self,
         num_points: int,
-        weighting: str = "inverse",
-        error: str = "squared",
+        weighting: Weighting = "inverse",
+        error: ErrorKind = "squared",
         momentum: float = 0.99,
         plain_steps: int = 0,
     ) -> None:
         super().__init__()
-        self.weighting = check_choice("weighting", weighting, WEIGHTINGS)
-        self.error = check_choice("error", error, ERRORS)
+        self.weighting = weighting
+        self.error = error
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {momentum}")
         self.momentum = momentum

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from common.data.base import FaceDataset
+from common.data.batching import CroppedFaces
 from common.errors import LabError
-from common.task import LandmarkTask, check_choice
+from common.task import LandmarkTask
+from common.train_config import TrainConfig
 from common.types import FaceBatch, Prediction
-from dpr.backbone import STRIDES, initialise, initialise_he
+from dpr.backbone import initialise, initialise_he
 from dpr.boxes import BoxJitter, MapNoise, grow
 from dpr.loss import LandmarkLoss, theta_loss
 from dpr.network import DPRNet, Stages
+from dpr.options import CurriculumConfig, LossConfig, NetworkConfig
 from dpr.original import predict_official
 from dpr.parts import neutral_face
-from dpr.targets import average_face, normalising_map, offset_target, part_target, reinit_target
+from dpr.targets import (
+    average_face,
+    normalising_map,
+    offset_target,
+    part_target,
+    reinit_target,
+)
 from dpr.transform import move_points
 
 # Stage -> networks that learn; the others are frozen. Order of the paper's schedule (paper file, section 10).
+Stage = Literal["reinit", "regress", "gsr", "local_reinit", "local_regress", "local", "glsr"]
 STAGES: dict[str, tuple[str, ...]] = {
     "reinit": ("global_reinit",),
     "regress": ("global_regress",),
@@ -36,6 +45,9 @@ MEAN_SAMPLES = 2000  # shapes that the mean face is taken from, where reading th
 SECOND_STREAM = 1  # draws of boxes and of photometric changes must not share their random numbers
 
 
+TRAIN = TrainConfig(optimizer="adam", weight_decay=1e-5, schedule="cosine")
+
+
 class DprTask(LandmarkTask):
     """Progressive reinitialisation with adaptive error-driven learning (Shao et al., TPAMI 2021).
 
@@ -44,110 +56,65 @@ class DprTask(LandmarkTask):
         input_size: side of the batch's crops, which stand for the image; every later crop is cut out of them.
         stage: which networks learn: reinit, regress, gsr (both, end to end), local_reinit, local_regress, local,
             glsr (all four, end to end). Stages from local_reinit on have the local networks.
-        face_size, part_size: sides of the face and part crops (released: 256 and 128).
-        face_strides, part_strides: strides of the backbones' eight rows; smaller crops want fewer 2s.
-        points_in_pixels: the local reinitialisation takes pixels (released) instead of [-1, 1] (trains better).
-        part_source: face: parts are cut out of the face crop (released); image: out of the image once more.
-        detach_face: no gradient from part crops into the face crop (2017 prototype).
-        theta_gradient: share of the landmark losses' gradient that reaches the reinitialisation through the crops;
-            1 is the paper's end-to-end training, and wants reinitialisation networks that were trained before.
-        point_gradient: share of the local stage's gradient that reaches the global regression through the landmarks
-            that the local reinitialisation sees; 1 is end to end.
-        init: he: starting weights that keep the size of activations [ours]; released: those of the released code,
-            with which learning sets in very late.
-        rounded: round crops to 8 bits outside training, as the release does.
+        net: crops and networks of both stages.
+        loss: targets and losses.
+        curriculum: which network learns when, how fast, and from what.
         box_grow: sides of the box that the network gets over those of the data set's box.
-        context: side of the crop over the side of the box, for batches without boxes (--data.crop.box_scale).
-        jitter: arguments of `BoxJitter`; None trains on the data set's boxes as they are.
-        weighting, error: see `LandmarkLoss`.
-        plain_steps: steps with equal weights before `weighting` sets in.
-        reinit_weight: factor of the reinitialisation losses.
-        point_noise: sd of the noise on the landmarks that the local reinitialisation sees in training, in face sides.
-        reinit_lr: learning rate of the reinitialisation networks beside a regressor's (2017: 0.001 to 0.02 for such
-            layers; a map that runs away takes the face out of sight).
-        global_lr: learning rate of the global networks over the local ones', in stage glsr.
-        teacher_until: epoch up to which the global regression learns on faces normalised by their true landmarks, with
-            the errors of `MapNoise`, instead of by the reinitialisation, which learns beside it; for runs that start
-            both networks at once [ours].
-        local_from: epoch in which the local stage begins to learn; before it, a run of stage glsr is one of stage gsr,
-            and answers GSR's points.
-        flip_test: answer the mean of a face and its mirror image; twice the work.
+        jitter: training boxes; None trains on the data set's boxes as they are.
+        flip_test: return the mean of a face and its mirror image; twice the work.
+        threshold: FR and AUC threshold in percent of the normaliser.
+        train: optimiser, schedule, moving average and photometric changes.
     """
 
     METHOD = "dpr"
     REMOVED: ClassVar[dict[str, Any]] = {"reinit_target": "box", "hard_share": 1.0, "interocular": False}
+    MOVED: ClassVar[dict[str, str]] = LandmarkTask.MOVED | {
+        name: f"{group}.{name}"
+        for group, kind in (("net", NetworkConfig), ("loss", LossConfig), ("curriculum", CurriculumConfig))
+        for name in kind.__dataclass_fields__
+    }
 
     def __init__(
         self,
         scheme: str = "wflw98",
         input_size: int = 256,
-        stage: str = "gsr",
-        face_size: int = 256,
-        part_size: int = 128,
-        face_strides: Sequence[int] = STRIDES,
-        part_strides: Sequence[int] = STRIDES,
-        points_in_pixels: bool = False,
-        part_source: str = "face",
-        detach_face: bool = True,
-        theta_gradient: float = 1.0,
-        point_gradient: float = 1.0,
-        init: str = "he",
-        rounded: bool = False,
+        stage: Stage = "gsr",
+        net: NetworkConfig = NetworkConfig(),  # noqa: B008 - frozen
+        loss: LossConfig = LossConfig(),  # noqa: B008
+        curriculum: CurriculumConfig = CurriculumConfig(),  # noqa: B008
         box_grow: float = 1.0,
-        context: float = 1.5,
-        jitter: dict[str, float] | None = None,
-        weighting: str = "inverse",
-        error: str = "squared",
-        plain_steps: int = 0,
-        reinit_weight: float = 1.0,
-        point_noise: float = 0.0,
-        reinit_lr: float = 0.1,
-        global_lr: float = 0.1,
-        teacher_until: int = 0,
-        local_from: int = 0,
+        jitter: BoxJitter | None = None,
         flip_test: bool = False,
         threshold: float = 10.0,
-        optimizer: str = "adam",
-        lr: float = 1e-3,
-        weight_decay: float = 1e-5,
-        momentum: float = 0.0,
-        schedule: str = "cosine",
-        milestones: Sequence[int] = (),
-        gamma: float = 0.1,
-        warmup_steps: int = 0,
-        augment: dict[str, float] | None = None,
-        compile_net: bool = False,
-        channels_last: bool = False,
+        train: TrainConfig = TRAIN,
     ) -> None:
-        super().__init__(
-            scheme, input_size, threshold, optimizer, lr, weight_decay, momentum, schedule, tuple(milestones), gamma,
-            warmup_steps, augment, compile_net, channels_last,
-        )  # fmt: skip
+        super().__init__(scheme, input_size, threshold, train)
         self.save_hyperparameters()
-        self.stage = check_choice("stage", stage, tuple(STAGES))
-        if not box_grow > 0 or not context > 0:
-            raise LabError(f"box_grow and context must be positive, got {box_grow} and {context}")
-        self.box_grow, self.jitter = box_grow, BoxJitter(**jitter) if jitter else None
-        self.reinit_weight = reinit_weight
-        self.point_noise = point_noise
-        self.reinit_lr, self.global_lr = reinit_lr, global_lr
-        self.flip_test, self.rounded, self.local_from = flip_test, rounded, local_from
-        self.teacher_until, self.map_noise = teacher_until, MapNoise()
+        if not box_grow > 0:
+            raise LabError(f"box_grow must be positive, got {box_grow}")
+        self.stage = stage
+        self.loss = loss
+        self.curriculum = curriculum
+        self.box_grow = box_grow
+        self.jitter = jitter
+        self.flip_test = flip_test
+        self.rounded = net.rounded
+        self.map_noise = MapNoise()
         self.with_local = any(name.startswith("local") for name in STAGES[stage])
         face = torch.from_numpy(average_face(neutral_face(self.scheme)[None], neutral_face(self.scheme),
                                              self.scheme.mirror))  # fmt: skip
         self.net = DPRNet(
-            self.scheme, face, self.with_local, face_size, part_size, face_strides, part_strides, points_in_pixels,
-            context, check_choice("part_source", part_source, ("face", "image")), detach_face,
-            theta_gradient, point_gradient,
+            self.scheme, face, self.with_local, net.face_size, net.part_size, net.face_strides, net.part_strides,
+            net.points_in_pixels, net.context, net.part_source, net.detach_face, net.theta_gradient, net.point_gradient,
         )  # fmt: skip
-        if check_choice("init", init, ("he", "released")) == "he":
+        if net.init == "he":
             start_he(self.net)
         if self.with_local:
             self.net.start_local()
-        self.global_loss = LandmarkLoss(self.scheme.num_points, weighting, error, plain_steps=plain_steps)
+        options: dict[str, Any] = {"weighting": loss.weighting, "error": loss.error, "plain_steps": loss.plain_steps}
+        self.global_loss = LandmarkLoss(self.scheme.num_points, **options)
         refined = sum(len(part) for part in self.net.parts)
-        self.local_loss = LandmarkLoss(refined, weighting, error, plain_steps=plain_steps) if self.with_local else None
+        self.local_loss = LandmarkLoss(refined, **options) if self.with_local else None
         self._freeze()
 
     def network(self) -> nn.Module:
@@ -182,21 +149,19 @@ class DprTask(LandmarkTask):
         return self
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        slow = self.global_lr if self.stage == "glsr" else 1.0
+        slow = self.curriculum.global_lr if self.stage == "glsr" else 1.0
         groups = []
         for name in STAGES[self.stage]:
-            rate = self.lr * (slow if name.startswith("global") else 1.0)
+            rate = self.train_config.lr * (slow if name.startswith("global") else 1.0)
             if name.endswith("reinit") and len(STAGES[self.stage]) > 1:
-                rate *= self.reinit_lr
+                rate *= self.curriculum.reinit_lr
             groups.append({"name": name, "params": list(getattr(self.net, name).parameters()), "lr": rate})
         return groups
 
-    def on_fit_start(self) -> None:
-        """Take mean face and starting maps from the training set, unless the weights brought theirs."""
-        super().on_fit_start()
+    def prepare(self, train: CroppedFaces) -> None:
+        """Take the mean face from the training set, unless the weights brought theirs."""
         if not bool(self.net.mean_known):
-            faces = self.trainer.datamodule.cropped("train").faces  # type: ignore[attr-defined]
-            mean = average_face(training_shapes(faces), neutral_face(self.scheme), self.scheme.mirror)
+            mean = average_face(training_shapes(train.faces), neutral_face(self.scheme), self.scheme.mirror)
             self.net.set_mean_face(torch.from_numpy(mean))
 
     def on_train_epoch_start(self) -> None:
@@ -206,7 +171,7 @@ class DprTask(LandmarkTask):
             self.net.local_started.fill_(True)
 
     def _local_learns(self) -> bool:
-        return self.with_local and self.current_epoch >= self.local_from
+        return self.with_local and self.current_epoch >= self.curriculum.local_from
 
     def _local_answers(self) -> bool:
         """Return whether the local stage's points are answered: not before it has begun to learn."""
@@ -249,7 +214,7 @@ class DprTask(LandmarkTask):
 
     def _teacher_map(self, batch: FaceBatch, generator: torch.Generator) -> Tensor | None:
         """Return maps (B, 2, 3) image -> face from the true landmarks, or None once the network's own are used."""
-        if self.current_epoch >= self.teacher_until:
+        if self.current_epoch >= self.curriculum.teacher_until:
             return None
         points = batch.points[..., :2].to(self.net.mean_face.dtype)
         true = normalising_map(points, self.net.mean_face, batch.weight) * self.net.face_size
@@ -261,19 +226,21 @@ class DprTask(LandmarkTask):
     def _reinit_loss(self, theta: Tensor, to_box: Tensor, batch: FaceBatch) -> Tensor:
         points = batch.points[..., :2]
         wanted = reinit_target(points, to_box, self.net.mean_face, batch.weight)
-        return self.reinit_weight * theta_loss(theta, wanted)
+        return self.loss.reinit_weight * theta_loss(theta, wanted)
 
     def _local_losses(
         self, stages: Stages, face: Tensor, image: Tensor, true: Tensor, batch: FaceBatch, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Return the losses of the local stage; `true` (B, L, 2) are the true landmarks in face pixels."""
-        noise = torch.randn(true.shape, generator=generator).to(true) * (self.point_noise * self.net.face_size)
+        noise = torch.randn(true.shape, generator=generator).to(true) * (
+            self.curriculum.point_noise * self.net.face_size
+        )
         self.net.locate_parts(stages, noise)
         assert stages.part_theta is not None and stages.part_map is not None
         losses: dict[str, Tensor] = {}
         if "local_reinit" in STAGES[self.stage]:
             wanted = part_target(true, self.net.parts, self.net.mean_parts(), self.net.part_size)
-            losses["local_reinit"] = self.reinit_weight * theta_loss(stages.part_theta, wanted)
+            losses["local_reinit"] = self.loss.reinit_weight * theta_loss(stages.part_theta, wanted)
         if "local_regress" in STAGES[self.stage]:
             self.net.refine(stages, face, image)
             residuals, maps = [], stages.part_map.detach()

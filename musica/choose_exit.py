@@ -72,7 +72,7 @@ def draw(path: Path, curve: list[dict[str, float]], full: dict[str, float], chos
 def build(options: argparse.Namespace) -> ExitPolicy:
     """Choose the thresholds, measure, write the policy, the curve and its picture; return the policy."""
     task = load_task(MusicaTask, options.checkpoint)
-    net = task.evaluated()
+    net = task.net
     data = load_data(options.config, options.root, task)
     faces = list(batches(data, options.split, EVAL_BATCH))
 
@@ -99,7 +99,7 @@ def build(options: argparse.Namespace) -> ExitPolicy:
     def point(nme: float, macs: float, index: int) -> dict[str, float]:
         return {"nme": nme, "macs": macs, **{f"ms_b{batch}": times[batch][index] for batch in BATCHES}}
 
-    full = point(full_nme, float(whole.evaluated().macs(len(whole.evaluated().level_of))), 0)
+    full = point(full_nme, float(whole.net.macs(len(whole.net.level_of))), 0)
     curve = [point(float(found.nme[r]), float(found.cost[r]), i + 1) for i, r in enumerate(rows)]
     chosen = curve[rows.index(row)]
     policy = policy_of(task, records, found.exit_below[row], options, {"full": full, "chosen": chosen})

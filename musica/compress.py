@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from common.errors import LabError, command
 from common.evaluation import batches, load_data
-from common.task import load_task
+from common.task import load_task, make_task
 from common.types import FaceBatch
 from musica.module import MusicaTask
 from musica.network import CascadeNet
@@ -104,7 +104,7 @@ def shrink(task: MusicaTask, outputs: Sequence[StageOutputs], rank: int, attenti
     Raises:
         LabError: a rank is out of range, or the layers are small already.
     """
-    net = task.evaluated()
+    net = task.net
     units = net.stage_list[0].units
     if not 1 <= rank <= units:
         raise LabError(f"rank must be from 1 to the {units} hidden units, got {rank}")
@@ -127,16 +127,15 @@ def shrink(task: MusicaTask, outputs: Sequence[StageOutputs], rank: int, attenti
 
 
 def _check_whole(task: MusicaTask) -> None:
-    if task.hparams["rank"]:
-        raise LabError(f"the hidden layers have rank {task.hparams['rank']} already; start from the whole ones")
-    if task.hparams["attention_rank"]:
-        raise LabError(f"the attention has rank {task.hparams['attention_rank']} already; start from the whole one")
+    if task.net_config.rank:
+        raise LabError(f"the hidden layers have rank {task.net_config.rank} already; start from the whole ones")
+    if task.net_config.attention_rank:
+        raise LabError(f"the attention has rank {task.net_config.attention_rank} already; start from the whole one")
 
 
 def _task_like(task: MusicaTask, **changes: int) -> MusicaTask:
     """Return a new task with these options changed, which has no moving average: its network is the one to load."""
-    values: dict[str, Any] = {key: value for key, value in task.hparams.items() if key != "_instantiator"}
-    return MusicaTask(**(values | {"ema_decay": 0.0} | changes))
+    return make_task(MusicaTask, {**task.settings(), "ema_decay": None, **changes}, "the smaller version")
 
 
 def parameters(net: nn.Module) -> int:
@@ -159,7 +158,7 @@ def write_checkpoint(task: MusicaTask, path: Path) -> None:
         raise LabError(f"{path}: exists already; choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({
-        "state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), "method": task.METHOD,
+        "state_dict": task.state_dict(), "hyper_parameters": task.settings(), "method": task.METHOD,
         "pytorch-lightning_version": lightning.__version__, "epoch": 0, "global_step": 0,
     }, path)  # fmt: skip
 
@@ -179,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", default=None, help="folder of the data")
     options = parser.parse_args(arguments)
     task = load_task(MusicaTask, options.source)
-    net = task.evaluated()
+    net = task.net
     data = load_data(options.config, options.root, task)
     outputs = layer_outputs(net, batches(data.cropped("train"), size=EVAL_BATCH))
     small = shrink(task, outputs, options.rank, options.attention_rank)

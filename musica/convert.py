@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -237,7 +238,7 @@ def convert(source: Path, mean_shape: Path | None = None, patches: str | Sequenc
     else:
         state["start"] = read_mean_shape(mean_shape, size["points"])
     side = round(BOX_SIDE * (1 + 2 * MARGIN))
-    settings = {
+    settings: dict[str, Any] = {
         "scheme": scheme,
         "input_size": side,
         "patches": chosen if isinstance(chosen, str) else list(chosen),

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.data.batching import CroppedFaces
 from common.errors import LabError
 from common.native import usable
-from common.task import LandmarkTask, check_choice
+from common.task import LandmarkTask
+from common.train_config import TrainConfig
 from common.types import FaceBatch, Prediction
 from musica.augment import PaperAugment
-from musica.ema import AveragedNet
 from musica.exit import ExitPolicy, read_policy
 from musica.loss import CascadeLoss
 from musica.native.loops import NativeCascade
@@ -24,19 +26,79 @@ from musica.patch_sets import patch_sets
 from musica.targets import default_shape, mean_shape
 from musica.types import CascadeRun
 
-ORIGINS = ("crop", "box")
+Share = float | list[float]
+TRAIN = TrainConfig(optimizer="adam", lr=1e-3, schedule="multistep", ema=0.9999)
 
 
-def one_share_each(name: str, given: float | list[float], iterations: int) -> list[float]:
-    """Return a share of the learning rate for each iteration, given one for all or that.
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The cascade's iterations and layers.
 
-    Raises:
-        LabError: the number of shares is another, or one is not positive.
+    Attributes:
+        patches: landmarks that get a patch: all, every_second (official), two_of_three, a named set, or the indices;
+            or a list of these, one for each iteration.
+        iterations: 2, 3 (official), 4 or 5.
+        levels: level of the pyramid of each iteration; None for the paper's (3 iterations: 2, 1, 0).
+        units: hidden units (official: 512).
+        rank: factor the hidden layer's matrix through so many numbers, which makes it smaller; 0 does not.
+        attention_rank: the same for the attention's matrix.
+        sampling: bilinear (the gradient reaches the coordinates) or official (truncation, for official weights).
+        init: first weights, released or fan_in (learns faster, see `musica.network.Stage`).
+        detach: no gradient runs between iterations (official: it does), so that early ones become better.
+        dropout: chance that a patch's feature does not reach the hidden layer in training (official: 0).
     """
-    found = given if isinstance(given, list) else [given] * iterations
-    if len(found) != iterations or min(found) <= 0:
-        raise LabError(f"{name} must be a positive number or {iterations} of them, got {given}")
-    return found
+
+    patches: str | list[int] | list[str | list[int]] = "every_second"
+    iterations: int = 3
+    levels: list[int] | None = None
+    units: int = 512
+    rank: int = 0
+    attention_rank: int = 0
+    sampling: Literal["bilinear", "official"] = "bilinear"
+    init: Literal["released", "fan_in"] = "released"
+    detach: bool = False
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class RateConfig:
+    """Learning rates as shares of `train.lr`: one for all iterations or one for each.
+
+    Attributes:
+        iteration: of an iteration's other weights (official: 1).
+        hidden: of the hidden layers' matrices (with `rank`, of the factors that meet the patches).
+        output: of the layers that return displacements and error.
+    """
+
+    iteration: Share = 1.0
+    hidden: Share = 1.0
+    output: Share = 1.0
+
+    def each(self, iterations: int) -> dict[str, list[float]]:
+        """Return the shares of each iteration.
+
+        Raises:
+            LabError: the number of shares is another, or one is not positive.
+        """
+        found: dict[str, list[float]] = {}
+        for name, given in (("iteration", self.iteration), ("hidden", self.hidden), ("output", self.output)):
+            found[name] = given if isinstance(given, list) else [given] * iterations
+            if len(found[name]) != iterations or min(found[name]) <= 0:
+                raise LabError(f"rates.{name} must be a positive number or {iterations} of them, got {given}")
+        return found
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Training objective.
+
+    Attributes:
+        kind: l1 (official) or rmse, see `musica.loss`.
+        error_share: weight of the error term against the landmark term (official: 0.05).
+    """
+
+    kind: Literal["l1", "rmse"] = "l1"
+    error_share: float = 0.05
 
 
 class MusicaTask(LandmarkTask):
@@ -45,107 +107,64 @@ class MusicaTask(LandmarkTask):
     Args:
         scheme: landmark scheme.
         input_size: side of the crops in pixels (paper: a box of 142 px with margins of 0.3, which is about 228).
-        patches: landmarks that get a patch: all, every_second (released), two_of_three, a named set, or the
-            indices; or a list of these, one for each iteration.
-        iterations: 2, 3 (released), 4 or 5.
-        levels: level of the pyramid of each iteration; None for the paper's (3 iterations: 2, 1, 0).
-        units: hidden units (released: 512).
-        rank: factor the hidden layer's matrix through so many numbers, which makes it smaller; 0 does not.
-        attention_rank: the same for the attention's matrix.
-        sampling: bilinear (the gradient reaches the coordinates) or official (truncation, for released weights).
-        init: first weights, released or fan_in (learns faster, see `musica.network.Stage`).
-        detach: no gradient runs between iterations (released: it does), so that early ones become better.
-        dropout: chance that a patch's feature does not reach the hidden layer in training (released: 0).
-        iteration_lr: learning rate as a share of `lr`: one for all or one for each iteration (released: 1).
-        hidden_lr: the same for the hidden layers' matrices (with `rank`, for the factors that meet the patches).
-        output_lr: the same for the layers that answer displacements and error.
-        loss: l1 (released) or rmse, see `musica.loss`.
-        error_share: weight of the error term against the landmark term (released: 0.05).
-        ema_decay: of the moving average of the weights, which evaluation uses (released: 0.9999); 0 for none.
+        net: the cascade's iterations and layers.
+        rates: learning rates of iterations and layers.
+        loss: training objective.
         origin: where the start shape counts from: the crop's first pixel, or the box's corner (released weights).
         start_faces: most faces of the training set that the mean shape is made from.
         paper_augment: colour, occlusion and grey changes of the paper, beside the geometry of the crop.
         policy: file of `python -m musica.choose_exit`; with it, faces leave the cascade early at prediction. It is
             not kept in checkpoints, so that `--model.policy` always says which one is used.
+        threshold: FR and AUC threshold in percent of the normaliser.
+        train: optimiser, schedule, moving average (official: 0.9999) and photometric changes.
     """
 
     METHOD = "musica"
+    REMOVED: ClassVar[dict[str, Any]] = {"hidden_bits": 0}
+    MOVED: ClassVar[dict[str, str]] = (
+        LandmarkTask.MOVED
+        | {name: f"net.{name}" for name in NetworkConfig.__dataclass_fields__}
+        | {f"{name}_lr": f"rates.{name}" for name in RateConfig.__dataclass_fields__}
+        | {"loss": "loss.kind", "error_share": "loss.error_share", "ema_decay": "train.ema"}
+    )
 
     def __init__(
         self,
         scheme: str = "wflw98",
         input_size: int = 228,
-        patches: str | list[int] | list[str | list[int]] = "every_second",
-        iterations: int = 3,
-        levels: list[int] | None = None,
-        units: int = 512,
-        rank: int = 0,
-        attention_rank: int = 0,
-        sampling: str = "bilinear",
-        init: str = "released",
-        detach: bool = False,
-        dropout: float = 0.0,
-        iteration_lr: float | list[float] = 1.0,
-        hidden_lr: float | list[float] = 1.0,
-        output_lr: float | list[float] = 1.0,
-        loss: str = "l1",
-        error_share: float = 0.05,
-        ema_decay: float = 0.9999,
-        origin: str = "crop",
+        net: NetworkConfig = NetworkConfig(),  # noqa: B008 - frozen
+        rates: RateConfig = RateConfig(),  # noqa: B008
+        loss: LossConfig = LossConfig(),  # noqa: B008
+        origin: Literal["crop", "box"] = "crop",
         start_faces: int = 1000,
         paper_augment: bool = False,
         policy: str | None = None,
         threshold: float = 10.0,
-        optimizer: str = "adam",
-        lr: float = 1e-3,
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
-        schedule: str = "multistep",
-        milestones: tuple[int, ...] = (),
-        gamma: float = 0.1,
-        warmup_steps: int = 0,
-        augment: dict[str, float] | None = None,
-        compile_net: bool = False,
-        channels_last: bool = False,
+        train: TrainConfig = TRAIN,
     ) -> None:
-        super().__init__(
-            scheme, input_size, threshold, optimizer, lr, weight_decay, momentum, schedule, milestones, gamma,
-            warmup_steps, augment, compile_net, channels_last,
-        )  # fmt: skip
+        super().__init__(scheme, input_size, threshold, train)
         self.save_hyperparameters(ignore=["policy"])
-        if not 0 <= ema_decay < 1:
-            raise LabError(f"ema_decay must be in [0, 1), got {ema_decay}")
-        given = {"iteration_lr": iteration_lr, "hidden_lr": hidden_lr, "output_lr": output_lr}
-        self.shares = {name: one_share_each(name, share, iterations) for name, share in given.items()}
-        self.origin, self.start_faces = check_choice("origin", origin, ORIGINS), start_faces
-        indices = patch_sets(patches, self.scheme.num_points)
-        self.net = CascadeNet(
-            self.scheme.num_points, indices, iterations, units, rank, sampling, levels, init, detach, dropout,
-            attention_rank,
-        )  # fmt: skip
+        self.net_config = net
+        self.shares = rates.each(net.iterations)
+        self.origin = origin
+        self.start_faces = start_faces
+        options = asdict(net)
+        indices = patch_sets(options.pop("patches"), self.scheme.num_points)
+        self.net = CascadeNet(self.scheme.num_points, indices, **options)
         self.net.start.copy_(default_shape(self.scheme, input_size))
         self._native: NativeCascade | None = None
-        self.ema = AveragedNet(self.net, ema_decay) if ema_decay else None
-        self.objective = CascadeLoss(self.scheme.corners, loss, error_share)
+        self.objective = CascadeLoss(self.scheme.corners, loss.kind, loss.error_share)
         self.paper_augment = PaperAugment() if paper_augment else None
         self.policy: ExitPolicy | None = None
         if policy is not None:
-            self.policy = read_policy(policy, iterations, self.scheme.name, self.ranks)
+            self.policy = read_policy(policy, net.iterations, self.scheme.name, self.ranks)
 
     @property
     def ranks(self) -> tuple[int, int]:
         """Ranks of the hidden layers and of the attention; 0 for whole ones."""
-        return self.hparams["rank"], self.hparams["attention_rank"]
+        return self.net_config.rank, self.net_config.attention_rank
 
     def network(self) -> nn.Module:
-        fitting = self._trainer is not None and self.trainer.state.fn == "fitting"
-        return self.net if fitting else self.evaluated()
-
-    def evaluated(self) -> CascadeNet:
-        """Return the network that predicts: the moving average, once there is one."""
-        if self.ema is not None and self.ema.started:
-            assert isinstance(self.ema.net, CascadeNet)
-            return self.ema.net
         return self.net
 
     def cascade(self, image: Tensor) -> CascadeNet | NativeCascade:
@@ -153,7 +172,7 @@ class MusicaTask(LandmarkTask):
 
         Both take crops (B, 3, S, S), origins (B, 2) or None, and thresholds or None, see `CascadeNet.forward`.
         """
-        net = self.evaluated()
+        net = self.net
         if not (usable(image, net.start) and net.start.dtype == torch.float32):
             return net
         if image.dtype not in (torch.uint8, torch.float32):
@@ -173,15 +192,12 @@ class MusicaTask(LandmarkTask):
         return self.run_crops
 
     def new_parts(self) -> tuple[str, ...]:
-        # Converted weights are averages already and bring no second copy; without a file of the start shape, the
-        # default one stays.
-        return ("ema.", "net.start")
+        # Without a file of the start shape, the default one stays.
+        return ("net.start",)
 
-    def setup(self, stage: str) -> None:
-        data = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and self.origin == "crop" and data is not None:
-            cropped = data.cropped("train")
-            self.net.start.copy_(mean_shape(cropped.faces, cropped.config, self.start_faces))
+    def prepare(self, train: CroppedFaces) -> None:
+        if self.origin == "crop":
+            self.net.start.copy_(mean_shape(train.faces, train.config, self.start_faces))
 
     def _origin(self, batch: FaceBatch) -> Tensor | None:
         if self.origin == "crop":
@@ -211,31 +227,19 @@ class MusicaTask(LandmarkTask):
         # within a few batches; in the first iteration, whose displacements are the largest, it is too short.
         groups: list[dict[str, Any]] = []
         for place, stage in enumerate(self.net.stage_list):
-            parts: dict[str, list[Any]] = {"hidden_lr": [stage.widest.kernel]}
-            parts["output_lr"] = list(stage.output.parameters())
+            parts: dict[str, list[Any]] = {"hidden": [stage.widest.kernel]}
+            parts["output"] = list(stage.output.parameters())
             own = {id(parameter) for part in parts.values() for parameter in part}
-            parts["iteration_lr"] = [parameter for parameter in stage.parameters() if id(parameter) not in own]
+            parts["iteration"] = [parameter for parameter in stage.parameters() if id(parameter) not in own]
             groups += [
                 {
-                    "name": f"{name.removesuffix('_lr')}{place + 1}",
+                    "name": f"{name}{place + 1}",
                     "params": part,
-                    "lr": self.lr * self.shares[name][place],
+                    "lr": self.train_config.lr * self.shares[name][place],
                 }
                 for name, part in parts.items()
             ]
         return groups
-
-    def configure_optimizers(self) -> Any:
-        configured = super().configure_optimizers()
-        for group in configured["optimizer"].param_groups:
-            # One pass over the weights instead of several: with 20 M of them, four times as fast on a CPU.
-            if "fused" in group and not group.get("capturable"):
-                group["fused"] = True
-        return configured
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self.ema is not None:
-            self.ema.update(self.net)
 
     def run_cascade(self, batch: FaceBatch) -> CascadeRun:
         """Run the network that predicts, with the policy's exit where there is one."""
@@ -253,7 +257,7 @@ class MusicaTask(LandmarkTask):
 
     def predict_official(self, image: np.ndarray, boxes: np.ndarray) -> Prediction:
         faces = run_official(
-            self.evaluated(),
+            self.net,
             [image] * len(boxes),
             list(boxes),
             self.policy.exit_below if self.policy is not None else None,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from common.heatmaps import decode_argmax, decode_quarter, decode_window
 
-DECODERS = ("released", "argmax", "quarter", "window", "local_soft")
+Decoder = Literal["released", "argmax", "quarter", "window", "local_soft"]
+DECODERS: tuple[Decoder, ...] = get_args(Decoder)
 SOFT_RADIUS = 2  # cells each side of the peak
 SOFT_SHARE = 0.15  # temperature of the local soft-arg-max over the peak's height above the map's mean
 
@@ -49,8 +52,8 @@ def decode_local_soft(maps: Tensor, radius: int = SOFT_RADIUS) -> Tensor:
     return torch.stack([mass.sum(-2) @ (columns + 0.5), mass.sum(-1) @ (rows + 0.5)], -1)
 
 
-def decode(maps: Tensor, kind: str, factor: int = 2) -> Tensor:
-    """Return points (B, L, 2) in map cells of maps (B, L, H, W) by one of DECODERS."""
+def decode(maps: Tensor, kind: Decoder, factor: int = 2) -> Tensor:
+    """Return points (B, L, 2) in map cells of maps (B, L, H, W)."""
     match kind:
         case "released":
             return decode_released(maps, factor)
@@ -62,4 +65,3 @@ def decode(maps: Tensor, kind: str, factor: int = 2) -> Tensor:
             return decode_window(maps, SOFT_RADIUS)
         case "local_soft":
             return decode_local_soft(maps)
-    raise ValueError(f"decoder must be one of {', '.join(DECODERS)}, got {kind}")

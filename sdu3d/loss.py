@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from common.heatmaps import render_gaussians
 
-LOSSES = ("l2", "ce", "bce")
+LossKind = Literal["l2", "ce", "bce"]
 PEAK = 20.0  # height of the released Gaussians
 RADIUS = 3  # half side of their patch, in standard deviations
 
@@ -43,8 +45,8 @@ def sigmoid_cross_entropy(maps: Tensor, target: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(maps, target)
 
 
-def heatmap_loss(kind: str, maps: Tensor, target: Tensor) -> Tensor:
-    """Return one of LOSSES; targets have the height PEAK (l2, ce) or 1 (bce)."""
+def heatmap_loss(kind: LossKind, maps: Tensor, target: Tensor) -> Tensor:
+    """Return a loss by its name; targets have the height PEAK (l2, ce) or 1 (bce)."""
     match kind:
         case "l2":
             return l2_loss(maps, target)
@@ -52,7 +54,6 @@ def heatmap_loss(kind: str, maps: Tensor, target: Tensor) -> Tensor:
             return spatial_cross_entropy(maps, target)
         case "bce":
             return sigmoid_cross_entropy(maps, target)
-    raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {kind}")
 
 
 def mirror_maps(maps: Tensor, mirror: tuple[int, ...]) -> Tensor:

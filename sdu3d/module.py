@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -10,12 +11,13 @@ from torch import Tensor, nn
 
 from common.errors import LabError
 from common.heatmaps import cells_to_crop
-from common.task import LandmarkTask, check_choice
+from common.task import LandmarkTask
+from common.train_config import TrainConfig
 from common.types import FaceBatch, Prediction
-from sdu3d.decode import DECODERS, decode
+from sdu3d.decode import Decoder, decode
 from sdu3d.loss import (
-    LOSSES,
     PEAK,
+    LossKind,
     centred,
     coherent_loss,
     depth_loss,
@@ -28,8 +30,86 @@ from sdu3d.optim import SharedNadam
 from sdu3d.original import predict_official
 from sdu3d.views import Views, draw_views
 
-OPTIMIZERS = ("nadam", "rmsprop", "adam", "adamw", "sgd")
 RELEASED_SHIFT = 0.5  # crop pixels by which a released target cell's middle lies before the point, in the mean
+TRAIN = TrainConfig(optimizer="nadam", lr=2.5e-4, schedule="multistep", milestones=(20, 35), gamma=0.2)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Stacked U-shaped networks.
+
+    Attributes:
+        topology: hourglass, sat (scale aggregation) or sat_gate.
+        block: of which the networks are made.
+        depth: times that each U halves its maps.
+        stacks: U-shaped networks, one behind the other.
+        width: features (official: 256).
+        stride: crop pixels a map cell: 2 (official) or 4.
+        inside: transformer inside the network.
+        border: border rule of deformable convolutions: torchvision, or mxnet for official weights.
+        depth_head: predict z too, so that points are (B, L, 3); needs data with depth.
+    """
+
+    topology: Literal["hourglass", "sat", "sat_gate"] = "hourglass"
+    block: Literal["resnet", "inception", "hpm", "cab"] = "cab"
+    depth: int = 3
+    stacks: int = 2
+    width: int = FULL_WIDTH
+    stride: Literal[2, 4] = 2
+    inside: Literal["none", "dcn_join", "dcn_heads", "dcn", "stn"] = "none"
+    border: Literal["torchvision", "mxnet"] = "torchvision"
+    depth_head: bool = False
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Targets and losses.
+
+    Attributes:
+        kind: l2 (official), ce (soft-max over cells, the release before) or bce (per cell, the paper's).
+        sigma: of the target Gaussians, in cells.
+        peak: height of the targets of l2 and ce (official: 20); 1 suits short trainings with larger steps.
+        quantise: centre targets on the middle of the point's cell, as the official loader does; else on the point.
+        depth_weight: factor of the depth loss.
+
+    Raises:
+        LabError: a factor is negative or the height not positive.
+    """
+
+    kind: LossKind = "l2"
+    sigma: float = 1.0
+    peak: float = PEAK
+    quantise: bool = True
+    depth_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.depth_weight < 0 or self.sigma < 0 or self.peak <= 0:
+            raise LabError("loss.depth_weight and loss.sigma must not be negative and loss.peak must be positive, got "
+                           f"{self.depth_weight}, {self.sigma} and {self.peak}")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """Transformed views of each face for the coherent loss.
+
+    Attributes:
+        weight: of the coherent loss between each face and a transformed view of it; 0 for no views.
+        rotation: largest turn of a view in degrees.
+        scale: largest relative change of a view's size.
+        flip: chance of a mirrored view.
+
+    Raises:
+        LabError: the weight is negative.
+    """
+
+    weight: float = 0.0
+    rotation: float = 30.0
+    scale: float = 0.2
+    flip: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise LabError(f"views.weight must not be negative, got {self.weight}")
 
 
 class SduTask(LandmarkTask):
@@ -38,92 +118,53 @@ class SduTask(LandmarkTask):
     Args:
         scheme: landmark scheme.
         input_size: side of the crops in pixels; a multiple of stride * 2 ** depth.
-        topology: hourglass, sat (scale aggregation) or sat_gate.
-        block: resnet, inception, hpm or cab.
-        depth: times that each U halves its maps.
-        stacks: U-shaped networks, one behind the other.
-        width: features (released: 256).
-        stride: crop pixels a map cell: 2 (released) or 4.
-        inside: transformer inside the network: none, dcn_join, dcn_heads, dcn or stn.
-        border: border rule of deformable convolutions: torchvision, or mxnet for released weights.
-        loss: l2 (released), ce (soft-max over cells, the release before) or bce (per cell, the paper's).
-        sigma: of the target Gaussians, in cells.
-        peak: height of the targets of l2 and ce (released: 20); 1 suits short trainings with larger steps.
-        quantise: centre targets on the middle of the point's cell, as released; else on the point.
-        coherent: weight of the coherent loss between each face and a transformed view of it; 0 for no views.
-        view_rotation: largest turn of a view in degrees.
-        view_scale: largest relative change of a view's size.
-        view_flip: chance of a mirrored view.
-        depth_head: predict z too, so that points are (B, L, 3); needs data with depth.
-        depth_weight: factor of the depth loss.
+        net: stacked U-shaped networks.
+        loss: targets and losses.
+        views: transformed views for the coherent loss.
         decode: released (arg-max of enlarged maps), argmax, quarter, window (centre of mass) or local_soft.
-        official_frame: target cells are trunc(x / 2) as released, half a pixel off this project's; for its weights.
+        official_frame: target cells are trunc(x / 2) as in the official implementation, half a pixel off this
+            project's; for its weights.
+        threshold: FR and AUC threshold in percent of the normaliser.
+        train: optimiser, schedule, moving average and photometric changes; nadam is MXNet's.
     """
 
     METHOD = "sdu3d"
     REMOVED: ClassVar[dict[str, Any]] = {"binary": False}
+    MOVED: ClassVar[dict[str, str]] = (
+        LandmarkTask.MOVED
+        | {name: f"net.{name}" for name in NetworkConfig.__dataclass_fields__}
+        | {"loss": "loss.kind", **{name: f"loss.{name}" for name in ("sigma", "peak", "quantise", "depth_weight")}}
+        | {"coherent": "views.weight", **{f"view_{name}": f"views.{name}" for name in ("rotation", "scale", "flip")}}
+    )
 
     def __init__(
         self,
         scheme: str = "ibug68",
         input_size: int = 128,
-        topology: str = "hourglass",
-        block: str = "cab",
-        depth: int = 3,
-        stacks: int = 2,
-        width: int = FULL_WIDTH,
-        stride: int = 2,
-        inside: str = "none",
-        border: str = "torchvision",
-        loss: str = "l2",
-        sigma: float = 1.0,
-        peak: float = PEAK,
-        quantise: bool = True,
-        coherent: float = 0.0,
-        view_rotation: float = 30.0,
-        view_scale: float = 0.2,
-        view_flip: float = 0.5,
-        depth_head: bool = False,
-        depth_weight: float = 1.0,
-        decode: str = "released",
+        net: NetworkConfig = NetworkConfig(),  # noqa: B008 - frozen
+        loss: LossConfig = LossConfig(),  # noqa: B008
+        views: ViewConfig = ViewConfig(),  # noqa: B008
+        decode: Decoder = "released",
         official_frame: bool = False,
         threshold: float = 10.0,
-        optimizer: str = "nadam",
-        lr: float = 2.5e-4,
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
-        schedule: str = "multistep",
-        milestones: tuple[int, ...] = (20, 35),
-        gamma: float = 0.2,
-        warmup_steps: int = 0,
-        augment: dict[str, float] | None = None,
-        compile_net: bool = False,
-        channels_last: bool = False,
+        train: TrainConfig = TRAIN,
     ) -> None:
-        check_choice("optimizer", optimizer, OPTIMIZERS)
-        super().__init__(
-            scheme, input_size, threshold, "adam" if optimizer == "nadam" else optimizer, lr, weight_decay, momentum,
-            schedule, milestones, gamma, warmup_steps, augment, compile_net, channels_last,
-        )  # fmt: skip
+        super().__init__(scheme, input_size, threshold, train)
         self.save_hyperparameters()
-        if input_size % (stride * 2**depth):
-            raise LabError(f"input_size must be a multiple of {stride * 2**depth} for this network, got {input_size}")
-        if coherent < 0 or depth_weight < 0 or sigma < 0 or peak <= 0:
-            raise LabError(f"coherent, depth_weight and sigma must not be negative and peak must be positive, got "
-                           f"{coherent}, {depth_weight}, {sigma} and {peak}")  # fmt: skip
-        self.loss_name = check_choice("loss", loss, LOSSES)
-        self.decode = check_choice("decode", decode, DECODERS)
-        self.nadam = optimizer == "nadam"
-        self.peak = 1.0 if loss == "bce" else peak
-        self.stride, self.sigma, self.quantise, self.official_frame = stride, sigma, quantise, official_frame
-        self.coherent, self.depth_weight = coherent, depth_weight
-        self.view_changes = {"rotation": view_rotation, "scale": view_scale, "flip": view_flip}
+        multiple = net.stride * 2**net.depth
+        if input_size % multiple:
+            raise LabError(f"input_size must be a multiple of {multiple} for this network, got {input_size}")
+        self.loss = loss
+        self.views = views
+        self.decode = decode
+        self.peak = 1.0 if loss.kind == "bce" else loss.peak
+        self.stride = net.stride
+        self.official_frame = official_frame
         try:
-            self.net = SduNet(self.scheme.num_points, topology, block, depth, stacks, width, stride, inside, border,
-                              depth_head)  # fmt: skip
+            self.net = SduNet(self.scheme.num_points, **asdict(net))
         except ValueError as error:
             raise LabError(f"model: {error}") from None
-        self.dims = 3 if depth_head else 2
+        self.dims = 3 if net.depth_head else 2
 
     def network(self) -> nn.Module:
         return self.net
@@ -136,7 +177,7 @@ class SduTask(LandmarkTask):
         given = batch.points.shape[-1]
         if given != self.dims:
             raise LabError(
-                f"data has {given} coordinates a landmark, the model predicts {self.dims}: set --model.depth_head "
+                f"data has {given} coordinates a landmark, the model predicts {self.dims}: set --model.net.depth_head "
                 f"{str(given == 3).lower()}, or choose data with{'out' if self.dims == 2 else ''} depth"
             )
 
@@ -149,11 +190,11 @@ class SduTask(LandmarkTask):
         """Return targets (B, L, S / stride, S / stride) of points (B, L, 2+) in crop pixels."""
         shift = 0.0 if self.official_frame else 0.5
         cells = (points[..., :2] + shift) / self.stride
-        return gaussian_targets(cells, self.input_size // self.stride, self.sigma, self.peak, self.quantise)
+        return gaussian_targets(cells, self.input_size // self.stride, self.loss.sigma, self.peak, self.loss.quantise)
 
     def presence(self, maps: Tensor) -> Tensor:
         """Return maps (B, L, H, W) as non-negative heights, about 1 at a landmark."""
-        match self.loss_name:
+        match self.loss.kind:
             case "bce":
                 return maps.sigmoid()
             case "ce":
@@ -166,7 +207,7 @@ class SduTask(LandmarkTask):
 
     def training_loss(self, batch: FaceBatch) -> dict[str, Tensor]:
         image, points, views = batch.image, batch.points, None
-        if self.coherent:
+        if self.views.weight:
             views = self._draw_views(batch)
             image, points = self._with_views(batch, views)
         heatmaps, depth = self(image)
@@ -175,18 +216,19 @@ class SduTask(LandmarkTask):
             weight = torch.cat([weight, views.reorder(weight, self.scheme.mirror)])
         # Points without annotation: their maps are compared with themselves.
         parts = {
-            f"stack{i}": heatmap_loss(self.loss_name, maps, torch.where(weight > 0, targets, maps.detach()))
+            f"stack{i}": heatmap_loss(self.loss.kind, maps, torch.where(weight > 0, targets, maps.detach()))
             for i, maps in enumerate(heatmaps)
         }
         if views is not None:
-            parts["coherent"] = self.coherent * self._coherent(heatmaps, views)
+            parts["coherent"] = self.views.weight * self._coherent(heatmaps, views)
         if depth is not None:
             parts["depth"] = self._depth_loss(depth, heatmaps[-1], targets, points)
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
     def _draw_views(self, batch: FaceBatch) -> Views:
         generator = torch.Generator().manual_seed(int(torch.initial_seed() % 2**31) + self.global_step)
-        return draw_views(len(batch), generator=generator, device=batch.image.device, **self.view_changes)
+        views = self.views
+        return draw_views(len(batch), views.rotation, views.scale, views.flip, generator, batch.image.device)
 
     def _with_views(self, batch: FaceBatch, views: Views) -> tuple[Tensor, Tensor]:
         """Return crops (2B, 3, S, S) and points (2B, L, D): the batch, then its views."""
@@ -207,10 +249,10 @@ class SduTask(LandmarkTask):
         """Return the weighted error of z read under the true and under the predicted peaks."""
         if points.shape[-1] != 3:
             raise LabError("the model has a depth head but the data have no depth: choose data with 3D points, or set "
-                           "--model.depth_head false")  # fmt: skip
+                           "--model.net.depth_head false")  # fmt: skip
         true, half = points[..., 2], self.input_size / 2
         errors = [depth_loss(self.depths(depth, where), true, half) for where in (targets, self.presence(heatmaps))]
-        return self.depth_weight * (errors[0] + errors[1]) / 2
+        return self.loss.depth_weight * (errors[0] + errors[1]) / 2
 
     def decode_maps(self, maps: Tensor) -> Tensor:
         """Return points (B, L, 2) in crop pixels of maps (B, L, H, W)."""
@@ -229,8 +271,8 @@ class SduTask(LandmarkTask):
     def predict_official(self, image: np.ndarray, boxes: np.ndarray) -> Prediction:
         return predict_official(self.net, image, boxes)
 
-    def configure_optimizers(self) -> Any:
-        if not self.nadam:
-            return super().configure_optimizers()
-        optimizer = SharedNadam(self.parameter_groups(), lr=self.lr, weight_decay=self.weight_decay)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._scheduler(optimizer), "interval": "step"}}
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        config = self.train_config
+        if config.optimizer != "nadam":
+            return super().make_optimizer()
+        return SharedNadam(self.parameter_groups(), lr=config.lr, weight_decay=config.weight_decay)

@@ -7,7 +7,7 @@ Letters: B batch, C channels, H heads, L landmarks, N edges of the graph.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from torch_geometric.utils import softmax
 from common.errors import LabError
 from common.schemes import LandmarkScheme
 
-GRAPHS = ("complete", "anatomical", "knn")
+GraphKind = Literal["complete", "anatomical", "knn"]
 
 
 def complete_edges(count: int) -> Tensor:
@@ -47,11 +47,11 @@ def nearest_edges(model: Tensor, k: int) -> Tensor:
     return torch.stack([near.flatten(), torch.arange(count).repeat_interleave(k + 1)])
 
 
-def make_edges(graph: str, scheme: LandmarkScheme, model: Tensor, k: int) -> Tensor | None:
+def make_edges(graph: GraphKind, scheme: LandmarkScheme, model: Tensor, k: int) -> Tensor | None:
     """Return the edges of a graph by its name; None for the complete graph, which needs no list.
 
     Raises:
-        LabError: the name is unknown, or k does not fit.
+        LabError: k does not fit.
     """
     match graph:
         case "complete":
@@ -60,7 +60,6 @@ def make_edges(graph: str, scheme: LandmarkScheme, model: Tensor, k: int) -> Ten
             return anatomical_edges(scheme)
         case "knn":
             return nearest_edges(model, k)
-    raise LabError(f"graph must be one of {', '.join(GRAPHS)}, got {graph}")
 
 
 class EdgeAttention(MessagePassing):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from common.errors import LabError
-from common.task import LandmarkTask, check_choice
+from common.task import LandmarkTask
+from common.train_config import TrainConfig
 from common.types import FaceBatch, Prediction
 from spiga.drawing import draw_pose_axes
-from spiga.graph import make_edges
+from spiga.graph import GraphKind, make_edges
 from spiga.loss import cascade_loss, landmark_loss, pose_loss, read_points
 from spiga.mean_face import default_mean_face, read_mean_face
 from spiga.network import SpigaNet
@@ -22,9 +24,50 @@ from spiga.schemes import NOSE_TIP, check_scheme, edge_curves
 from spiga.targets import TargetMaker
 
 STAGES = (1, 2, 3)
-ANSWERS = ("auto", "maps", "pose", "cascade")
 STAGE_ANSWER = {1: "maps", 2: "pose", 3: "cascade"}
 HALF = 0.5  # from pixel centres on whole numbers to pixel areas
+TRAIN = TrainConfig(optimizer="adam", lr=1e-4, schedule="multistep")
+
+
+@dataclass(frozen=True)
+class GraphConfig:
+    """Which points attend to each other in the cascade.
+
+    Attributes:
+        kind: complete (paper), anatomical (the scheme's edges and mirror pairs) or knn (on this project's mean face).
+        knn: neighbours of each point in the knn graph.
+    """
+
+    kind: GraphKind = "complete"
+    knn: int = 8
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Factors of the loss terms.
+
+    Attributes:
+        coordinate: of the coordinates read from the maps (paper: 4).
+        attention: of the point and edge maps (paper: 50).
+        pose: of the pose in stage 2 (paper: 1).
+    """
+
+    coordinate: float = 4.0
+    attention: float = 50.0
+    pose: float = 1.0
+
+
+@dataclass(frozen=True)
+class OfficialConfig:
+    """Quirks of the official implementation.
+
+    Attributes:
+        last_head: maps for the last stack, which training needs; official weights have none.
+        round_targets: round targets as the official loader does.
+    """
+
+    last_head: bool = True
+    round_targets: bool = False
 
 
 class SpigaTask(LandmarkTask):
@@ -40,19 +83,27 @@ class SpigaTask(LandmarkTask):
         width: features (paper: 256), a multiple of 32; the graph's embeddings have twice as many.
         depth: levels of each hourglass (paper: 4).
         steps: of the cascade (paper: 3).
-        graph: complete (paper), anatomical (the scheme's edges and mirror pairs) or knn (on this project's mean face).
-        knn: neighbours of each point in the knn graph.
+        graph: which points attend to each other.
         mean_face: file of the 3D mean face, .npy or .txt; None for this project's own. Kept with the weights, so that
             it need not be there when they are used.
-        last_head: maps for the last stack, which training needs; released weights have none.
         answer: what predictions are: cascade, pose (the projected mean face), maps, or auto for the stage's.
-        round_targets: round targets as the released loader does.
-        coordinate_weight: of the coordinates read from the maps (paper: 4).
-        attention_weight: of the point and edge maps (paper: 50).
-        pose_weight: of the pose in stage 2 (paper: 1).
+        loss: factors of the loss terms.
+        official: quirks of the official implementation.
+        threshold: FR and AUC threshold in percent of the normaliser.
+        train: optimiser, schedule, moving average and photometric changes.
     """
 
     METHOD = "spiga"
+    REMOVED: ClassVar[dict[str, Any]] = {"release_crop": False}
+    MOVED: ClassVar[dict[str, str]] = LandmarkTask.MOVED | {
+        "graph": "graph.kind",
+        "knn": "graph.knn",
+        "coordinate_weight": "loss.coordinate",
+        "attention_weight": "loss.attention",
+        "pose_weight": "loss.pose",
+        "last_head": "official.last_head",
+        "round_targets": "official.round_targets",
+    }
 
     def __init__(
         self,
@@ -64,62 +115,44 @@ class SpigaTask(LandmarkTask):
         width: int = 256,
         depth: int = 4,
         steps: int = 3,
-        graph: str = "complete",
-        knn: int = 8,
+        graph: GraphConfig = GraphConfig(),  # noqa: B008 - frozen
         mean_face: str | None = None,
-        last_head: bool = True,
-        answer: str = "auto",
-        round_targets: bool = False,
-        coordinate_weight: float = 4.0,
-        attention_weight: float = 50.0,
-        pose_weight: float = 1.0,
+        answer: Literal["auto", "maps", "pose", "cascade"] = "auto",
+        loss: LossWeights = LossWeights(),  # noqa: B008
+        official: OfficialConfig = OfficialConfig(),  # noqa: B008
         threshold: float = 10.0,
-        optimizer: str = "adam",
-        lr: float = 1e-4,
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
-        schedule: str = "multistep",
-        milestones: tuple[int, ...] = (),
-        gamma: float = 0.1,
-        warmup_steps: int = 0,
-        augment: dict[str, Any] | None = None,
-        compile_net: bool = False,
-        channels_last: bool = False,
+        train: TrainConfig = TRAIN,
     ) -> None:
-        super().__init__(
-            scheme, input_size, threshold, optimizer, lr, weight_decay, momentum, schedule, milestones, gamma,
-            warmup_steps, augment, compile_net, channels_last,
-        )  # fmt: skip
+        super().__init__(scheme, input_size, threshold, train)
         self.save_hyperparameters(ignore=["mean_face"])
         check_scheme(self.scheme)
-        self._check(stage, stage_epochs, last_head, answer)
-        self.stage_epochs, self.given_face = tuple(stage_epochs), mean_face
+        self._check(stage, stage_epochs, official, answer)
+        self.stage_epochs = tuple(stage_epochs)
+        self.given_face = mean_face
         self.answer = STAGE_ANSWER[stage] if answer == "auto" else answer
-        self.weights = (coordinate_weight, attention_weight)
-        self.pose_weight = pose_weight
+        self.loss_weights = loss
         own = default_mean_face(self.scheme)
         face = own if mean_face is None else read_mean_face(mean_face, self.scheme)
         # The graph's neighbours come from our own face, so that they are the same wherever the weights are used.
-        edges = make_edges(graph, self.scheme, own, knn)
+        edges = make_edges(graph.kind, self.scheme, own, graph.knn)
         try:
             self.net = SpigaNet(
                 self.scheme.num_points, edge_curves(self.scheme), self.scheme.singles, face, edges, input_size,
-                stacks, width, depth, steps, last_head,
+                stacks, width, depth, steps, official.last_head,
             )  # fmt: skip
         except ValueError as error:
             raise LabError(f"model: {error}") from None
-        self.targets = TargetMaker(self.scheme, input_size, self.net.map_size, round_targets)
+        self.targets = TargetMaker(self.scheme, input_size, self.net.map_size, official.round_targets)
         self.stage = stage
         self.set_stage(stage)
 
-    def _check(self, stage: int, epochs: tuple[int, ...], last_head: bool, answer: str) -> None:
+    def _check(self, stage: int, epochs: tuple[int, ...], official: OfficialConfig, answer: str) -> None:
         if stage not in STAGES or len(epochs) not in (0, 2) or min(epochs, default=1) < 1:
             raise LabError(f"stage must be 1, 2 or 3 and stage_epochs empty or two numbers of epochs, got {stage} and "
                            f"{list(epochs)}")  # fmt: skip
         if epochs and stage != STAGES[-1]:
             raise LabError(f"a run with stage_epochs ends in stage {STAGES[-1]}; leave --model.stage out")
-        check_choice("answer", answer, ANSWERS)
-        if not last_head and (stage < STAGES[-1] or epochs or answer == "maps"):
+        if not official.last_head and (stage < STAGES[-1] or epochs or answer == "maps"):
             raise LabError("last_head false is for released weights: stages 1 and 2 train the last stack's maps")
 
     # Stages.
@@ -186,10 +219,10 @@ class SpigaTask(LandmarkTask):
             loss = cascade_loss(steps[1:], targets)
             return {"loss": loss, "cascade": loss}
         features = self.net.backbone(bgr, cores="all" if self.stage == 2 else "none")
-        parts = landmark_loss(features.heads, targets, *self.weights)
+        parts = landmark_loss(features.heads, targets, self.loss_weights.coordinate, self.loss_weights.attention)
         if self.stage == 2:
             poses = [self.net.pose(core) for core in features.cores]
-            parts["pose"] = self.pose_weight * pose_loss(poses, targets)
+            parts["pose"] = self.loss_weights.pose * pose_loss(poses, targets)
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
     def predict_batch(self, batch: FaceBatch) -> Prediction:

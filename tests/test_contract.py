@@ -15,6 +15,7 @@ from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
 from common.methods import METHODS
 from common.task import LandmarkTask
+from common.task import make_task as build_task
 from common.types import FaceBatch
 
 
@@ -23,9 +24,8 @@ def make_task(name: str) -> LandmarkTask:
     method = METHODS[name]
     recipe = yaml.safe_load(method.file(method.stages("smoke")[0]).read_text())
     torch.manual_seed(0)
-    task = method.task_class()(
-        scheme=recipe["data"]["scheme"], input_size=recipe["data"]["crop"]["size"], **recipe["model"]
-    )
+    settings = {"scheme": recipe["data"]["scheme"], "input_size": recipe["data"]["crop"]["size"], **recipe["model"]}
+    task = build_task(method.task_class(), settings, "recipe")
     assert isinstance(task, LandmarkTask)
     return task
 
@@ -91,7 +91,7 @@ def test_checkpoint_round_trip(made: tuple[str, LandmarkTask, FaceBatch], tmp_pa
     name, task, batch = made
     task.eval()
     path = tmp_path / "task.ckpt"
-    content: dict[str, Any] = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}
+    content: dict[str, Any] = {"state_dict": task.state_dict(), "hyper_parameters": task.settings()}
     torch.save(content, path)
     hyper = torch.load(path, weights_only=True)["hyper_parameters"]
     again = type(task)(**hyper)

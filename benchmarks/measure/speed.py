@@ -25,6 +25,7 @@ from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.methods import METHODS
 from common.task import LandmarkTask
+from common.task import make_task as build_task
 from common.types import FaceBatch
 
 BATCHES = (1, 8)
@@ -136,7 +137,8 @@ def make_task(name: str, recipe: str) -> LandmarkTask:
     content = yaml.safe_load(method.file(method.stages(recipe)[-1]).read_text(encoding="utf-8"))
     data = content["data"]
     size = data.get("crop", {}).get("size", CropConfig.size)
-    return method.task_class()(scheme=data["scheme"], input_size=size, **content["model"])
+    settings = {"scheme": data["scheme"], "input_size": size, **content["model"]}
+    return build_task(method.task_class(), settings, method.stages(recipe)[-1])
 
 
 def examine(name: str, recipe: str, batches: tuple[int, ...], device: str, step: bool) -> Timing:

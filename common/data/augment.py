@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from common.errors import LabError
 from common.types import FaceBatch
 
-PLACES, FILLS = ("crop", "box"), ("mixed", "color")  # of occluders
 LAST_HUE = 179 / 30  # the largest hue of 8-bit pictures, in sixths of the circle
 BLUR_RADIUS = 4  # taps each side; holds 99 % of a Gaussian of sigma 1.5
 
 
-class PhotometricAugment(nn.Module):
+@dataclass(frozen=True)
+class PhotometricAugment:
     """Changes colours, sharpness and content of a batch of uint8 crops; never their geometry.
 
-    Args:
+    Attributes:
         brightness: largest additive change, as a share of the full range.
         contrast: largest relative change of contrast round the crop's mean.
         saturation: largest relative change of saturation.
         gamma: largest change of the exponent, in powers of two (0.5: from 0.71 to 1.41).
-        hsv: largest relative change of hue, saturation and value, drawn apart; the hue does not wrap.
         gray: chance of a grey picture.
         blur: chance of a Gaussian blur.
         blur_sigma: its largest sigma, crop pixels.
@@ -32,53 +33,44 @@ class PhotometricAugment(nn.Module):
         noise_sigma: its largest sigma, as a share of the full range.
         occlusion: chance of one rectangle of noise or of one colour.
         occlusion_side: its largest side, as a share of the crop's or the box's.
-        occlusion_least: its smallest side, likewise.
-        occlusion_in: what it lies in: crop, or box (the data set's box of the face).
+        hsv: largest relative change of hue, saturation and value, drawn apart; the hue does not wrap.
+        occlusion_least: the occluder's smallest side, as occlusion_side.
+        occlusion_in: what it is placed in: crop, or box (the data set's box of the face).
         occlusion_fill: mixed (noise or one colour) or color (always one colour).
 
     Raises:
-        LabError: a chance is outside [0, 1], a strength is negative, or a choice is unknown.
+        LabError: a chance is outside [0, 1], or a strength is negative.
     """
 
-    def __init__(
-        self,
-        brightness: float = 0.0,
-        contrast: float = 0.0,
-        saturation: float = 0.0,
-        gamma: float = 0.0,
-        gray: float = 0.0,
-        blur: float = 0.0,
-        blur_sigma: float = 1.5,
-        noise: float = 0.0,
-        noise_sigma: float = 0.03,
-        occlusion: float = 0.0,
-        occlusion_side: float = 0.3,
-        hsv: float = 0.0,
-        occlusion_least: float = 0.0,
-        occlusion_in: str = "crop",
-        occlusion_fill: str = "mixed",
-    ) -> None:
-        super().__init__()
-        for name, chance in {"gray": gray, "blur": blur, "noise": noise, "occlusion": occlusion}.items():
-            if not 0 <= chance <= 1:
-                raise LabError(f"augmentation: {name} is a chance and must be in [0, 1], got {chance}")
-        strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hsv": hsv}
-        for name, strength in strengths.items():
-            if strength < 0:
-                raise LabError(f"augmentation: {name} must not be negative, got {strength}")
-        if occlusion_in not in PLACES or occlusion_fill not in FILLS or not 0 <= occlusion_least <= occlusion_side:
-            raise LabError(f"augmentation: occlusion_in is one of {', '.join(PLACES)}, occlusion_fill one of "
-                           f"{', '.join(FILLS)}, and occlusion_least at most occlusion_side; got {occlusion_in}, "
-                           f"{occlusion_fill}, {occlusion_least}, {occlusion_side}")  # fmt: skip
-        self.hsv, self.occlusion_least = hsv, occlusion_least
-        self.occlusion_in, self.occlusion_fill = occlusion_in, occlusion_fill
-        self.brightness, self.contrast, self.saturation, self.gamma = brightness, contrast, saturation, gamma
-        self.gray, self.blur, self.blur_sigma = gray, blur, blur_sigma
-        self.noise, self.noise_sigma = noise, noise_sigma
-        self.occlusion, self.occlusion_side = occlusion, occlusion_side
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    gamma: float = 0.0
+    gray: float = 0.0
+    blur: float = 0.0
+    blur_sigma: float = 1.5
+    noise: float = 0.0
+    noise_sigma: float = 0.03
+    occlusion: float = 0.0
+    occlusion_side: float = 0.3
+    hsv: float = 0.0
+    occlusion_least: float = 0.0
+    occlusion_in: Literal["crop", "box"] = "crop"
+    occlusion_fill: Literal["mixed", "color"] = "mixed"
+
+    def __post_init__(self) -> None:
+        for name in ("gray", "blur", "noise", "occlusion"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise LabError(f"augment.{name} is a chance and must be in [0, 1], got {getattr(self, name)}")
+        for name in ("brightness", "contrast", "saturation", "hsv"):
+            if getattr(self, name) < 0:
+                raise LabError(f"augment.{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.occlusion_least <= self.occlusion_side:
+            raise LabError("augment.occlusion_least must be from 0 to occlusion_side, got "
+                           f"{self.occlusion_least} and {self.occlusion_side}")  # fmt: skip
 
     @torch.no_grad()
-    def forward(self, batch: FaceBatch, generator: torch.Generator | None = None) -> FaceBatch:
+    def __call__(self, batch: FaceBatch, generator: torch.Generator | None = None) -> FaceBatch:
         """Return the batch with new images (B, 3, S, S) uint8; the other fields are shared with the old one."""
         image = batch.image.float().div_(255)
         for step in (self._color, self._blur, self._noise):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from common.geometry import apply_affine, compose_affine, crop_matrix, invert_af
 from common.schemes import LandmarkScheme
 from common.types import FaceSample
 
-SIDE_RULES = ("longer", "mean", "geometric")
+SideRule = Literal["longer", "mean", "geometric"]
 UNKNOWN_POSE = np.full(3, np.nan, np.float32)
 MIRRORED_POSE = np.array([-1, 1, -1], np.float32)  # yaw and roll change their sign
 
@@ -41,7 +42,7 @@ class CropConfig:
 
     size: int = 256
     box_scale: float = 1.25
-    side_rule: str = "longer"
+    side_rule: SideRule = "longer"
     rotation: float = 0.0
     scale: float = 0.0
     shift: float = 0.0
@@ -55,8 +56,6 @@ class CropConfig:
     def __post_init__(self) -> None:
         if self.size < 8 or self.box_scale <= 0:
             raise LabError(f"crop size must be at least 8 and box_scale positive, got {self.size}, {self.box_scale}")
-        if self.side_rule not in SIDE_RULES:
-            raise LabError(f"side_rule must be one of {', '.join(SIDE_RULES)}, got {self.side_rule}")
         if not (0 <= self.flip <= 1 and 0 <= self.scale < 1):
             raise LabError(f"flip must be in [0, 1] and scale in [0, 1), got {self.flip} and {self.scale}")
         if not (0 <= self.chance <= 1 and 0 <= self.shear < 1 and 0 <= self.stretch < 1):
@@ -68,7 +67,7 @@ class CropConfig:
         return CropConfig(self.size, self.box_scale, self.side_rule, nearest=self.nearest)
 
 
-def square_side(box: np.ndarray, rule: str) -> float:
+def square_side(box: np.ndarray, rule: SideRule) -> float:
     """Return the side in image pixels that stands for a box x0 y0 x1 y1 (4,)."""
     x0, y0, x1, y1 = box.tolist()
     width, height = x1 - x0, y1 - y0
@@ -79,7 +78,6 @@ def square_side(box: np.ndarray, rule: str) -> float:
             return (width + height) / 2
         case "geometric":
             return math.sqrt(width * height)
-    raise LabError(f"side_rule must be one of {', '.join(SIDE_RULES)}, got {rule}")
 
 
 def turned_box(box: np.ndarray, degrees: float) -> np.ndarray:

@@ -6,15 +6,20 @@ import argparse
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from common.checkpoints import load_weights, read_checkpoint, read_state_dict, save_safetensors, upgrade
+from common.checkpoints import load_weights, plain, read_checkpoint, read_state_dict, save_safetensors
+from common.data.crops import CropConfig
 from common.errors import LabError
-from common.packing import describe
+from common.inference import Predictor
+from common.methods import get_method
+from common.packing import Description, describe
+from common.task import load_task, make_task
 from tests.conftest import needs_shared
 
 
@@ -125,11 +130,117 @@ def test_load_is_strict_and_reports_everything() -> None:
     assert sorted(kept) == ["1.bias", "1.weight"] and net.state_dict()["0.bias"].tolist() == [1, 1]
 
 
-def test_options_that_are_no_more_are_dropped_where_they_changed_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "old.ckpt"
-    torch.save({"state_dict": {}, "hyper_parameters": {"rank": 3, "hidden_bits": 0}}, path)
-    assert read_checkpoint(path)["hyper_parameters"] == {"rank": 3}
-    assert upgrade({"rank": 3}, path) == {"rank": 3}
-    torch.save({"state_dict": {}, "hyper_parameters": {"hidden_bits": 8}}, path)
-    with pytest.raises(LabError, match="old.ckpt: was made with hidden_bits 8, which is no longer supported"):
-        read_checkpoint(path)
+FORMER_TRAINING: dict[str, Any] = {
+    "threshold": 8.0, "optimizer": "adamw", "lr": 0.002, "weight_decay": 0.01, "momentum": 0.0, "schedule": "multistep",
+    "milestones": (3, 5), "gamma": 0.5, "warmup_steps": 7, "augment": {"blur": 0.25}, "compile_net": False,
+    "channels_last": True, "_instantiator": "lightning.pytorch.cli.instantiate_module",
+}  # fmt: skip
+# Flat settings as the former constructors wrote them, small ones where the size is free.
+FORMER: dict[str, dict[str, Any]] = {
+    "awing": {
+        "scheme": "ibug68", "input_size": 64, "stacks": 1, "width": 16, "depth": 2, "coord_conv": True,
+        "boundary": True, "backbone": "hourglass", "pretrained": False, "loss": "focal", "integral_weight": 0.5,
+        "integral_beta": 30.0, "map_weight": 9.0, "decode": "soft", "legacy_border": True, "boundary_shift": 0,
+        "official_frame": True,
+    },
+    "spiga": {
+        "scheme": "ibug68", "input_size": 64, "stage": 3, "stage_epochs": (), "stacks": 1, "width": 32, "depth": 2,
+        "steps": 2, "graph": "knn", "knn": 5, "last_head": True, "answer": "auto", "round_targets": True,
+        "release_crop": False, "coordinate_weight": 3.0, "attention_weight": 40.0, "pose_weight": 2.0,
+    },
+    "dpr": {
+        "scheme": "ibug68", "input_size": 128, "stage": "glsr", "face_size": 64, "part_size": 32,
+        "face_strides": (1, 2, 2, 2, 2, 1, 1, 1), "part_strides": [1, 2, 2, 2, 1, 1, 1, 1], "points_in_pixels": False,
+        "part_source": "image", "detach_face": True, "theta_gradient": 0.5, "point_gradient": 0.25, "init": "he",
+        "rounded": False, "box_grow": 1.1, "context": 1.4, "jitter": {"given": 0.6}, "reinit_target": "box",
+        "weighting": "direct", "error": "distance", "hard_share": 1.0, "plain_steps": 5, "interocular": False,
+        "reinit_weight": 20.0, "point_noise": 0.01, "reinit_lr": 1.0, "global_lr": 0.2, "teacher_until": 4,
+        "local_from": 2, "flip_test": False,
+    },
+    "musica": {
+        "scheme": "ibug68", "input_size": 96, "patches": [30, 36, 45, 48, 54], "iterations": 3, "levels": None,
+        "units": 16, "rank": 0, "attention_rank": 0, "hidden_bits": 0, "sampling": "official", "init": "fan_in",
+        "detach": True, "dropout": 0.1, "iteration_lr": [3, 2, 1], "hidden_lr": 0.2, "output_lr": 5.0, "loss": "rmse",
+        "error_share": 0.1, "ema_decay": 0.99, "origin": "crop", "start_faces": 10, "paper_augment": True,
+    },
+    "sdu3d": {
+        "scheme": "ibug68", "input_size": 64, "topology": "hourglass", "block": "resnet", "depth": 2, "stacks": 1,
+        "width": 32, "stride": 4, "inside": "none", "border": "torchvision", "binary": False, "loss": "ce",
+        "sigma": 1.5, "peak": 2.0, "quantise": False, "coherent": 0.01, "view_rotation": 20.0, "view_scale": 0.1,
+        "view_flip": 0.4, "depth_head": False, "depth_weight": 2.0, "decode": "local_soft",
+        "official_frame": False,
+    },
+}  # fmt: skip
+
+
+def find(tree: Any, path: str) -> Any:
+    for name in path.split("."):
+        tree = tree[name]
+    return tree
+
+
+@pytest.mark.parametrize("method", sorted(FORMER))
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
+def test_a_file_of_the_former_constructor_loads(tmp_path: Path, method: str, suffix: str) -> None:
+    """Every former setting arrives at its present place, and the weights are the file's."""
+    kind, former = get_method(method).task_class(), FORMER[method] | FORMER_TRAINING
+    if method == "sdu3d":
+        former["optimizer"] = "nadam"
+    state = make_task(kind, former, "test").state_dict()
+    path = tmp_path / f"former{suffix}"
+    if suffix == ".ckpt":
+        torch.save({"state_dict": state, "hyper_parameters": former, "method": method}, path)
+        task = load_task(kind, path)
+    else:
+        hyper = {key: plain(value) for key, value in former.items() if key != "_instantiator"}
+        save_safetensors(state, path, Description(method, hyper, CropConfig(size=former["input_size"])).metadata())
+        task = Predictor.load(path).task  # type: ignore[assignment]
+    found = task.settings()
+    for key, value in former.items():
+        if key in kind.REMOVED or key == "_instantiator":
+            continue
+        got, given = find(found, kind.MOVED.get(key, key)), plain(value)
+        if isinstance(given, dict):  # what was left out has its default
+            got = {name: got[name] for name in given}
+        assert got == given, key
+    for name, value in task.state_dict().items():
+        assert torch.equal(value, state[name]), name
+    assert make_task(kind, found, "again").settings() == found
+    torch.save(found, tmp_path / "settings.pt")
+    assert torch.load(tmp_path / "settings.pt", weights_only=True) == found
+
+
+def test_a_former_average_is_what_predicts_and_what_a_resume_goes_on_with(tmp_path: Path) -> None:
+    kind = get_method("musica").task_class()
+    former = FORMER["musica"] | FORMER_TRAINING
+    state = make_task(kind, former, "test").state_dict()
+    mean = {f"ema.{key}": value + 1 if value.is_floating_point() else value for key, value in state.items()}
+    for steps, moved in ((0, 0.0), (12, 1.0)):
+        path = tmp_path / f"after{steps}.ckpt"
+        whole = {**state, **{key: value for key, value in mean.items() if key.startswith("ema.net.")},
+                 "ema.steps": torch.tensor(steps)}  # fmt: skip
+        torch.save({"state_dict": whole, "hyper_parameters": former, "method": "musica"}, path)
+        task = load_task(kind, path)
+        for name, value in task.net.state_dict().items():  # type: ignore[union-attr,operator]
+            assert torch.equal(value, state[f"net.{name}"] + moved if value.is_floating_point() else value), name
+    content = read_checkpoint(path)
+    assert int(content["averaging_state"]["n_averaged"]) == 13
+    assert torch.equal(content["current_model_state"]["net.start"], state["net.start"])
+
+
+def test_a_removed_option_that_changed_something_is_refused() -> None:
+    with pytest.raises(LabError, match="f.ckpt: was made with hidden_bits 8, which musica no longer has"):
+        make_task(get_method("musica").task_class(), FORMER["musica"] | {"hidden_bits": 8}, "f.ckpt")
+
+
+def test_unknown_and_wrong_settings_are_one_line() -> None:
+    kind = get_method("awing").task_class()
+    for wrong, text in (
+        ({"shake": 1, "spin": 2}, "was made with shake, spin, which awing does not know"),
+        ({"decode": "best"}, "decode: must be one of argmax, quarter, window, soft, got best"),
+        ({"train": {"lr": "fast"}}, "train.lr"),
+        ({"train": {"speed": 1}}, "speed"),
+    ):
+        with pytest.raises(LabError, match=text) as error:
+            make_task(kind, {"scheme": "ibug68", "input_size": 64, "stacks": 1, "width": 16, **wrong}, "f.ckpt")
+        assert str(error.value).startswith("f.ckpt: ") and "\n" not in str(error.value)

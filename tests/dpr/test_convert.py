@@ -17,6 +17,7 @@ from common.inference import Predictor
 from common.packing import describe
 from dpr.convert import backbone_names, main, read_released
 from dpr.module import DprTask
+from dpr.options import NetworkConfig
 from dpr.original import official_sample
 from tests.conftest import needs_shared
 from tests.dpr import golden as golden_data
@@ -106,7 +107,7 @@ def test_made_up_files_predict_through_the_official_crop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(0)
-    task = DprTask("ibug68", face_size=256, rounded=True)
+    task = DprTask("ibug68", net=NetworkConfig(rounded=True))
     files = [tmp_path / f"68_points_{kind}.pth.tar" for kind in TRAINED[:2]]
     save_as_released(made_up(task.net.global_reinit, {"head.": "fc_loc."}), files[0], monkeypatch)
     table = {ours: theirs for theirs, ours in backbone_names("features.").items()} | {"head.": "pts_net."}

@@ -21,7 +21,7 @@ TINY = [
     "--config", str(ROOT / "awing/smoke.yaml"), "--data.crop.size", "64", "--model.width", "16", "--model.stacks", "1",
     "--model.depth", "2", "--data.num_workers", "0", "--data.train_count", "32", "--data.val_count", "8",
     "--data.test_count", "8", "--data.batch_size", "8", "--trainer.accelerator", "cpu", "--track", "false",
-    "--trainer.enable_progress_bar", "false", "--model.channels_last", "false", "--trainer.deterministic", "true",
+    "--trainer.enable_progress_bar", "false", "--model.train.channels_last", "false", "--trainer.deterministic", "true",
 ]  # fmt: skip
 
 
@@ -77,7 +77,16 @@ def test_the_trainers_folder_is_the_runs_when_no_run_is_named(tmp_path: Path) ->
 def test_warm_start_takes_the_weights(trained: Path, tmp_path: Path) -> None:
     """With learning rate 0 the weights after one epoch are those of the file."""
     ckpt = trained / "checkpoints/last.ckpt"
-    more = ("--init_from", str(ckpt), "--trainer.max_epochs", "1", "--model.lr", "0", "--model.weight_decay", "0")
+    more = (
+        "--init_from",
+        str(ckpt),
+        "--trainer.max_epochs",
+        "1",
+        "--model.train.lr",
+        "0",
+        "--model.train.weight_decay",
+        "0",
+    )
     run = main(["fit", *tiny(tmp_path, *more)])
     state = torch.load(ckpt, weights_only=True)["state_dict"]
     for name, parameter in run.model.named_parameters():
@@ -93,8 +102,8 @@ def test_several_files_fill_each_others_gaps(trained: Path, tmp_path: Path) -> N
     part = {name: whole[name] + 1 for name in names}
     first = tmp_path / "first.ckpt"
     torch.save({**content, "state_dict": part}, first)
-    more = ("--init_from", f"[{first},{ckpt}]", "--trainer.max_epochs", "1", "--model.lr", "0",
-            "--model.weight_decay", "0")  # fmt: skip
+    more = ("--init_from", f"[{first},{ckpt}]", "--trainer.max_epochs", "1", "--model.train.lr", "0",
+            "--model.train.weight_decay", "0")  # fmt: skip
     run = main(["fit", *tiny(tmp_path / "run", *more)])
     for name, parameter in run.model.named_parameters():
         assert torch.equal(parameter.detach(), part.get(name, whole[name])), name
@@ -111,7 +120,7 @@ def test_several_files_fill_each_others_gaps(trained: Path, tmp_path: Path) -> N
         (["--ckpt_path", "none.ckpt"], "none.ckpt: checkpoint is missing"),
         (["--init_from", "none.ckpt"], "none.ckpt: weights to start from are missing"),
         (["--data.scheme", "dlib5"], "dlib5"),
-        (["--model.decode", "best"], "decode must be one of"),
+        (["--model.decode", "best"], "model.decode"),
         (["--data.crop.size", "60"], "input_size must be a multiple of 16"),
     ],
 )

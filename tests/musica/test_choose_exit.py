@@ -15,7 +15,7 @@ import yaml
 
 from common.errors import LabError
 from common.evaluation import batches, load_data
-from common.task import load_task
+from common.task import load_task, make_task
 from musica.choose_exit import main
 from musica.exit import (
     ExitPolicy,
@@ -156,7 +156,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Return a checkpoint as `fit` writes it, of a small network that moves faces at random, and its recipe."""
     folder = tmp_path_factory.mktemp("run")
     torch.manual_seed(0)
-    task = MusicaTask(scheme="ibug68", input_size=96, **SMALL)
+    task = make_task(MusicaTask, {"scheme": "ibug68", "input_size": 96, **SMALL}, "test")
     for stage in task.net.stage_list:
         torch.nn.init.normal_(stage.output.weight, std=0.3)
         torch.nn.init.normal_(stage.hidden.weight, std=0.05)
@@ -164,7 +164,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         torch.nn.init.normal_(stage.conv1.weight, std=0.2)
     (folder / "checkpoints").mkdir()
     checkpoint = folder / "checkpoints" / "best.ckpt"
-    content = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), "method": "musica",
+    content = {"state_dict": task.state_dict(), "hyper_parameters": task.settings(), "method": "musica",
                "pytorch-lightning_version": lightning.__version__, "epoch": 0, "global_step": 0}  # fmt: skip
     torch.save(content, checkpoint)
     recipe = folder / "recipe.yaml"

@@ -22,7 +22,7 @@ def test_full_rank_changes_nothing_and_less_rank_is_the_best_subspace(trained: t
     checkpoint, recipe = trained
     task = load_task(MusicaTask, checkpoint)
     faces = list(batches(load_data(recipe, None, task), "val", 12))
-    outputs = layer_outputs(task.evaluated(), faces)
+    outputs = layer_outputs(task.net, faces)
     before = collect(task, faces)
     same = collect(shrink(task, outputs, 16), faces)
     assert abs(before.nme - same.nme).max() < 1e-3
@@ -31,8 +31,8 @@ def test_full_rank_changes_nothing_and_less_rank_is_the_best_subspace(trained: t
     assert abs(before.nme - collect(exact, faces).nme).max() < 1e-2
     assert abs(before.nme - collect(shrink(task, outputs, 1), faces).nme).max() > 0.1
     small = shrink(task, outputs, 4)
-    assert parameters(small.net) < parameters(exact.net) < parameters(task.evaluated())
-    assert small.net.macs(3) < task.evaluated().macs(3)
+    assert parameters(small.net) < parameters(exact.net) < parameters(task.net)
+    assert small.net.macs(3) < task.net.macs(3)
     stage = small.net.stage_list[0]
     seen: list[torch.Tensor] = []
     handle = stage.hidden.register_forward_hook(lambda _, __, output: seen.append(output.detach()))
@@ -48,7 +48,7 @@ def test_thin_attention_is_the_whole_one_at_full_rank_and_costs_less(trained: tu
     checkpoint, recipe = trained
     task = load_task(MusicaTask, checkpoint)
     faces = list(batches(load_data(recipe, None, task), "val", 12))
-    outputs, before = layer_outputs(task.evaluated(), faces), collect(task, faces)
+    outputs, before = layer_outputs(task.net, faces), collect(task, faces)
     assert abs(before.nme - collect(shrink(task, outputs, 16, FEATURES), faces).nme).max() < 1e-3
     thin = shrink(task, outputs, 16, 8)
     after = collect(thin, faces)
@@ -78,7 +78,7 @@ def test_command_writes_a_checkpoint(
     assert main(arguments) == 0
     assert "multiply-adds" in capsys.readouterr().out
     small = load_task(MusicaTask, target)
-    assert small.net.state_dict()["stages.0.squeeze.weight"].shape[0] == 3 and small.ema is None
+    assert small.net.state_dict()["stages.0.squeeze.weight"].shape[0] == 3 and small.train_config.ema is None
     assert main(arguments) == 2
     assert "exists already" in capsys.readouterr().err
     assert main([str(target), str(tmp_path / "x.ckpt"), "--rank", "2", "--config", str(recipe)]) == 2

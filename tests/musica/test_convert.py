@@ -15,7 +15,7 @@ from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
 from common.inference import Predictor
 from musica.convert import AVERAGE, convert_variables, main, name_table, read_variables
-from musica.module import MusicaTask
+from musica.module import MusicaTask, NetworkConfig
 from musica.network import CascadeNet
 from musica.original import run_official
 from tests.conftest import needs_shared
@@ -97,13 +97,11 @@ def test_file_to_file_and_into_the_task(tmp_path: Path, capsys: pytest.CaptureFi
     torch.testing.assert_close(found.points, expected.steps[-1])
     assert found.score is not None and torch.equal(found.score[0, :1], -expected.error)
     state = read_state_dict(target)
-    task = MusicaTask("ibug68", 228, patches=PATCHES, iterations=2, units=UNITS, sampling="official", origin="box")
+    task = MusicaTask("ibug68", 228, NetworkConfig(PATCHES, 2, units=UNITS, sampling="official"), origin="box")
     load_weights(task, state, str(target), allow_missing=task.new_parts())
     np.testing.assert_array_equal(task.net.start.numpy(), start)
-    # The moving average has not begun, so that the converted weights, which are averages, are the ones that predict.
-    assert task.evaluated() is task.net
     hidden = torch.from_numpy(given["FC_4/weights" + AVERAGE].T.copy())
-    assert torch.equal(task.evaluated().stage_list[1].hidden.weight, hidden)
+    assert torch.equal(task.net.stage_list[1].hidden.weight, hidden)
     assert main([str(source), str(target), *patches]) == 2
     assert "exists already" in capsys.readouterr().err
     assert main([str(source), str(target), "--overwrite", *patches]) == 0

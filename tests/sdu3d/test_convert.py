@@ -22,7 +22,7 @@ from common.geometry import apply_affine
 from common.inference import Predictor
 from sdu3d.convert import Size, build, convert_arrays, describe, main, released_arrays, released_names
 from sdu3d.convert_mxnet import parse_params, read_params, write_params
-from sdu3d.module import SduTask
+from sdu3d.module import NetworkConfig, SduTask
 from sdu3d.network import SduNet
 from sdu3d.original import square_matrix
 from tests.conftest import needs_shared
@@ -224,7 +224,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     source.write_bytes(write_params(released_arrays(net)))
     assert main([str(source), str(target)]) == 0
     assert "hourglass" in capsys.readouterr().out
-    task = SduTask(width=32, depth=2, input_size=64, official_frame=True)
+    task = SduTask(input_size=64, net=NetworkConfig(width=32, depth=2), official_frame=True)
     load_weights(task, read_state_dict(target), str(target))
     x = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     with torch.inference_mode():

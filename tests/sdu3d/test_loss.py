@@ -16,7 +16,6 @@ from sdu3d.loss import (
     coherent_loss,
     depth_loss,
     gaussian_targets,
-    heatmap_loss,
     l2_loss,
     mirror_maps,
     read_depth,
@@ -195,8 +194,6 @@ def test_cross_entropy_per_cell_is_least_at_the_target() -> None:
     target = gaussian_targets(torch.tensor([[[3.5, 4.5]]]), 8, peak=1.0)
     best = torch.logit(target.clamp(1e-4, 1 - 1e-4))
     assert sigmoid_cross_entropy(best, target) < sigmoid_cross_entropy(best + 0.3, target)
-    with pytest.raises(ValueError, match="loss must be one of"):
-        heatmap_loss("l3", target, target)
 
 
 def test_points_of_views_follow_their_pictures() -> None:

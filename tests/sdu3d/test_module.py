@@ -16,7 +16,7 @@ from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
 from common.data.wrappers import WithDepth
 from common.errors import LabError
-from common.task import load_task
+from common.task import load_task, make_task
 from common.types import FaceBatch
 from sdu3d.cli import main
 from sdu3d.module import SduTask
@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {"input_size": 64, "width": 32, "depth": 2, "stride": 4,
 
 def task(**options: Any) -> SduTask:
     torch.manual_seed(0)
-    return SduTask(**{**SMALL, **options})
+    return make_task(SduTask, {**SMALL, **options}, "test")
 
 
 @pytest.fixture(scope="module")
@@ -139,11 +139,11 @@ def test_targets_and_decoding_share_a_frame(official: bool, decode: str, flat: F
     ("wrong", "message"),
     [
         ({"input_size": 60}, "input_size must be a multiple of 16"),
-        ({"loss": "l1"}, "loss must be one of l2, ce, bce"),
-        ({"decode": "max"}, "decode must be one of"),
-        ({"optimizer": "lion"}, "optimizer must be one of nadam"),
+        ({"loss": "l1"}, "loss.kind: must be one of l2, ce, bce, got l1"),
+        ({"decode": "max"}, "decode: must be one of"),
+        ({"optimizer": "lion"}, "train.optimizer: must be one of"),
         ({"coherent": -1.0}, "must not be negative"),
-        ({"block": "vgg"}, "model: block must be one of"),
+        ({"block": "vgg"}, "block: must be one of"),
     ],
 )
 def test_wrong_settings_are_told(wrong: dict[str, Any], message: str) -> None:
@@ -160,15 +160,15 @@ def test_fit_test_and_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         "--run", str(run), "--track", "false", "--trainer.enable_progress_bar", "false",
         "--trainer.enable_model_summary", "false",
     ]  # fmt: skip
-    model = ["--model.width", "32", "--model.depth", "1", "--model.stride", "4", "--model.coherent", "0.01",
-             "--trainer.max_epochs", "1"]  # fmt: skip
+    model = ["--model.net.width", "32", "--model.net.depth", "1", "--model.net.stride", "4",
+             "--model.views.weight", "0.01", "--trainer.max_epochs", "1"]  # fmt: skip
     made = main(["fit", *common, *model])
     assert isinstance(made.trainer.optimizers[0], SharedNadam)
     assert made.trainer.optimizers[0].momentum_product < 1e-3
     checkpoint = run / "checkpoints" / "last.ckpt"
     tested = main(["test", *common, "--ckpt_path", str(checkpoint)])
     again = load_task(SduTask, checkpoint)
-    assert again.hparams["coherent"] == 0.01
+    assert again.views.weight == 0.01
     faces = SyntheticFaces(2, offset=2_000_000)
     scores = score_crops(again, faces, CropConfig(size=64))
     assert scores["released"]["corners"] == pytest.approx(float(tested.model.evaluation.nme.mean()), rel=1e-4)

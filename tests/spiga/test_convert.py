@@ -15,6 +15,7 @@ from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
 from common.inference import Predictor
 from common.packing import describe
+from common.task import make_task
 from spiga.convert import SIZES, constants, convert, convert_state_dict, find_scheme, main, our_name
 from spiga.mean_face import default_mean_face
 from spiga.module import SpigaTask
@@ -158,7 +159,7 @@ def test_a_small_file_predicts_through_the_official_crop(
     sizes = {"stacks": 2, "width": 32, "steps": 1}
     for key, value in sizes.items():
         monkeypatch.setitem(SIZES, key, value)
-    task = SpigaTask("ibug68", last_head=False, **sizes)  # type: ignore[arg-type]
+    task = make_task(SpigaTask, {"scheme": "ibug68", "last_head": False, **sizes}, "test")
     source, target, face = tmp_path / "spiga_300wpublic.pt", tmp_path / "ours.safetensors", tmp_path / "face.npy"
     torch.save(made_up(task), source)
     np.save(face, default_mean_face(task.scheme).numpy())

@@ -16,6 +16,7 @@ from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.inference import Predictor
+from common.task import make_task
 from common.types import FaceBatch
 from spiga.cli import main
 from spiga.convert import TASK_PREFIX
@@ -33,7 +34,7 @@ TINY_RUN = ["--data.train_count", "4", "--data.val_count", "2", "--data.batch_si
 
 def make(**changes: object) -> SpigaTask:
     torch.manual_seed(0)
-    return SpigaTask(**{**SMALL, **changes})  # type: ignore[arg-type]
+    return make_task(SpigaTask, {**SMALL, **changes}, "test")
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ def arguments_of(options: argparse.Namespace, cell: str, seed: int, run: Path) -
     if options.root is not None:
         words += ["--data.root", options.root]
     for name, value in CELLS[cell].items():
-        words += [f"--model.{name}", str(value)]
+        words += [f"--model.loss.{name}", str(value)]
     for setting in options.set:
         name, mark, value = setting.partition("=")
         if not mark:

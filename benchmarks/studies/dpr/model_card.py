@@ -30,7 +30,7 @@ from common.metrics.functional import failure_rate
 from common.metrics.stats import bootstrap_interval
 from common.packing import Description
 from common.readme import table
-from common.task import load_task
+from common.task import load_task, make_task
 from dpr.module import DprTask
 
 FOLDER = ROOT / "dpr" / "weights"
@@ -49,8 +49,7 @@ def gsr_of(task: DprTask) -> DprTask:
     """Return the global stage alone of a network with both, or the network itself."""
     if not task.with_local:
         return task
-    values = {**task.hparams, "stage": "gsr", "local_from": 0}
-    small = DprTask(**values)
+    small = make_task(DprTask, {**task.settings(), "stage": "gsr", "local_from": 0}, "the global stage")
     state: dict[str, Tensor] = {key: value for key, value in task.state_dict().items() if not key.startswith(LOCAL)}
     load_weights(small, state, "the global stage")
     return small.eval()
@@ -65,8 +64,7 @@ def write_weights(task: DprTask, crop: CropConfig, target: Path, extra: Mapping[
     size = sum(value.numel() * value.element_size() for value in task.state_dict().values())
     if size > LARGEST:
         raise LabError(f"{target}: {size / 1e6:.1f} MB of weights, embedded files stay under {LARGEST / 1e6:.0f} MB")
-    hyper = {key: list(value) if isinstance(value, tuple) else value for key, value in task.hparams.items()}
-    metadata = Description(task.METHOD, hyper, crop).metadata() | dict(extra)
+    metadata = Description(task.METHOD, task.settings(), crop).metadata() | dict(extra)
     save_safetensors(task.state_dict(), target, metadata, overwrite=True)
     return target.stat().st_size
 

@@ -68,7 +68,7 @@ class Runner(NamedTuple):
     @property
     def costs(self) -> np.ndarray:
         """Multiply-adds (T,) of a face that leaves after each iteration."""
-        net = self.task.evaluated()
+        net = self.task.net
         return np.array([net.macs(t + 1) for t in range(len(net.level_of))])
 
     def leaving(self) -> np.ndarray:
@@ -89,7 +89,7 @@ def runners(options: argparse.Namespace, faces: list[FaceBatch]) -> list[Runner]
         if checkpoint is None:
             continue
         task = load_task(MusicaTask, checkpoint)
-        policy = read_policy(path, len(task.evaluated().level_of), task.scheme.name, task.ranks)
+        policy = read_policy(path, len(task.net.level_of), task.scheme.name, task.ranks)
         result.append(Runner(task, collect(task, faces), policy))
     return result
 
@@ -104,7 +104,7 @@ def ways_part(found: list[Runner], faces: list[FaceBatch], repeats: int) -> list
     for index, (one, with_exit) in enumerate(rules):
         given, macs = one.results(with_exit)
         rows.append({
-            **{name: one.task.hparams[name] for name in ("rank", "attention_rank")}, "exit": with_exit,
+            **dict(zip(("rank", "attention_rank"), one.task.ranks, strict=True)), "exit": with_exit,
             "max_loss": one.policy.chosen_on["max_loss"], "nme": float(given.mean()), "macs": macs,
             "difference_interval": list(bootstrap_interval(given - full)),
             "ms": {str(batch): times[batch][index] for batch in BATCHES},
@@ -173,11 +173,11 @@ def small_part(
     """Return size and NME with whole layers, low-rank hidden ones (from training faces), and as `given`."""
     data = load_data(config, root, task)
     faces = list(batches(data, split, EVAL_BATCH))
-    outputs = layer_outputs(task.evaluated(), batches(data.cropped("train"), size=EVAL_BATCH)) if ranks else []
+    outputs = layer_outputs(task.net, batches(data.cropped("train"), size=EVAL_BATCH)) if ranks else []
     used = [task, *(shrink(task, outputs, rank) for rank in ranks)]
     rows: list[dict[str, Any]] = []
     for one in used if given is None else [*used, given]:
-        net, kind = one.evaluated(), {name: one.hparams[name] for name in ("rank", "attention_rank")}
+        net, kind = one.net, dict(zip(("rank", "attention_rank"), one.ranks, strict=True))
         rows.append({**kind, "nme": float(collect(one, faces).nme[:, -1].mean()),
                      "parameters": parameters(net), "mbytes": weight_bytes(net) / 1e6,
                      "macs": net.macs(len(net.level_of))})  # fmt: skip
@@ -214,8 +214,8 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
             raise LabError(f"{path}: the policy's curve is missing; make the policy again")
     faces = list(batches(load_data(options.config, options.root, task), options.split, EVAL_BATCH))
     found = runners(options, faces)
-    net, records = task.evaluated(), found[0].records
-    checkpoints = {str(task.hparams["sampling"]): options.checkpoint}
+    net, records = task.net, found[0].records
+    checkpoints = {str(task.net_config.sampling): options.checkpoint}
     if options.official is not None:
         checkpoints = {"bilinear": options.bilinear or options.checkpoint, "official": options.official}
     # A trial run leaves the README's pictures alone, as it does its text.

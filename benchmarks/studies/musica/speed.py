@@ -22,7 +22,7 @@ import torch
 
 from common.errors import command
 from musica.compress import parameters, weight_bytes
-from musica.module import MusicaTask
+from musica.module import MusicaTask, NetworkConfig
 from musica.network import CascadeNet
 
 SIZE = 228
@@ -51,8 +51,7 @@ def median_ms(groups: Sequence[dict[str, Callable[[], Any]]], repeats: int) -> d
 
 def build(points: int, patches: str, iterations: int = 3, units: int = 512, rank: int = 0) -> MusicaTask:
     """Return a task whose network has random weights."""
-    size = {"patches": patches, "iterations": iterations, "units": units, "rank": rank}
-    return MusicaTask(SCHEME_OF[points], SIZE, **size, ema_decay=0).eval()  # type: ignore[arg-type]
+    return MusicaTask(SCHEME_OF[points], SIZE, NetworkConfig(patches, iterations, units=units, rank=rank)).eval()
 
 
 def _reading(net: CascadeNet) -> Callable[[], Any]:

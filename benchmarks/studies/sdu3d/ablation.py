@@ -32,13 +32,13 @@ BOX_SCALE = 1.35  # as the recipe
 EPOCHS, WIDTH = 3, 32
 CHOICES: dict[str, tuple[str, ...]] = {
     "none": (),
-    "deformable inside": ("--model.inside", "dcn"),
-    "coherent outside": ("--model.coherent", "1.0"),
-    "spatial transformer inside": ("--model.inside", "stn"),
+    "deformable inside": ("--model.net.inside", "dcn"),
+    "coherent outside": ("--model.views.weight", "1.0"),
+    "spatial transformer inside": ("--model.net.inside", "stn"),
     # A cross-entropy leaves the maps' height free, so at weight 1 flat maps serve the coherent loss best; at 0.001 it
     # is a small part of the loss, and what remains is what a second, moved view of each face brings.
-    "coherent outside 0.001": ("--model.coherent", "0.001"),
-    "deformable and coherent": ("--model.inside", "dcn", "--model.coherent", "0.001"),
+    "coherent outside 0.001": ("--model.views.weight", "0.001"),
+    "deformable and coherent": ("--model.net.inside", "dcn", "--model.views.weight", "0.001"),
 }
 
 
@@ -61,7 +61,7 @@ def train_choice(name: str, data: Path, out: Path, epochs: int, more: Sequence[s
         return
     resume = ["--ckpt_path", str(checkpoint)] if done else []
     # The recipe validates rarely; what is scored, and gone on with, is the last epoch.
-    sizes = ["--trainer.max_epochs", str(epochs), "--model.width", str(WIDTH),
+    sizes = ["--trainer.max_epochs", str(epochs), "--model.net.width", str(WIDTH),
              "--last_checkpoint.save_on_train_epoch_end", "true"]  # fmt: skip
     train(["fit", "--config", str(RECIPE), "--data.root", str(data), "--run", str(folder), "--track", "false",
            *sizes, *CHOICES[name], *resume, *more])  # fmt: skip

@@ -93,14 +93,14 @@ def cell(pred: np.ndarray, true: np.ndarray) -> np.ndarray:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; print a JSON report and write the picture; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.sdu3d.depth", description="Score 3D landmarks.")
-    parser.add_argument("checkpoint", type=Path, help="of a training with --model.depth_head true")
+    parser.add_argument("checkpoint", type=Path, help="of a training with --model.net.depth_head true")
     parser.add_argument("--count", type=int, default=128, help="synthetic test faces")
     parser.add_argument("--box_scale", type=float, default=1.35, help="of the crops, as in training")
     parser.add_argument("--picture", type=Path, default=None, help="picture of some faces from two sides; .png")
     options = parser.parse_args(arguments)
     task = load_task(SduTask, options.checkpoint)
     if task.dims != 3:
-        raise LabError(f"{options.checkpoint}: was trained without a depth head; train with --model.depth_head true")
+        raise LabError(f"{options.checkpoint}: has no depth head; train with --model.net.depth_head true")
     faces = WithDepth(SyntheticFaces(options.count, offset=TEST_OFFSET))
     crop = CropConfig(size=task.input_size, box_scale=options.box_scale)
     found = evaluate(task, CroppedFaces(faces, crop))

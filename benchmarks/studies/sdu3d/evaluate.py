@@ -84,7 +84,7 @@ def score_records(net: SduNet, faces: FaceDataset, dataset: str) -> dict[str, di
             moved[name].append(apply_affine(invert_affine(matrix), place + 0.5))
         rounded.append(quantised_truth(points, matrix, dataset))
         exact.append(points)
-    report = {}
+    report: dict[str, dict[str, float]] = {}
     for name in DECODERS:
         report[name] = {f"released_{n}": mean_nme(np.stack(found[name]), np.stack(rounded), n) for n in NORMS}
         report[name] |= {f"exact_{n}": mean_nme(np.stack(moved[name]), np.stack(exact), n) for n in NORMS}

@@ -35,7 +35,7 @@ FORMS = ("released", "ours", "folded", "folded_channels_last")
 def recipe_size(name: str) -> tuple[Size, int]:
     """Return the network of a recipe of this package and the side of its crops in pixels."""
     content = yaml.safe_load((ROOT / "sdu3d" / f"{name}.yaml").read_text(encoding="utf-8"))
-    model = {key: content["model"][key] for key in ("topology", "block", "depth", "stacks", "width", "stride")}
+    model = {key: content["model"]["net"][key] for key in ("topology", "block", "depth", "stacks", "width", "stride")}
     return Size(num_points=POINTS, inside="none", **model), int(content["data"]["crop"]["size"])
 
 

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from common.data.base import check_box
 from common.errors import LabError, command
 from common.images import read_image, write_image
 from common.inference import Predictor
-from common.predict import find_boxes
+from common.sources import read_rct
 from spiga.drawing import draw_attention
 from spiga.module import SpigaTask
 from spiga.network import SpigaNet
@@ -90,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     predictor = Predictor.load(options.weights, options.config)
     image = read_image(options.picture)
-    boxes = find_boxes(options.picture, image, options.box, None)
+    beside = options.picture.with_suffix(".rct")
+    boxes = check_box(np.array(options.box), "--box")[None] if options.box else read_rct(beside)[None]
     drawn = picture(predictor, image, boxes, options.point, options.step - 1, options.layer - 1)
     write_image(options.out, drawn)
     print(f"wrote {options.out}")

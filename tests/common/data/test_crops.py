@@ -172,8 +172,6 @@ def test_bad_input_is_told_in_one_line() -> None:
         check_box(np.array([3, 3, 3, 9]), "list.txt:1")
     with pytest.raises(LabError, match="does not decode"):
         decode_image(b"no picture", "x.jpg")
-    with pytest.raises(LabError, match="side_rule"):
-        CropConfig(side_rule="wide")
     sample = make_sample()
     sample.points[36] = sample.points[45]
     with pytest.raises(LabError, match="eye corners coincide"):

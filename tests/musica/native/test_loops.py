@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from common.native import available, usable
-from musica.module import MusicaTask
+from musica.module import MusicaTask, NetworkConfig
 from musica.native import loops
 from musica.native.loops import NativeCascade
 from musica.network import CascadeNet
@@ -81,7 +81,7 @@ def test_levels_are_those_of_the_tensors(net: CascadeNet) -> None:
 @torch.no_grad()
 def test_a_task_s_loops_follow_the_weights() -> None:
     """A task keeps views of its network's weights, whichever way these are changed."""
-    task = MusicaTask("ibug68", 96, patches=[30, 36, 45, 48, 54], units=16, ema_decay=0).eval()
+    task = MusicaTask("ibug68", 96, NetworkConfig([30, 36, 45, 48, 54], units=16)).eval()
     net, image = task.net, torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8)
     for parameter in net.parameters():
         parameter.data.uniform_(-0.1, 0.1)
@@ -133,7 +133,7 @@ def test_a_late_helper_finds_the_work_done(net: CascadeNet, monkeypatch: pytest.
 
 
 def test_the_task_takes_the_loops_where_they_can_work() -> None:
-    task = MusicaTask("ibug68", 96, patches=[30, 36, 45], units=16, ema_decay=0.9).eval()
+    task = MusicaTask("ibug68", 96, NetworkConfig([30, 36, 45], units=16)).eval()
     image = torch.zeros(1, 3, 96, 96, dtype=torch.uint8)
     assert task.cascade(image) is task.net  # with gradients
     with torch.no_grad():
@@ -141,11 +141,8 @@ def test_the_task_takes_the_loops_where_they_can_work() -> None:
         assert task.cascade(image.double()) is task.net
         with FlopCounterMode(display=False):  # which would not see what compiled loops do
             assert not usable(image) and task.cascade(image) is task.net
-        task.on_train_batch_end(None, None, 0)
-        found = task.cascade(image)
-        assert isinstance(found, NativeCascade) and found.net is task.evaluated() is not task.net
-        task.evaluated().double()
-        assert task.cascade(image) is task.evaluated()
+        task.net.double()
+        assert task.cascade(image) is task.net
         assert not usable(image.to("meta"))
 
 

@@ -43,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def options(folder: Path) -> list[str]:
     return ["--config", str(folder / "recipe.yaml"), "--runs", str(folder / "runs"), "--out",
-            str(folder / "record.jsonl"), "--set", "model.lr=0.002"]  # fmt: skip
+            str(folder / "record.jsonl"), "--set", "model.train.lr=0.002"]  # fmt: skip
 
 
 def best(folder: Path) -> Path:
@@ -54,7 +54,7 @@ def test_a_cell_is_run_with_its_form_and_recorded_once(trained: Path, capsys: py
     record = trained / "record.jsonl"
     (row,) = ablation.read_record(record)
     task = load_task(DprTask, best(trained))
-    assert task.hparams["weighting"] == "direct" == row["weighting"] and task.hparams["lr"] == 0.002
+    assert task.loss.weighting == "direct" == row["weighting"] and task.train_config.lr == 0.002
     errors = stage_errors(evaluate(task, load_data(best(trained).parents[1] / "config.yaml"), "val"))
     assert row["split"] == "val" and len(row["glsr"]["faces"]) == 3
     np.testing.assert_allclose(row["glsr"]["faces"], errors["glsr"], atol=1e-3)
@@ -72,7 +72,7 @@ def test_a_broken_cell_goes_on_and_another_recipe_is_another_cell(trained: Path)
     assert ablation.arguments_of(parsed, "plain", 0, run)[-2:] == ["--ckpt_path", str(run / "checkpoints/last.ckpt")]
     assert "--ckpt_path" not in ablation.arguments_of(parsed, "plain", 0, trained / "none")
     keys = {ablation.key_of(parsed, cell, seed) for cell in ablation.CELLS for seed in (0, 1)}
-    parsed.set = ["model.lr=0.003"]
+    parsed.set = ["model.train.lr=0.003"]
     assert len(keys | {ablation.key_of(parsed, "plain", 0)}) == 2 * len(ablation.CELLS) + 1
 
 

@@ -63,13 +63,13 @@ def test_region_table_is_relative(trained: tuple[Path, Path]) -> None:  # noqa: 
     checkpoint, recipe = trained
     task = load_task(MusicaTask, checkpoint)
     faces = list(batches(load_data(recipe, None, task), "val", 6))
-    found = region_table(task.evaluated(), task.scheme, faces)
+    found = region_table(task.net, task.scheme, faces)
     sizes = {name: len(rows) for name, rows in regions(task.scheme, task.net.index_sets[0].tolist()).items()}
     for t in range(3):
         column = {name: values[t] for name, values in found.items()}
         mean = sum(sizes[name] * pair[0] for name, pair in column.items() if pair) / sum(sizes.values())
         assert mean == pytest.approx(1, abs=1e-4)
-    weights = patch_attention(task.evaluated().traced(faces[0].image)[0])
+    weights = patch_attention(task.net.traced(faces[0].image)[0])
     assert weights.shape == (6, 5) and 0 < weights.min() and weights.max() < 1
 
 
@@ -127,7 +127,7 @@ def test_report_of_a_smaller_version_counts_from_the_full_cascade(
     assert choose_exit([str(checkpoint), *few, "--out", str(policies[0]), "--max_loss", "0"]) == 0
     against = ["--against", str(checkpoint), "--max_loss", "9"]
     assert choose_exit([str(small), *few, "--out", str(policies[1]), *against]) == 0
-    whole, thin = (load_task(MusicaTask, path).evaluated() for path in (checkpoint, small))
+    whole, thin = (load_task(MusicaTask, path).net for path in (checkpoint, small))
     chosen = read_policy(policies[1], 3, "ibug68", (2, 8)).chosen_on
     assert chosen["full"]["macs"] == whole.macs(3) and chosen["chosen"]["macs"] == pytest.approx(thin.macs(1))
     assert chosen["full"]["nme"] == read_policy(policies[0], 3, "ibug68").chosen_on["full"]["nme"]

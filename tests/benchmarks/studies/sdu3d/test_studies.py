@@ -16,6 +16,7 @@ from benchmarks.studies.sdu3d import ablation, depth, poses
 from benchmarks.studies.sdu3d.depth import cell, side_view, summary
 from common.errors import LabError
 from common.schemes import IBUG68
+from common.task import make_task
 from sdu3d.fuse import fused
 from sdu3d.module import SduTask
 from sdu3d.network import SduNet
@@ -71,8 +72,8 @@ def test_depth_figures_and_views() -> None:
 
 
 def save(path: Path, epoch: int = 0, **options: Any) -> Path:
-    task = SduTask(input_size=64, width=32, depth=1, stacks=1, stride=4, **options)
-    torch.save({"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), "method": "sdu3d",
+    task = make_task(SduTask, {"input_size": 64, "width": 32, "depth": 1, "stacks": 1, "stride": 4, **options}, "test")
+    torch.save({"state_dict": task.state_dict(), "hyper_parameters": task.settings(), "method": "sdu3d",
                 "epoch": epoch}, path)  # fmt: skip
     return path
 

@@ -26,6 +26,7 @@ from common.plotting import TRUE, draw_landmarks
 from common.pose import Camera, project
 from common.predict import main as predict
 from common.schemes import IBUG68, get_scheme
+from common.task import make_task
 from spiga import mean_face
 from spiga.module import SpigaTask
 from spiga.original import SIZE, crop_map, move_points
@@ -39,7 +40,7 @@ CROP = CropConfig(size=64, box_scale=1.6)
 
 def make(**changes: object) -> SpigaTask:
     torch.manual_seed(0)
-    return SpigaTask(**{**SMALL, **changes}).eval()  # type: ignore[arg-type]
+    return make_task(SpigaTask, {**SMALL, **changes}, "test").eval()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,124 @@
+"""How a method is trained: optimiser, schedule, moving average and photometric changes, the same words for all."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+
+from common.data.augment import PhotometricAugment
+from common.errors import LabError
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Training of a network; each method brings its own defaults.
+
+    Attributes:
+        optimizer: rule of the steps.
+        lr: learning rate.
+        weight_decay: L2 penalty (decoupled with adamw).
+        momentum: of rmsprop and sgd.
+        schedule: multistep (factor `gamma` at `milestones`), cosine (to 0 at the last step) or constant.
+        milestones: epochs at which the learning rate falls.
+        gamma: factor of each fall.
+        warmup_steps: optimiser steps of linear growth of the learning rate.
+        ema: largest decay of a moving average of the weights, which validation, checkpoints and test use; None or 0
+            for no average. In step n the decay is min(ema, (1 + n) / (10 + n)), so that the first steps are not held
+            back by the initial weights.
+        augment: colours, blur, noise and occluders; None for none.
+        compile_net: compile the network in place before training.
+        channels_last: run the network in channels-last memory order, which is faster on most machines.
+
+    Raises:
+        LabError: a value is out of its range.
+    """
+
+    optimizer: Literal["rmsprop", "adam", "adamw", "nadam", "sgd"] = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    schedule: Literal["multistep", "cosine", "constant"] = "constant"
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+    warmup_steps: int = 0
+    ema: float | None = None
+    augment: PhotometricAugment | None = None
+    compile_net: bool = False
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "weight_decay", "momentum", "warmup_steps"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise LabError(f"train.{name} must not be negative, got {getattr(self, name)}")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise LabError(f"train.ema must be in [0, 1), or null for no average, got {self.ema}")
+
+    def make_optimizer(self, groups: list[dict[str, Any]], fused: bool | None = None) -> torch.optim.Optimizer:
+        """Return the optimiser of parameter groups.
+
+        Args:
+            groups: as torch takes them.
+            fused: one pass over the weights instead of several, where the rule has it.
+        """
+        options: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
+        match self.optimizer:
+            case "rmsprop":
+                return torch.optim.RMSprop(groups, momentum=self.momentum, **options)
+            case "sgd":
+                return torch.optim.SGD(groups, momentum=self.momentum, **options)
+            case "nadam":
+                return torch.optim.NAdam(groups, **options)
+            case "adam":
+                return torch.optim.Adam(groups, fused=fused, **options)
+            case "adamw":
+                return torch.optim.AdamW(groups, fused=fused, **options)
+
+    def rate_factor(self, step: int, epoch: int, total: float) -> float:
+        """Return the learning rate of an optimiser step as a share of `lr`.
+
+        Args:
+            step: optimiser steps before it.
+            epoch: that it belongs to.
+            total: steps of the whole training, for the cosine.
+        """
+        value = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        if self.schedule == "cosine":
+            return value * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
+        if self.schedule == "multistep":
+            return value * self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
+        return value
+
+
+def coming_epoch(trainer: Trainer) -> int:
+    """Return the epoch that the next optimiser step belongs to."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    return trainer.current_epoch + int(progress.is_last_batch)
+
+
+class MovingAverage(WeightAveraging):
+    """Moving average of the weights with the decay of `TrainConfig.ema`; buffers are those of the last step.
+
+    Args:
+        decay: largest decay.
+    """
+
+    def __init__(self, decay: float) -> None:
+        def follow(mean: Any, current: Any, updates: Tensor | int) -> None:
+            step = int(updates) - 1  # the count starts at 1, see `setup`
+            torch._foreach_lerp_(mean, current, 1 - min(decay, (1 + step) / (10 + step)))
+
+        super().__init__(use_buffers=False, multi_avg_fn=follow)
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Begin with the initial weights as the mean; torch would replace it whole in its first update."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit" and self._average_model is not None:
+            self._average_model.n_averaged.fill_(1)

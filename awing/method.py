@@ -6,7 +6,7 @@ from common.methods import Method
 
 METHOD = Method(
     name="awing",
-    title="Adaptive Wing",
+    title="AWing",
     task="awing.module:AWingTask",
     cli="awing.cli",
     recipes={

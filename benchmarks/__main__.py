@@ -12,7 +12,7 @@ from common.errors import USER_ERROR, LabError
 # Commands that bring their own options: name -> (module, what it does).
 MODULES = {
     "score": ("benchmarks.score.score", "score anyone's predictions under any protocol"),
-    "adopt": ("benchmarks.run.adopt", "take a run that was trained apart as a cell of a plan"),
+    "import": ("benchmarks.run.import_run", "take a run that was trained apart as a trial of a plan"),
     "cross": ("benchmarks.score.cross_dataset", "score a trained model on a data set that it was not trained on"),
     "speed": ("benchmarks.measure.speed", "parameters, multiply-adds, time and memory of the networks"),
     "robustness": ("benchmarks.measure.robustness", "wrong boxes, bad pictures, confidence and flicker"),
@@ -23,11 +23,12 @@ MODULES = {
     "lint": ("benchmarks.published.lint", "check a table of published figures against arithmetic"),
     "helen": ("benchmarks.studies.helen", "score a run on the 330 HELEN test faces beside the references"),
 }
+FORMER = {"adopt": "import"}  # names of commands before 0.2
 # Commands on a plan: train, test, time.
 PLANS = {
-    "run": "train, evaluate and compare the cells of a plan that have no record",
-    "train": "train the cells of a plan",
-    "evaluate": "test the trained cells of a plan again",
+    "run": "train, evaluate and compare the trials of a plan that have no record",
+    "train": "train the trials of a plan",
+    "evaluate": "test the trained trials of a plan again",
 }
 
 
@@ -39,8 +40,8 @@ def positive(text: str) -> int:
     return number
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
+def parser(command_name: str = "") -> argparse.ArgumentParser:
+    """Return the command line's parser; a command's own module is imported only where it is the one that is run."""
     result = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = result.add_subparsers(dest="command", required=True)
     for name, text in PLANS.items():
@@ -49,11 +50,12 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--methods", nargs="+", help="of the plan; default all")
         command.add_argument("--datasets", nargs="+", help="of the plan; default all")
         if name == "run":
-            command.add_argument("--fresh", action="store_true", help="repeat finished cells")
+            command.add_argument("--fresh", action="store_true", help="repeat finished trials")
             command.add_argument("--workers", type=positive, default=1, help="trainings side by side; default 1")
     for name, (module, text) in MODULES.items():
         command = commands.add_parser(name, help=text)
-        importlib.import_module(module).add_arguments(command)
+        if name == command_name:
+            importlib.import_module(module).add_arguments(command)
     return result
 
 
@@ -80,7 +82,9 @@ def run(options: argparse.Namespace) -> None:
 def main(args: list[str] | None = None) -> None:
     """Run a command; a user's mistake is printed as one line, exit code 2."""
     try:
-        run(parser().parse_args(args))
+        words = sys.argv[1:] if args is None else list(args)
+        words[:1] = [FORMER.get(word, word) for word in words[:1]]
+        run(parser(words[0] if words else "").parse_args(words))
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(USER_ERROR) from None

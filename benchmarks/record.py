@@ -28,6 +28,12 @@ from pydantic import (
 from common.errors import LabError
 from common.validation import complaint
 
+# Titles of methods in records before 0.2.
+FORMER_TITLES = {
+    "Adaptive Wing": "AWing",
+    "Progressive reinitialisation (GLSR)": "DPR (GLSR)",
+    "Selective cascade with patch attention (MuSiCa)": "MuSiCa",
+}
 LARGEST = 1e15  # no figure of a record is larger
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 Percent = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
@@ -101,8 +107,10 @@ class Record(_Open):
 
     @model_validator(mode="after")
     def _titled(self) -> Self:
-        if not self.title:
-            object.__setattr__(self, "title", self.method)
+        title = self.title or self.method
+        for former, name in FORMER_TITLES.items():
+            title = title.replace(former, name)
+        object.__setattr__(self, "title", title)
         return self
 
 

@@ -8,15 +8,16 @@ plain tuple, so that no averaging or moving of modules can change it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from common.errors import LabError
 
-Array = TypeVar("Array", np.ndarray, Tensor)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = TypeVar("Array", np.ndarray, "Tensor")
 Indices = tuple[int, ...]
 
 
@@ -48,9 +49,11 @@ class SchemeMap:
     def apply(self, points: Array) -> Array:
         """Return target points (..., L', D) for source points (..., L, D)."""
         columns = [points[..., list(group), :].mean(-2) for group in self.indices]
-        if isinstance(points, Tensor):
-            return torch.stack(columns, dim=-2)
-        return np.stack(columns, axis=-2)
+        if isinstance(points, np.ndarray):
+            return np.stack(columns, axis=-2)
+        import torch  # here: scoring files needs NumPy alone, and torch takes seconds and hundreds of megabytes
+
+        return torch.stack(columns, dim=-2)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from common.methods import Method
 
 METHOD = Method(
     name="dpr",
-    title="Progressive reinitialisation (GLSR)",
+    title="DPR (GLSR)",
     task="dpr.module:DprTask",
     cli="dpr.cli",
     recipes={

@@ -6,7 +6,7 @@ from common.methods import Method
 
 METHOD = Method(
     name="musica",
-    title="Selective cascade with patch attention (MuSiCa)",
+    title="MuSiCa",
     task="musica.module:MusicaTask",
     cli="musica.cli",
     recipes={

@@ -232,10 +232,10 @@ def main(options: argparse.Namespace) -> None:
     settings = yaml.safe_load(options.levels.read_text(encoding="utf-8"))
     cells = [cell for cell in plan.cells() if last_checkpoint(plan.folder, cell).is_file()]
     if not cells:
-        raise LabError(f"{options.config}: no cell is trained yet; run `python -m benchmarks train` first")
+        raise LabError(f"{options.config}: no trial is trained yet; run `python -m benchmarks train` first")
     todo = [cell for cell in cells if options.fresh or not is_done(plan.folder, cell, options.faces)]
     if len(todo) < len(cells):
-        print(f"{len(cells) - len(todo)} of {len(cells)} cells are examined already; --fresh repeats them", flush=True)
+        print(f"{len(cells) - len(todo)} of {len(cells)} trials are examined already; --fresh repeats them", flush=True)
     rows, kinds = [], [*(f"{kind}_area" for kind in settings["kinds"]), "flicker"]
     for cell in todo:
         records = examine(plan.folder, cell, settings, options.faces)

@@ -1,7 +1,7 @@
-"""The ledger: for each method and test set what its paper prints, what its released weights give under our metric, and
-what was trained here (mean and deviation over the seeds, with commit, seeds and device). Generated, never typed.
+"""The reproduction table: for each method and test set what its paper prints, what its official weights give under our
+metric, and what was trained here (mean and deviation over the seeds, with commit, seeds and device).
 
-Paper: published.yaml. Released weights: its measured entries, and rows of `score --official`. Ours: the runner.
+Paper: published.yaml. Official weights: its measured entries, and rows of `score --official`. Ours: the runner.
 """
 
 from __future__ import annotations
@@ -101,14 +101,15 @@ def ledger_rows(report: Report) -> list[Row]:
 
 COLUMNS: tuple[tuple[str, str], ...] = (
     ("method", "method"), ("data set", "data set"), ("paper", "paper"), ("normaliser", "paper's normaliser"),
-    ("official", "released weights, our metric"), ("ours", "our training"), ("sd", "sd of seeds"), ("gap", "gap"),
+    ("official", "official weights, our metric"), ("ours", "our training"), ("sd", "sd of seeds"),
+    ("gap", "difference"),
     ("seeds", "seeds"), ("recipe", "recipe"), ("commit", "commit"), ("device", "device"), ("source", "source"),
     ("remark", "remark"),
 )  # fmt: skip
 
 
 def plain(row: Row, key: str) -> str:
-    """Return a cell of the ledger as text, a dash where there is no figure."""
+    """Return a cell of the table as text, a dash where there is no figure."""
     value = row.get(key)
     if value is None or value == "" or value == []:
         return "-"

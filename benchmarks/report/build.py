@@ -50,21 +50,21 @@ def _robustness(report: Report) -> str:
         rows.append([label, data, *values])
     body = table(["method", "data", "faces", *kinds, "flicker", "AURC"], rows)
     return (
-        "## Robustness (`python -m benchmarks robustness`)\n\nMean NME over the levels of each disturbance, flicker of "
-        "a still face under sub-pixel crops, and the area under the risk-coverage curve of methods that say how sure "
-        f"they are; percent.\n\n{body}\n"
+        "## Robustness (`python -m benchmarks robustness`)\n\nMean NME over the levels of each perturbation, flicker "
+        "of a still face under sub-pixel crops, and the area under the risk-coverage curve of methods that say how "
+        f"sure they are; percent.\n\n{body}\n"
     )
 
 
 def _ledger(report: Report) -> str:
-    """Return the ledger: paper, released weights, our training; columns without any figure are left out."""
+    """Return the reproduction table: paper, official weights, our training; columns without any figure are left out."""
     rows = ledger_rows(report)
     shown = [(key, head) for key, head in COLUMNS if any(plain(row, key) != NONE for row in rows)]
     body = table([head for _, head in shown], [[plain(row, key) for key, _ in shown] for row in rows])
     return (
-        "## Ledger\n\nNME in percent, over full test sets: as the paper prints it, of the released weights under our "
-        "canonical protocol, and of our trainings. The gap is ours minus the paper's, told only where both have one "
-        f"normaliser.\n\n{body}\n"
+        "## Reproduction\n\nNME in percent, over full test sets: as the paper prints it, of the official weights under "
+        "our canonical protocol, and of our trainings. The difference is ours minus the paper's, where both use the "
+        f"same normaliser.\n\n{body}\n"
     )
 
 
@@ -136,8 +136,9 @@ def results(report: Report) -> str:
     return (
         "\n\n".join(tables)
         + "\n\nFrom `python -m benchmarks run` and `python -m benchmarks report`; intervals are 95 % "
-        "bootstrap intervals over faces, and *not separable* means that the paired interval of the difference from the "
-        "best row holds zero. `runs/benchmark/report.html` shows curves, faces and protocol cards."
+        "bootstrap intervals over faces, and *not significantly different* means that the paired interval of the "
+        "difference from the best row holds zero. Curves, subsets and sizes are in [the full report](BENCHMARKS.md), "
+        "protocol cards and faces in `runs/benchmark/report.html`."
     )
 
 

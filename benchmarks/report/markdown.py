@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from benchmarks.record import Result
-from benchmarks.report.model import Comparison, Entry, compare
-from common.metrics.stats import least_difference
+from benchmarks.report.model import SAME, Comparison, Entry
+from benchmarks.score.text import NONE, count, figure, interval, least_text
 from common.readme import table
 
-NONE = "-"  # a figure that was not measured
-CORRELATIONS = (0.7, 0.9)  # between the errors of two methods on the same faces, as they are found in practice
 LATEX_SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "<": "$<$", ">": "$>$",
 }  # fmt: skip
-
-
-def figure(value: float | None, digits: int = 2) -> str:
-    """Return a number for a table, or a dash where there is none."""
-    return NONE if value is None else f"{value:.{digits}f}"
-
-
-def interval(found: tuple[float, float] | None, digits: int = 2) -> str:
-    """Return an interval for a table, or a dash where there is none."""
-    return NONE if found is None else f"[{found[0]:.{digits}f}, {found[1]:.{digits}f}]"
-
-
-def count(value: float | None, unit: float, letter: str, digits: int = 2) -> str:
-    """Return a large number in thousands, millions (M) or billions (G), or a dash where there is none."""
-    return NONE if value is None else f"{value / unit:.{digits}f} {letter}"
 
 
 def sizes(entry: Entry) -> list[str]:
@@ -56,20 +35,6 @@ def describe(comparison: Comparison) -> str:
     return f"{comparison.title}: {', '.join(parts)}"
 
 
-def least_text(nmes: np.ndarray, level: float = 95.0) -> str:
-    """Return in a sentence what difference of NME these faces can show, empty for a single face."""
-    nmes = nmes[np.isfinite(nmes)]
-    if len(nmes) < 2:
-        return ""
-    alone = least_difference(nmes, level=level)
-    low, high = (least_difference(nmes, rho, level) for rho in CORRELATIONS)
-    return (
-        f"Least difference of NME that these {len(nmes)} faces can show ({level:g} %): {alone:.3f} against a printed "
-        f"figure; {high:.3f} to {low:.3f} between methods on the same faces whose errors correlate by "
-        f"{CORRELATIONS[1]:g} to {CORRELATIONS[0]:g}."
-    )
-
-
 def least_of(comparison: Comparison) -> str:
     """Return what difference the faces of a comparison can show, by the spread of its best row with predictions."""
     known = [entry.nmes for entry in comparison.entries if entry.nmes is not None]
@@ -90,7 +55,7 @@ def _rows(comparison: Comparison) -> list[tuple[str, ...]]:
     return rows
 
 
-HEADER = ("method", "subset", "NME", "95 % interval", "beside the best", "FR", "AUC", "parameters", "MACs",
+HEADER = ("method", "subset", "NME", "95 % interval", "vs. best", "FR", "AUC", "parameters", "MACs",
           "ms/face b1", "ms/face b8")  # fmt: skip
 
 
@@ -99,20 +64,6 @@ def _without_empty(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tupl
     silent = {"", NONE, "best", "not measured", "all"}
     kept = [k for k, name in enumerate(header) if name == "method" or any(row[k] not in silent for row in rows)]
     return [header[k] for k in kept], [[row[k] for k in kept] for row in rows]
-
-
-def comparison(records: Iterable[Result], folder: Path | None = None) -> str:
-    """Return the comparison of finished records as Markdown: a table for each data set and protocol card.
-
-    Args:
-        records: finished cells.
-        folder: where their predictions are, for the comparison with the best row.
-    """
-    found = compare(records, folder)
-    tables = [table(*_without_empty(HEADER, _rows(entry))) for entry in found]
-    if len(found) == 1:
-        return tables[0]
-    return "\n\n".join(f"{describe(entry)}\n\n{body}" for entry, body in zip(found, tables, strict=True))
 
 
 def plain_rows(comparison: Comparison) -> tuple[list[str], list[list[Any]]]:
@@ -143,7 +94,7 @@ def _subsets(comparison: Comparison) -> str:
 
 
 def described(comparison: Comparison, subsets: bool = True) -> str:
-    """Return a comparison as Markdown with what its figures are, what its faces can show and which fields differ.
+    """Return a comparison as Markdown with what its figures are, what its faces can show and in what its rows differ.
 
     Args:
         comparison: rows that may share columns.
@@ -156,9 +107,7 @@ def described(comparison: Comparison, subsets: bool = True) -> str:
     if least := least_of(comparison):
         text += f"\n\n{least}"
     if comparison.differing:
-        lines = [f"- {name}: " + "; ".join(f"{e.label}: {e.card.get(name, 'not stated')}" for e in comparison.entries)
-                 for name in comparison.differing]  # fmt: skip
-        text += "\n\nThe rows differ in:\n\n" + "\n".join(lines)
+        text += f"\n\nRows differ in {', '.join(comparison.differing)}; the report has the protocol cards."
     return text
 
 
@@ -172,7 +121,7 @@ def _latex_row(comparison: Comparison, number: int) -> str:
     nme = figure(entry.metrics["nme"])
     if number == 0:
         nme = rf"\textbf{{{nme}}}"
-    elif comparison.against_best(number) == "not separable":
+    elif comparison.against_best(number) == SAME:
         nme += r"$^{\dagger}$"
     cells = [escape_latex(entry.label), nme, interval(entry.intervals.get("nme"))]
     cells += [figure(entry.metrics.get(name)) for name in ("fr", "auc")]
@@ -180,13 +129,13 @@ def _latex_row(comparison: Comparison, number: int) -> str:
 
 
 def latex(comparisons: Sequence[Comparison]) -> str:
-    """Return the comparisons as LaTeX tables (package booktabs); the dagger marks what cannot be told from the best."""
+    """Return the comparisons as LaTeX tables (package booktabs)."""
     parts = ["% Written by `python -m benchmarks report`; needs \\usepackage{booktabs}."]
     for number, comparison in enumerate(comparisons):
         threshold = f"{comparison.threshold:g}"
         caption = escape_latex(f"{describe(comparison)}. 95 % bootstrap intervals over faces.")
         parts.append("\n".join((
-            r"\begin{table}", r"\centering", rf"\caption{{{caption} $^{{\dagger}}$: not separable from the best.}}",
+            r"\begin{table}", r"\centering", rf"\caption{{{caption} $^{{\dagger}}$: {SAME} from the best.}}",
             rf"\label{{tab:benchmark-{number + 1}}}", r"\begin{tabular}{lrcrrrrrr}", r"\toprule",
             rf"method & NME & interval & FR$_{{{threshold}}}$ & AUC$_{{{threshold}}}$ & parameters & MACs & ms b1 "
             r"& ms b8 \\", r"\midrule",

@@ -17,6 +17,7 @@ from common.metrics.stats import bootstrap_interval
 
 # Fields of a protocol card that must be equal in one column; the others may differ and are then marked.
 BINDING = ("protocol", "data", "n", "landmarks", "space", "normaliser", "threshold", "auc_rule", "failures")
+SAME = "not significantly different"  # a mark beside the best row
 CED_STEPS = 160  # samples of a cumulative error curve
 Interval = tuple[float, float]
 
@@ -124,13 +125,13 @@ class Comparison:
         return float(self.card.get("threshold") or 10.0)
 
     def against_best(self, row: int) -> str:
-        """Return a row's mark beside the best one: best, not separable, a signed difference, or not measured."""
+        """Return how a row compares with the best: best, `SAME`, a signed difference, or not measured."""
         if row == 0:
             return "best"
         found = self.differences.get((row, 0))
         if found is None:
             return "not measured"
-        return signed(found.mean) if found.separable else "not separable"
+        return signed(found.mean) if found.separable else SAME
 
 
 def signed(value: float, digits: int = 2) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.record import Result, append_record, claim, read_records
-from benchmarks.report.markdown import comparison
+from benchmarks.report.markdown import described
+from benchmarks.report.model import compare
 from benchmarks.run.plan import Cell, Plan
 from benchmarks.run.trial import evaluate_cell, last_checkpoint, run_children, stage_folder, train, trained_seconds
 from common.errors import LabError
@@ -144,7 +145,7 @@ def evaluate_only(plan: Plan, timing: bool = True) -> str:
     cells = plan.cells()
     trained = [cell for cell in cells if last_checkpoint(plan.folder, cell).is_file()]
     if not trained:
-        raise LabError(f"{plan.source}: no cell is trained yet; run `python -m benchmarks train` first")
+        raise LabError(f"{plan.source}: no trial is trained yet; run `python -m benchmarks train` first")
     before = {record.trial: record.seconds for record in read_records(records_path(plan), Result)}
     for cell in trained:
         seconds = trained_seconds(plan.folder, cell) or before.get(cell.name) or 0.0
@@ -160,11 +161,7 @@ def write_tables(plan: Plan, cells: list[Cell]) -> str:
     for dataset in dict.fromkeys(cell.dataset for cell in cells):
         rows = [record for record in records if record.dataset == dataset]
         if rows:
-            face = rows[0].card
-            parts.append(
-                f"{dataset}: NME by {face['normaliser']}, FR and AUC at {face['threshold']:g} %, all in percent; "
-                f"{face['n']} faces\n\n{comparison(rows)}"
-            )
+            parts += [described(found, subsets=False) for found in compare(rows)]
     text = "\n\n".join(parts)
     for name in ("table.md", "table.txt"):
         (plan.folder / name).write_text(text + "\n", encoding="utf-8")

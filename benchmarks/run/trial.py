@@ -116,7 +116,7 @@ def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def trained_seconds(folder: Path, cell: Cell) -> float:
-    """Return the seconds that the finished stages of a cell took; marks of adopted runs tell none."""
+    """Return the seconds that the finished stages of a cell took; marks of imported runs hold none."""
     marks = [stage_folder(folder, cell, stage) / "finished" for stage in range(len(cell.stages))]
     return sum(float(mark.read_text(encoding="utf-8") or 0) for mark in marks if mark.is_file())
 
@@ -187,7 +187,7 @@ def load_trained(folder: Path, cell: Cell) -> Trained:
     """
     path = last_checkpoint(folder, cell)
     if not path.is_file():
-        raise LabError(f"{path}: checkpoint is missing; train the cell first (python -m benchmarks train)")
+        raise LabError(f"{path}: checkpoint is missing; train the trial first (python -m benchmarks train)")
     limit = PROTOCOLS["canonical"].measure(cell.dataset, 0).threshold
     task = load_task(METHODS[cell.method].task_class(), path, threshold=limit)
     own = stage_folder(folder, cell, len(cell.stages) - 1) / "config.yaml"
@@ -213,7 +213,7 @@ def training_state(path: Path, epochs: int | None) -> str:
 def planned_epochs(run: Path, recipe: int | None) -> int | None:
     """Return how many epochs a run was to have: by its own configuration, where it kept one, or by the recipe.
 
-    An adopted run may have had another length than the recipe.
+    An imported run may have had another length than the recipe.
     """
     own = run / "config.yaml"
     if not own.is_file():

@@ -13,8 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from benchmarks.report.markdown import NONE
-from common.data.synthetic import SyntheticFaces
+from benchmarks.score.text import NONE
 from common.errors import LabError
 from common.metrics.functional import nme, normaliser, point_errors
 from common.metrics.stats import bootstrap_interval
@@ -93,6 +92,8 @@ def both_truths(source: str, target: str, count: int, seed: int = FLOOR_SEED) ->
     """
     if source not in DRAWN or target not in DRAWN:
         raise LabError(f"no faces with both {source} and {target} are known; synthetic faces have {', '.join(DRAWN)}")
+    from common.data.synthetic import SyntheticFaces  # here: drawing takes imports that scoring does not need
+
     sets = [SyntheticFaces(count, scheme=name, seed=seed) for name in (source, target)]
     first, second = ([faces.points3d(k)[:, :2] for k in range(count)] for faces in sets)
     return np.stack(first).astype(np.float64), np.stack(second).astype(np.float64)

@@ -230,8 +230,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--record", type=Path, metavar="FOLDER", help="add a row to the report of this folder")
     parser.add_argument("--title", help="name of that row")
-    parser.add_argument("--official", metavar="METHOD", help="the predictions are of this method's released weights: "
-                        "they stand in the ledger too")  # fmt: skip
+    parser.add_argument("--official", metavar="METHOD", help="the predictions are of this method's official weights: "
+                        "they are in the reproduction table too")  # fmt: skip
     parser.add_argument("--card", nargs="+", default=[], metavar="FIELD=TEXT",
                         help="fields of the protocol card to state, as box=... checkpoint=...")  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What `python -m benchmarks score` prints: Markdown tables of figures, protocol cards and comparisons."""
+"""Figures as text, and what `python -m benchmarks score` prints: tables of figures, protocol cards, comparisons."""
 
 from __future__ import annotations
 
@@ -7,19 +7,45 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report.markdown import NONE, least_text
 from common.metrics.functional import NORMALISERS
 from common.metrics.protocols import PROTOCOLS
-from common.metrics.stats import Paired
+from common.metrics.stats import Paired, least_difference
 from common.readme import table
 
+NONE = "-"  # a figure that was not measured
+CORRELATIONS = (0.7, 0.9)  # between the errors of two methods on the same faces, as they are found in practice
 Scores = Mapping[str, Mapping[str, Mapping[str, Any] | str]]
 REFERENCE = "canonical"
 NO_AREA, NO_RATE = ("sdu", "hrnet", "mmpose"), ("sdu", "mmpose")  # evaluators that do not compute the figure
 
 
-def _span(found: tuple[float, float] | None, digits: int) -> str:
+def figure(value: float | None, digits: int = 2) -> str:
+    """Return a number for a table, or a dash where there is none."""
+    return NONE if value is None else f"{value:.{digits}f}"
+
+
+def interval(found: tuple[float, float] | None, digits: int = 2) -> str:
+    """Return an interval for a table, or a dash where there is none."""
     return NONE if found is None else f"[{found[0]:.{digits}f}, {found[1]:.{digits}f}]"
+
+
+def count(value: float | None, unit: float, letter: str, digits: int = 2) -> str:
+    """Return a large number in thousands, millions (M) or billions (G), or a dash where there is none."""
+    return NONE if value is None else f"{value / unit:.{digits}f} {letter}"
+
+
+def least_text(nmes: np.ndarray, level: float = 95.0) -> str:
+    """Return in a sentence what difference of NME these faces can show, empty for a single face."""
+    nmes = nmes[np.isfinite(nmes)]
+    if len(nmes) < 2:
+        return ""
+    alone = least_difference(nmes, level=level)
+    low, high = (least_difference(nmes, rho, level) for rho in CORRELATIONS)
+    return (
+        f"Smallest difference in NME that is significant on these {len(nmes)} faces ({level:g} %): {alone:.3f} against "
+        f"a published figure; {high:.3f} to {low:.3f} between methods scored on the same faces, whose errors correlate "
+        f"by {CORRELATIONS[1]:g} to {CORRELATIONS[0]:g}."
+    )
 
 
 def figures_text(
@@ -35,7 +61,7 @@ def figures_text(
     for name, values in sets.items():
         cells = [name or "all", str(values["n"])]
         for key in ("nme", "fr", "auc"):
-            cells += [f"{values[key]:.{digits}f}", _span(spans.get(name, {}).get(key), digits)]
+            cells += [f"{values[key]:.{digits}f}", interval(spans.get(name, {}).get(key), digits)]
         rows.append([*cells, *(f"{values[f'nme_p{q}']:.{digits}f}" for q in (90, 95, 99))])
     parts = [table(head, rows)]
     if found["missing"]:
@@ -97,7 +123,7 @@ def compared_text(found: Mapping[str, Paired], first: str, second: str, level: f
         better = pair.difference < 0 if key != "auc" else pair.difference > 0
         verdict = f"{first if better else second} is better" if pair.separable else pair.verdict
         together = NONE if np.isnan(pair.correlation) else f"{pair.correlation:.2f}"
-        rows.append([key.upper(), f"{pair.difference:+.{digits}f}", _span((pair.low, pair.high), digits), together,
+        rows.append([key.upper(), f"{pair.difference:+.{digits}f}", interval((pair.low, pair.high), digits), together,
                      str(pair.n), verdict])  # fmt: skip
     head = ("figure", "difference", f"{level:g} %", "correlation", "faces", "verdict")
     return f"{first} minus {second}, paired by face\n\n{table(head, rows)}"

@@ -89,7 +89,7 @@ class Paired:
     @property
     def verdict(self) -> str:
         """What a table prints."""
-        return "separable" if self.separable else "not separable"
+        return "significantly different" if self.separable else "not significantly different"
 
 
 def paired_bootstrap(

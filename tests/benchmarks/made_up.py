@@ -18,7 +18,7 @@ MACHINE = {"device": "A made-up processor", "cores": 2, "threads": 2, "torch": "
 # method -> (title, factor on the faces' difficulty, own scatter, parameters, MACs, milliseconds)
 METHODS: dict[str, tuple[str, float, float, float, float, float]] = {
     "spiga": ("SPIGA", 0.80, 0.20, 24.1e6, 18.9e9, 96.0),
-    "awing": ("Adaptive Wing", 0.805, 0.60, 8.2e6, 6.4e9, 41.0),
+    "awing": ("AWing", 0.805, 0.60, 8.2e6, 6.4e9, 41.0),
     "sdu3d": ("Stacked dense U-Nets", 1.0, 0.5, 12.4e6, 9.7e9, 63.5),
     "dpr": ("Deep Progressive Reinitialization", 1.16, 0.4, 5.6e6, 1.9e9, 18.2),
     "musica": ("MuSiCa <with & marks>", 1.42, 0.6, 0.9e6, 0.21e9, 6.4),

@@ -44,6 +44,9 @@ def test_former_records_are_read(tmp_path: Path) -> None:
     assert first.metrics == {k: v for k, v in former["metrics"].items() if k != "large pose/nme"}
     assert first.intervals["nme"] == tuple(former["intervals"]["nme"]) and "large pose/nme" not in first.intervals
     assert first.speed.ms(8) == former["speed"]["ms_per_face_b8"] and first.speed.ms(64) is None
+    assert Result.model_validate(former | {"title": "Adaptive Wing, trained on synthetic"}).title == (
+        "AWing, trained on synthetic"
+    )
     append_record(path, first)
     assert json.loads(path.read_text().splitlines()[-1])["unused"] == [1], "it is kept when a record is written anew"
 

@@ -26,8 +26,8 @@ def add(folder: Path, method: str, dataset: str, nme: float, seed: int | None = 
 
 def test_mean_and_deviation_over_seeds(tmp_path: Path) -> None:
     for seed, nme in enumerate((4.2, 4.5, 4.8)):
-        add(tmp_path, "awing", "wflw", nme, seed, commit=f"c{seed // 2}", title="Adaptive Wing")
-    (row,) = rows_of(tmp_path, "Adaptive Wing", "wflw")
+        add(tmp_path, "awing", "wflw", nme, seed, commit=f"c{seed // 2}", title="AWing")
+    (row,) = rows_of(tmp_path, "AWing", "wflw")
     assert row["ours"] == pytest.approx(4.5) and row["sd"] == pytest.approx(np.std([4.2, 4.5, 4.8], ddof=1))
     assert row["seeds"] == [0, 1, 2] and row["commit"] == "c0, c1" and row["device"] == made_up.MACHINE["device"]
     assert row["paper"] == "4.36" and row["normaliser"] == "corners" and "ICCV" in row["source"]

@@ -12,8 +12,9 @@ import pytest
 
 from benchmarks.record import Result
 from benchmarks.report import build, wandb_log
-from benchmarks.report.markdown import comparison, described, escape_latex, latex, plain_rows
+from benchmarks.report.markdown import described, escape_latex, latex, plain_rows
 from benchmarks.report.model import (
+    SAME,
     Comparison,
     Report,
     ced_curves,
@@ -24,7 +25,7 @@ from benchmarks.report.model import (
     risk_curves,
 )
 from benchmarks.report.page import page
-from benchmarks.report.page_ledger import published_rows
+from benchmarks.report.sections import published_table
 from common.errors import LabError
 from common.readme import table
 from tests.benchmarks import made_up
@@ -63,7 +64,7 @@ def test_rows_are_paired_by_face(tmp_path: Path) -> None:
     assert [entry.label for entry in found.entries] == ["A", "C", "B"]
     apart = found.differences[2, 0]
     assert apart.mean == pytest.approx(1.0) and apart.low == pytest.approx(1.0) and apart.separable
-    assert [found.against_best(k) for k in range(3)] == ["best", "not separable", "+1.00"]
+    assert [found.against_best(k) for k in range(3)] == ["best", SAME, "+1.00"]
     same, back = found.differences[1, 0], found.differences[0, 1]
     assert (back.mean, back.low, back.high) == (-same.mean, -same.high, -same.low)
 
@@ -108,7 +109,7 @@ def test_unlike_cards_share_no_column(tmp_path: Path, name: str, value: Any) -> 
     found = compare(records, tmp_path)
     assert [len(part.entries) for part in found] == [1, 1]
     assert found[1].title == f"known ({name}: {value})"
-    text = comparison(records, tmp_path)
+    text = "\n".join(map(described, found))
     assert text.count("| method") == 2 and f"{name}: {value}" in text
 
 
@@ -125,7 +126,7 @@ def test_other_differences_of_cards_are_marked(tmp_path: Path) -> None:
     records = [known(tmp_path, "a", errors), known(tmp_path, "b", errors, card={"box": "detector"})]
     found = one(records, tmp_path)
     assert found.differing == ["box"] and "box" not in found.card
-    assert "- box: A: data set's box" in described(found) and "B: detector" in described(found)
+    assert described(found).endswith("Rows differ in box; the report has the protocol cards.")
 
 
 def test_equal_titles_are_told_apart(tmp_path: Path) -> None:
@@ -144,8 +145,8 @@ def test_robustness_is_read(tmp_path: Path) -> None:
     np.testing.assert_allclose(curve.y, [plain * (1 + 0.4 * (level / 0.2) ** 2) for level in curve.x])
     assert curve.label == "SPIGA" and curve.area == pytest.approx(np.mean(curve.y))
     assert {name for _, name in flickers(records)} == {method[0] for method in made_up.METHODS.values()}
-    assert flickers(records)["synthetic", "Adaptive Wing"] == pytest.approx(0.15)
-    assert [c.label for c in risk_curves(records)["synthetic"]] == ["Adaptive Wing", made_up.METHODS["musica"][0]]
+    assert flickers(records)["synthetic", "AWing"] == pytest.approx(0.15)
+    assert [c.label for c in risk_curves(records)["synthetic"]] == ["AWing", made_up.METHODS["musica"][0]]
 
 
 def test_markdown_keeps_its_columns() -> None:
@@ -155,9 +156,9 @@ def test_markdown_keeps_its_columns() -> None:
 
 def test_comparison_without_times(tmp_path: Path) -> None:
     """A cell that was not timed leaves its columns out instead of failing; a figure is as recorded."""
-    text = comparison([known(tmp_path, "a", np.full(60, 2.5))])
+    text = described(compare([known(tmp_path, "a", np.full(60, 2.5))])[0]).partition("\n\n")[2]
     assert text.splitlines()[0].split("|")[1:-1] == [" method ", " NME  "] and "| A      | 2.50 |" in text
-    assert comparison([]) == ""
+    assert compare([]) == []
 
 
 def test_latex() -> None:
@@ -184,7 +185,7 @@ def small(tmp_path: Path) -> Path:
 def test_latex_tables(whole: Report) -> None:
     text = latex(whole.comparisons)
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
-    assert r"SPIGA & \textbf{3.49} & [" in text and r"Adaptive Wing & 3.50$^{\dagger}$ &" in text
+    assert r"SPIGA & \textbf{3.49} & [" in text and r"AWing & 3.50$^{\dagger}$ &" in text
     assert r"MuSiCa $<$with \& marks$>$" in text and r"FR$_{10}$" in text
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert {row.replace(r"\&", "").count("&") for row in rows} == {8}
@@ -209,20 +210,23 @@ def test_all_documents(small: Path, tmp_path: Path) -> None:
         text = (documents / name).read_text()
         assert text.startswith(f"before\n{build.BEGIN}\n") and text.endswith(f"{build.END}\nafter\n"), name
     text = (documents / "README.md").read_text()
-    assert "<!-- shows: synthetic -->" in text and "Least difference of NME that these 300 faces can show" in text
+    assert (
+        "<!-- shows: synthetic -->" in text
+        and "Smallest difference in NME that is significant on these 300 faces" in text
+    )
     assert "| SPIGA" and "synthetic: NME by corners" in text and "\nold\n" not in text
     build.write(small, documents)
     assert (documents / "README.md").read_text() == text
     benchmarks = (documents / "BENCHMARKS.md").read_text()
-    assert all(f"## {title}" in benchmarks for title in ("Ledger", "Robustness", "HELEN test faces"))
+    assert all(f"## {title}" in benchmarks for title in ("Reproduction", "Robustness", "HELEN test faces"))
     assert "17.61" in benchmarks and "AURC" in benchmarks and "## Reference implementations" in benchmarks
     assert "## Targets" not in benchmarks and "## Loader" not in benchmarks
 
 
 def test_results_of_the_readme(whole: Report) -> None:
     text = build.results(whole)
-    assert text.count("| method") == 2 and "| not separable" in text and "helen: NME by corners" in text
-    assert "- box: SPIGA: detector's box" in text
+    assert text.count("| method") == 2 and f"| {SAME}" in text and "helen: NME by corners" in text
+    assert "Rows differ in box; the report" in text
 
 
 def test_without_records_nothing_is_claimed(tmp_path: Path) -> None:
@@ -266,7 +270,7 @@ def test_a_new_document_gets_its_marks(small: Path, tmp_path: Path) -> None:
     documents = readme(tmp_path / "documents")
     (documents / "BENCHMARKS.md").unlink()
     text = filled(small, documents)["BENCHMARKS.md"]
-    assert text.startswith(build.TITLE) and text.endswith(f"{build.END}\n") and "## Ledger" in text
+    assert text.startswith(build.TITLE) and text.endswith(f"{build.END}\n") and "## Reproduction" in text
 
 
 def test_the_documents_of_the_repository_have_their_marks() -> None:
@@ -362,9 +366,11 @@ def test_the_command(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_published_figures_keep_their_marks() -> None:
-    rows = published_rows({"awing": "Adaptive Wing", "nobody": "Nobody"})
-    assert {row[0].value for row in rows} == {"Adaptive Wing"}
-    wflw = next(row for row in rows if row[1].value == "WFLW" and row[3].html == "4.36")
+    found = published_table({"awing": "AWing", "nobody": "Nobody"})
+    assert found is not None
+    rows = found.rows
+    assert {row[0].value for row in rows} == {"AWing"}
+    wflw = next(row for row in rows if row[1].value == "WFLW" and row[3].text == "4.36")
     assert wflw[-1].value == "from memory, check before quoting: fr, auc"
     assert str(wflw[-2].value).startswith("AWing, ICCV")
     assert any(str(row[-1].value).startswith("cannot be: ") for row in rows), "a known slip is said"

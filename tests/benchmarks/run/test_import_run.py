@@ -10,7 +10,7 @@ import yaml
 
 from benchmarks.__main__ import main
 from benchmarks.run import runner
-from benchmarks.run.adopt import LAST, adopt, choose
+from benchmarks.run.import_run import LAST, choose, import_runs
 from benchmarks.run.plan import Plan, read_plan
 from benchmarks.run.trial import last_checkpoint, planned_epochs, training_state
 from common.errors import LabError
@@ -29,15 +29,16 @@ def make_run(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def test_a_run_becomes_a_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["import", "adopt"])
+def test_a_run_becomes_a_trial(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan, run = make_plan(tmp_path), make_run(tmp_path, "mine")
     cell = choose(plan, "awing", None, 1)
     assert not last_checkpoint(plan.folder, cell).is_file()
-    main(["adopt", "awing", str(run), "--config", str(plan.source), "--seed", "1"])
+    main([command, "awing", str(run), "--config", str(plan.source), "--seed", "1"])
     assert last_checkpoint(plan.folder, cell).read_text() == "weights"
     assert "python -m benchmarks evaluate" in capsys.readouterr().out
     other = make_run(tmp_path, "other")
-    adopt(plan.folder, cell, [other])
+    import_runs(plan.folder, cell, [other])
     assert (plan.folder / cell.name).resolve() == other.resolve(), "another run takes the link's place"
     runner.forget(plan, [cell])
     assert (other / LAST).is_file() and not (plan.folder / cell.name).exists()
@@ -49,22 +50,22 @@ def test_each_stage_is_a_run(tmp_path: Path) -> None:
     names = [f"stage{n + 1}" for n in range(len(cell.stages))]
     assert len(names) > 1
     runs = [make_run(tmp_path, name) for name in names]
-    assert [link.name for link in adopt(plan.folder, cell, runs)] == names
+    assert [link.name for link in import_runs(plan.folder, cell, runs)] == names
     assert last_checkpoint(plan.folder, cell).resolve() == (runs[-1] / LAST).resolve()
     with pytest.raises(LabError, match=f"has {len(names)} stage.* got 1 runs"):
-        adopt(plan.folder, cell, runs[:1])
+        import_runs(plan.folder, cell, runs[:1])
 
 
 def test_mistakes_are_told(tmp_path: Path) -> None:
     plan = make_plan(tmp_path)
     cell = choose(plan, "awing", None, 0)
     with pytest.raises(LabError, match="last.ckpt: checkpoint is missing"):
-        adopt(plan.folder, cell, [tmp_path])
+        import_runs(plan.folder, cell, [tmp_path])
     with pytest.raises(LabError, match="must name one cell of awing; they name none"):
         choose(plan, "awing", None, 7)
     make_run(plan.folder, cell.name)
     with pytest.raises(LabError, match="the cell was trained here"):
-        adopt(plan.folder, cell, [make_run(tmp_path, "mine")])
+        import_runs(plan.folder, cell, [make_run(tmp_path, "mine")])
     assert not (plan.folder / cell.name).is_symlink()
 
 
@@ -76,7 +77,7 @@ def test_a_stopped_training_is_said(tmp_path: Path, epoch: int, epochs: int | No
     assert training_state(tmp_path / "last.ckpt", epochs) == text
 
 
-def test_an_adopted_run_is_measured_by_its_own_length(tmp_path: Path) -> None:
+def test_an_imported_run_is_measured_by_its_own_length(tmp_path: Path) -> None:
     assert planned_epochs(tmp_path, 120) == 120
     for trainer, epochs in (("{max_epochs: 40}", 40), ("{max_epochs: null}", 120), ("null", 120)):
         (tmp_path / "config.yaml").write_text(f"trainer: {trainer}\n")

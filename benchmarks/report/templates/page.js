@@ -24,7 +24,7 @@
   said.setAttribute("role", "status");
   document.body.append(said);
   for (const table of all("table.sort")) {
-    const heads = all("tr.heads th", table);
+    const heads = all("thead th", table);
     heads.forEach((head, column) => {
       const button = document.createElement("button");
       button.type = "button";
@@ -37,6 +37,50 @@
         sort(table, column, down);
         said.textContent = `sorted by ${button.textContent}, ${down ? "descending" : "ascending"}`;
       });
+    });
+  }
+
+  // A table wider than its frame says so, on the sides on which more follows.
+  const frames = all(".frame").map((frame) => {
+    const hint = document.createElement("p");
+    hint.className = "hint";
+    frame.before(hint);
+    const look = () => {
+      const rest = frame.scrollWidth - frame.clientWidth;
+      hint.hidden = rest < 2;
+      hint.textContent = frame.scrollLeft < rest - 1 ? "more columns → scroll sideways" : "← scroll back";
+      frame.classList.toggle("cut", rest > 1 && frame.scrollLeft < rest - 1);
+      frame.classList.toggle("begun", rest > 1 && frame.scrollLeft > 1);
+    };
+    frame.addEventListener("scroll", look, { passive: true });
+    return look;
+  });
+  const lookAll = () => frames.forEach((look) => look());
+  addEventListener("resize", lookAll);
+  all("details").forEach((part) => part.addEventListener("toggle", lookAll));
+  lookAll();
+
+  // A face is enlarged by click or Enter; Escape closes it.
+  const dialog = document.createElement("dialog");
+  const close = document.createElement("form");
+  close.method = "dialog";
+  const end = document.createElement("button");
+  end.textContent = "Close";
+  close.append(end);
+  const large = new Image();
+  const words = document.createElement("p");
+  dialog.append(close, words, large);
+  document.body.append(dialog);
+  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  for (const picture of all(".strips img")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    picture.replaceWith(button);
+    button.append(picture);
+    button.addEventListener("click", () => {
+      large.src = picture.src;
+      large.alt = words.textContent = picture.alt;
+      dialog.showModal();
     });
   }
 

@@ -1,7 +1,7 @@
-"""`python -m benchmarks adopt`: runs that were trained apart become cells of a plan, by links; nothing is copied.
+"""`python -m benchmarks import`: runs that were trained apart become trials of a plan, by links; nothing is copied.
 
-    python -m benchmarks adopt awing runs/awing/helen --config benchmarks/faces.yaml
-    python -m benchmarks adopt spiga RUN1 RUN2 RUN3 --config benchmarks/faces.yaml        one folder a stage
+    python -m benchmarks import awing runs/awing/helen --config benchmarks/faces.yaml
+    python -m benchmarks import spiga RUN1 RUN2 RUN3 --config benchmarks/faces.yaml        one folder a stage
     python -m benchmarks evaluate --config benchmarks/faces.yaml --methods awing spiga      tests and records them
 
 The run must have been trained by the plan's recipe: the test builds the network from it and takes the run's last
@@ -21,7 +21,7 @@ LAST = Path("checkpoints") / "last.ckpt"
 
 
 def choose(plan: Plan, method: str, dataset: str | None, seed: int) -> Cell:
-    """Return the one cell of a plan that is meant.
+    """Return the one trial of a plan that is meant.
 
     Raises:
         LabError: the plan has none, or several.
@@ -29,15 +29,15 @@ def choose(plan: Plan, method: str, dataset: str | None, seed: int) -> Cell:
     cells = [cell for cell in restrict(plan, [method], [dataset] if dataset else None).cells() if cell.seed == seed]
     if len(cells) != 1:
         names = ", ".join(cell.name for cell in cells) or "none"
-        raise LabError(f"{plan.source}: --dataset and --seed must name one cell of {method}; they name {names}")
+        raise LabError(f"{plan.source}: --dataset and --seed must name one trial of {method}; they name {names}")
     return cells[0]
 
 
-def adopt(folder: Path, cell: Cell, runs: list[Path]) -> list[Path]:
-    """Link each stage of a cell to a run; return the links.
+def import_runs(folder: Path, cell: Cell, runs: list[Path]) -> list[Path]:
+    """Link each stage of a trial to a run; return the links.
 
     Raises:
-        LabError: the number of runs is not that of the stages, a run has no last checkpoint, or the cell has a run.
+        LabError: the number of runs is not that of the stages, a run has no last checkpoint, or the trial has a run.
     """
     if len(runs) != len(cell.stages):
         raise LabError(f"{cell.name}: has {len(cell.stages)} stage(s) ({', '.join(cell.stages)}), got {len(runs)} runs")
@@ -46,7 +46,7 @@ def adopt(folder: Path, cell: Cell, runs: list[Path]) -> list[Path]:
         if not (run / LAST).is_file():
             raise LabError(f"{run / LAST}: checkpoint is missing; a run's folder is wanted")
         if not link.is_symlink() and (link / LAST).is_file():
-            raise LabError(f"{link}: the cell was trained here; train it anew with --fresh, or take another folder")
+            raise LabError(f"{link}: the trial was trained here; train it anew with --fresh, or take another folder")
     for run, link in zip(runs, links, strict=True):
         link.parent.mkdir(parents=True, exist_ok=True)
         if link.is_symlink():
@@ -70,10 +70,10 @@ def main(options: argparse.Namespace) -> None:
     """Link a run into a plan's folder.
 
     Raises:
-        LabError: the plan has no such cell, or the runs do not fit.
+        LabError: the plan has no such trial, or the runs do not fit.
     """
     plan = read_plan(options.config)
     cell = choose(plan, options.method, options.dataset, options.seed)
-    for link in adopt(plan.folder, cell, options.runs):
+    for link in import_runs(plan.folder, cell, options.runs):
         print(f"{link} -> {link.resolve()}")
     print(f"`python -m benchmarks evaluate --config {options.config} --methods {cell.method}` tests and records it")

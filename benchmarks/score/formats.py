@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from common.data.readers._pts import read_pts
 from common.errors import LabError
 
 ID_KEYS = ("id", "imgpath", "image", "image_path", "name", "file")
@@ -233,6 +232,8 @@ def _float(where: str, text: str) -> float:
 
 
 def _pts_items(folder: Path) -> Iterator[_Item]:
+    from common.data.readers._pts import read_pts  # here: the readers' package imports torch, which takes seconds
+
     files = sorted(folder.rglob("*.pts"))
     if not files:
         raise LabError(f"{folder}: holds no .pts file")

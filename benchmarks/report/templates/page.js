@@ -69,7 +69,7 @@
   close.append(end);
   const large = new Image();
   const words = document.createElement("p");
-  dialog.append(close, words, large);
+  dialog.append(close, words);
   document.body.append(dialog);
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   for (const picture of all(".strips img")) {
@@ -80,6 +80,7 @@
     button.addEventListener("click", () => {
       large.src = picture.src;
       large.alt = words.textContent = picture.alt;
+      dialog.append(large);
       dialog.showModal();
     });
   }

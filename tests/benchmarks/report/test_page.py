@@ -474,6 +474,6 @@ def test_a_legend_lifts_its_series(browser: Any) -> None:
     item = browser.find_element("css selector", "figure .legend li")
     ActionChains(browser).move_to_element(item).perform()
     figure = item.find_element("xpath", "ancestor::figure")
-    lines = figure.find_elements("css selector", "path.line")
+    lines = figure.find_elements("css selector", ".wide path.line")
     dim = [line.get_attribute("data-series") for line in lines if "dim" in line.get_attribute("class").split()]
     assert len(dim) == len(lines) - 1 and item.get_attribute("data-for") not in dim

@@ -61,10 +61,10 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     cell = choose(plan, "awing", None, 0)
     with pytest.raises(LabError, match="last.ckpt: checkpoint is missing"):
         import_runs(plan.folder, cell, [tmp_path])
-    with pytest.raises(LabError, match="must name one cell of awing; they name none"):
+    with pytest.raises(LabError, match="must name one trial of awing; they name none"):
         choose(plan, "awing", None, 7)
     make_run(plan.folder, cell.name)
-    with pytest.raises(LabError, match="the cell was trained here"):
+    with pytest.raises(LabError, match="the trial was trained here"):
         import_runs(plan.folder, cell, [make_run(tmp_path, "mine")])
     assert not (plan.folder / cell.name).is_symlink()
 

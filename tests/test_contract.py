@@ -111,6 +111,19 @@ def test_predictions_do_not_depend_on_the_batch(made: tuple[str, LandmarkTask, F
     assert (first.points[:1] - alone.points).norm(dim=-1).median() < 0.05
 
 
+def test_points_are_in_float32_whatever_the_trainer_s_precision(made: tuple[str, LandmarkTask, FaceBatch]) -> None:
+    """Validation, test and prediction leave the autocast that a trainer of bf16-mixed puts round them."""
+    _, task, batch = made
+    task.eval()
+    with torch.inference_mode():
+        plain = task.to_image_pixels(task.predict_batch(batch).points, batch)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            tested, predicted = task.test_step(batch, 0), task.predict_step(batch, 0)["points"]
+    assert (predicted - plain).abs().max() < 1e-2
+    assert (task.to_image_pixels(tested.points, batch) - plain).abs().max() < 1e-2
+    assert abs(task.faces.result().points - plain.numpy()).max() < 1e-2
+
+
 def test_recipes_exist_and_name_a_known_data_set() -> None:
     from common.data.datamodule import DATASETS
 

@@ -22,7 +22,7 @@ from common.errors import LabError, command
 from common.schemes import scheme_of_size
 from musica.network import CHANNELS, FEATURES, LEVELS
 from musica.original import BOX_SIDE, MARGIN
-from musica.patch_sets import NAMED, RULES, patch_indices
+from musica.patches import NAMED, RULES, patch_indices
 
 TASK_PREFIX = "net."  # where the task holds its network, so that --init_from takes the converted file
 AVERAGE = "/ExponentialMovingAverage"

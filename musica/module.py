@@ -22,7 +22,7 @@ from musica.loss import CascadeLoss
 from musica.native.loops import NativeCascade
 from musica.network import CascadeNet
 from musica.original import run_official
-from musica.patch_sets import patch_sets
+from musica.patches import patch_sets
 from musica.targets import default_shape, mean_shape
 from musica.types import CascadeRun
 

@@ -1,10 +1,10 @@
 """The whole cascade for a few faces on the CPU as compiled loops, the exit included.
 
 The hidden layer's weights are read once and used once, so memory sets the pace. They are stored input by input (see
-`musica.layers`): the weights of a few patches are contiguous. A thread describes some patches, reads their weights, and
-goes on to the next ones; while one computes, the other reads. All iterations are one call, since after megabytes of
-weights the interpreter's own memory is in no cache, and what it does between two iterations takes several times as long
-as elsewhere.
+`musica.network.HiddenLinear`): the weights of a few patches are contiguous. A thread describes some patches, reads
+their weights, and goes on to the next ones; while one computes, the other reads. All iterations are one call, since
+after megabytes of weights the interpreter's own memory is in no cache, and what it does between two iterations takes
+several times as long as elsewhere.
 
 The arithmetic is that of `Stage` and `CascadeNet.run`, without gradients; sums run in another order.
 Letters: A faces, M patches, F features of a patch (256), N landmarks, U hidden units, W size of the sums over an

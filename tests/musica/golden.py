@@ -15,8 +15,7 @@ from torch import Tensor
 
 from musica.convert import convert_variables
 from musica.network import CascadeNet
-from musica.patch_sets import patch_indices
-from musica.patches import make_level
+from musica.patches import make_level, patch_indices
 from musica.pyramid import halvings, normalise
 from musica.types import Pyramid
 

@@ -17,8 +17,7 @@ from common.schemes import IBUG68, WFLW98
 from musica.loss import CascadeLoss, landmark_error
 from musica.native import loops
 from musica.network import INITS, CascadeNet, Stage
-from musica.patch_sets import NAMED, patch_indices, patch_sets
-from musica.patches import cut_patches, make_level
+from musica.patches import NAMED, cut_patches, make_level, patch_indices, patch_sets
 from musica.types import PATCH, CascadeRun, Pyramid
 from tests.conftest import needs_shared
 from tests.musica.golden import (

@@ -1,4 +1,4 @@
-"""The hidden layer whose weights lie input by input: answers, gradients and files are a linear layer's."""
+"""The hidden layer whose weights are stored input by input: outputs, gradients and files are a linear layer's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from musica.layers import FEW_FACES, HiddenLinear
+from musica.network import FEW_FACES, HiddenLinear
 
 
 @pytest.fixture(params=[True, False])
@@ -19,7 +19,7 @@ def layers(request: pytest.FixtureRequest) -> tuple[HiddenLinear, torch.nn.Linea
 
 
 @pytest.mark.parametrize("faces", [1, 3, FEW_FACES + 1])
-def test_answers_and_gradients_are_those_of_a_linear_layer(
+def test_outputs_and_gradients_are_those_of_a_linear_layer(
     layers: tuple[HiddenLinear, torch.nn.Linear], faces: int
 ) -> None:
     ours, theirs = (layer.double() for layer in layers)

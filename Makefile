@@ -1,4 +1,4 @@
-# Face Alignment Lab. `make help` lists the targets from the comments behind their names.
+# Face Alignment Lab. `make help` lists the targets from the comments after their names.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,6 +8,8 @@ RUN_TESTS := OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest -ra -n
 
 # Two threads that wait for each other by spinning take several times as long once anything else wants their core.
 export OMP_WAIT_POLICY ?= PASSIVE
+# Machine code of compiled loops, which takes a minute to make: one folder for all processes.
+export NUMBA_CACHE_DIR ?= $(CURDIR)/.cache/numba
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lint format types test test-slow test-docs build benchmark demo clean
@@ -56,5 +58,5 @@ demo: setup  ## train the smoke recipe of AWing; pictures of its predictions are
 	$(BIN)/python -m awing.cli fit --config awing/smoke.yaml
 
 clean:  ## remove caches and build products (keeps .venv, runs and data)
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

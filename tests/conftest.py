@@ -1,4 +1,4 @@
-"""What all tests share: where the reference data lie, and a clean global state before and after each test."""
+"""What all tests share: where the reference data are, one store of machine code, a clean global state for each test."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,46 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = (ROOT / ".." / "shared").resolve()
 _HAS_SHARED = SHARED.is_dir()
 _IN_CI = os.environ.get("CI", "").lower() in ("true", "1")
+# Before the first import of numba, which reads it once: all workers share the machine code of compiled loops.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache" / "numba"))
 
 # In CI a missing folder is a failure, not a skip: a green run must mean that the golden figures were compared.
 needs_shared = pytest.mark.skipif(
     not _HAS_SHARED and not _IN_CI, reason="the reference data (../shared beside the repository) are not here"
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the workers of `-n` compile one after the other, so that each loop is compiled once and then read."""
+    if hasattr(config, "workerinput"):
+        compile_in_turns(Path(os.environ["NUMBA_CACHE_DIR"]) / "lock")
+
+
+def compile_in_turns(lock: Path) -> None:
+    """Hold a file's lock while this process looks for machine code in the store, compiles it and keeps it there."""
+    try:
+        import fcntl
+
+        from numba.core import event
+    except ImportError:  # no numba, or no such locks: nothing is compiled, or each process compiles for itself
+        return
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    file = lock.open("w")
+
+    class Turns(event.Listener):
+        depth = 0  # numba's own lock, whose events these are, can be taken several times
+
+        def on_start(self, event: Any) -> None:
+            if self.depth == 0:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            self.depth += 1
+
+        def on_end(self, event: Any) -> None:
+            self.depth -= 1
+            if self.depth == 0:
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+    event.register("numba:compiler_lock", Turns())
 
 
 @pytest.fixture(scope="session")

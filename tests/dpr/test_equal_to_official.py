@@ -1,4 +1,4 @@
-"""DPR equals its official implementation: every map and point from each network's recorded output, a network alone."""
+"""DPR equals its official implementation: each network alone, picture and box to points, maps of trained weights."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from common.schemes import WFLW98
-from dpr.convert import convert_state_dict
+from dpr.convert import assemble, convert_state_dict
 from dpr.network import DPRNet, Stages
+from dpr.original import predict_official
 from dpr.regress import LocalRegress
 from dpr.transform import invert, move_points
-from tests.golden.values import furthest, load, picture, tensors, weights
+from tests.golden.values import furthest, load, photograph, picture, tensors, weights
 
 pytestmark = pytest.mark.golden
 PARTS = ("left_eye", "right_eye", "nose", "mouth")
@@ -90,3 +91,37 @@ def test_local_regression_network(golden: dict[str, np.ndarray]) -> None:
     for part, ours in zip(PARTS, found, strict=True):
         official = golden[f"det_fill_local_out_{part}"]
         assert furthest(ours.flatten(1), official) <= SHARE * np.abs(official).max()
+
+
+@pytest.fixture(scope="module")
+def filled() -> dict[str, np.ndarray]:
+    return load("dpr_filled")
+
+
+@pytest.fixture(scope="module")
+def filled_net(filled: dict[str, np.ndarray], golden: dict[str, np.ndarray]) -> DPRNet:
+    """All four networks with weights by formula; the converter takes them for official ones."""
+    networks = dict([convert_state_dict(tensors(weights(golden)))])
+    for kind in ("global_reinit", "global_regress", "local_reinit"):
+        own = {key.removeprefix(kind + ":"): value for key, value in filled.items() if key.startswith(kind + ":")}
+        networks |= dict([convert_state_dict(tensors(weights(own)))])
+    return assemble(networks, golden["mean_face"])[0].eval()
+
+
+@torch.inference_mode()
+def test_networks_alone(filled_net: DPRNet, filled: dict[str, np.ndarray]) -> None:
+    small, face = (torch.from_numpy(picture(seed, (2, 3, side, side)) * 2 - 1).flip(1) for seed, side in
+                   ((11, 128), (12, 256)))  # fmt: skip
+    assert furthest(filled_net.global_reinit(small).flatten(1), filled["alone_global_reinit_out"]) <= NET
+    assert furthest(filled_net.global_regress(face).flatten(1), filled["alone_global_regress_out"]) <= NET
+    assert filled_net.local_reinit is not None
+    maps = filled_net.local_reinit((filled_net.mean_face * 256).float()[None])[0]
+    assert furthest(maps.flatten(1), filled["alone_local_reinit_out"]) <= NET
+
+
+def test_from_picture_and_box_to_points(filled_net: DPRNet, filled: dict[str, np.ndarray]) -> None:
+    image = photograph(41, 240, 300)[..., ::-1].copy()  # recorded with OpenCV's channel order
+    found = predict_official(filled_net, image, filled["rect"][None])
+    assert furthest(found.steps[0][0], filled["gsr_pts"]) <= PIXELS
+    assert furthest(found.points[0], filled["glsr_pts"]) <= PART_PIXELS
+    assert np.linalg.norm(filled["glsr_pts"] - filled["gsr_pts"], axis=1).max() > 1  # the local stage does something

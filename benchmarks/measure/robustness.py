@@ -22,7 +22,7 @@ import yaml
 from benchmarks.provenance import ROOT
 from benchmarks.record import Robustness, append_record, read_records
 from benchmarks.report.markdown import figure
-from benchmarks.run.plan import Cell, read_plan, restrict
+from benchmarks.run.plan import Trial, read_plan, restrict
 from benchmarks.run.trial import last_checkpoint, load_trained
 from common.data.batching import Collate
 from common.data.crops import CropConfig, CroppedFace, crop_sample, draw_matrix
@@ -172,26 +172,26 @@ def flicker(task: LandmarkTask, samples: list[FaceSample], config: CropConfig, s
     return np.array(found)
 
 
-def is_done(folder: Path, cell: Cell, count: int | None) -> bool:
-    """Return whether the cell's present weights were examined on as many faces; its last record tells."""
-    last = [r for r in read_records(folder / RECORD, Robustness) if r.trial == f"{cell.name}/flicker"]
-    return bool(last) and last[0].weights == weights_time(folder, cell) and last[0].asked == count
+def is_done(folder: Path, trial: Trial, count: int | None) -> bool:
+    """Return whether the trial's present weights were examined on as many faces; its last record tells."""
+    last = [r for r in read_records(folder / RECORD, Robustness) if r.trial == f"{trial.name}/flicker"]
+    return bool(last) and last[0].weights == weights_time(folder, trial) and last[0].asked == count
 
 
-def weights_time(folder: Path, cell: Cell) -> int:
-    """Return when the cell's weights were written, in seconds."""
-    return int(last_checkpoint(folder, cell).stat().st_mtime)
+def weights_time(folder: Path, trial: Trial) -> int:
+    """Return when the trial's weights were written, in seconds."""
+    return int(last_checkpoint(folder, trial).stat().st_mtime)
 
 
-def examine(folder: Path, cell: Cell, settings: dict[str, Any], count: int | None) -> list[Robustness]:
-    """Return all records of a trained cell."""
-    tested = load_trained(folder, cell)
+def examine(folder: Path, trial: Trial, settings: dict[str, Any], count: int | None) -> list[Robustness]:
+    """Return all records of a trained trial."""
+    tested = load_trained(folder, trial)
     task, cropped = tested.task, tested.data.cropped("test")
     faces, config = cropped.faces, cropped.config
     samples = [faces[k] for k in range(min(len(faces), count or len(faces)))]
     size, seed = settings["batch_size"], settings["seed"]
-    base = partial(Robustness, method=cell.method, title=METHODS[cell.method].title, dataset=cell.dataset,
-                   seed=cell.seed, n=len(samples))  # fmt: skip
+    base = partial(Robustness, method=trial.method, title=METHODS[trial.method].title, dataset=trial.dataset,
+                   seed=trial.seed, n=len(samples))  # fmt: skip
     records = []
     for kind, entry in settings["kinds"].items():
         values = []
@@ -200,20 +200,20 @@ def examine(folder: Path, cell: Cell, settings: dict[str, Any], count: int | Non
                        for k, sample in enumerate(samples)]  # fmt: skip
             result = errors(task, changed, faces.subset_names, size)
             values.append(float(result.nme.mean()))
-            records.append(base(trial=f"{cell.name}/{kind}/{level:g}", kind=kind, level=level, unit=entry["unit"],
+            records.append(base(trial=f"{trial.name}/{kind}/{level:g}", kind=kind, level=level, unit=entry["unit"],
                                 nme=values[-1], fr=result.failure_rate()))  # fmt: skip
-        records.append(base(trial=f"{cell.name}/{kind}/area", kind=f"{kind}_area",
+        records.append(base(trial=f"{trial.name}/{kind}/area", kind=f"{kind}_area",
                             nme=curve_area(entry["levels"], values)))  # fmt: skip
-        print(f"[{cell.name}] {kind}: " + "  ".join(f"{level:g}: {value:.2f}" for level, value in
+        print(f"[{trial.name}] {kind}: " + "  ".join(f"{level:g}: {value:.2f}" for level, value in
                                                     zip(entry["levels"], values, strict=True)), flush=True)  # fmt: skip
     plain = evaluate(task, cropped, count=len(samples))
     if plain.score is not None:
-        records.append(base(trial=f"{cell.name}/risk_coverage", kind="risk_coverage",
+        records.append(base(trial=f"{trial.name}/risk_coverage", kind="risk_coverage",
                             **risk_coverage(plain.nme, plain.score.mean(1))))  # fmt: skip
     trembling = flicker(task, samples[: settings["flicker"]["faces"]], config, faces.subset_names,
                         settings["flicker"]["crops"], size, seed)  # fmt: skip
-    records.append(base(trial=f"{cell.name}/flicker", kind="flicker", nme=float(trembling.mean()), n=len(trembling),
-                        asked=count, weights=weights_time(folder, cell)))  # fmt: skip
+    records.append(base(trial=f"{trial.name}/flicker", kind="flicker", nme=float(trembling.mean()), n=len(trembling),
+                        asked=count, weights=weights_time(folder, trial)))  # fmt: skip
     return records
 
 
@@ -227,22 +227,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> None:
-    """Examine every trained cell of a plan, record and print a table."""
+    """Examine every trained trial of a plan, record and print a table."""
     plan = restrict(read_plan(options.config), options.methods, None)
     settings = yaml.safe_load(options.levels.read_text(encoding="utf-8"))
-    cells = [cell for cell in plan.cells() if last_checkpoint(plan.folder, cell).is_file()]
-    if not cells:
+    trials = [trial for trial in plan.trials() if last_checkpoint(plan.folder, trial).is_file()]
+    if not trials:
         raise LabError(f"{options.config}: no trial is trained yet; run `python -m benchmarks train` first")
-    todo = [cell for cell in cells if options.fresh or not is_done(plan.folder, cell, options.faces)]
-    if len(todo) < len(cells):
-        print(f"{len(cells) - len(todo)} of {len(cells)} trials are examined already; --fresh repeats them", flush=True)
+    todo = [trial for trial in trials if options.fresh or not is_done(plan.folder, trial, options.faces)]
+    if len(todo) < len(trials):
+        print(
+            f"{len(trials) - len(todo)} of {len(trials)} trials are examined already; --fresh repeats them", flush=True
+        )
     rows, kinds = [], [*(f"{kind}_area" for kind in settings["kinds"]), "flicker"]
-    for cell in todo:
-        records = examine(plan.folder, cell, settings, options.faces)
+    for trial in todo:
+        records = examine(plan.folder, trial, settings, options.faces)
         for record in records:
             append_record(plan.folder / RECORD, record)
         found = {record.kind: record.value for record in records}
-        rows.append([METHODS[cell.method].title, cell.dataset, *(figure(found[kind]) for kind in kinds)])
+        rows.append([METHODS[trial.method].title, trial.dataset, *(figure(found[kind]) for kind in kinds)])
     if not rows:
         return
     print("\nmean NME over each curve's levels (percent), and flicker of a still face (percent)\n")

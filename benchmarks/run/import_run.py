@@ -13,35 +13,39 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.run.plan import Cell, Plan, read_plan, restrict
+from benchmarks.run.plan import Plan, Trial, read_plan, restrict
 from benchmarks.run.trial import stage_folder
 from common.errors import LabError
 
 LAST = Path("checkpoints") / "last.ckpt"
 
 
-def choose(plan: Plan, method: str, dataset: str | None, seed: int) -> Cell:
+def choose(plan: Plan, method: str, dataset: str | None, seed: int) -> Trial:
     """Return the one trial of a plan that is meant.
 
     Raises:
         LabError: the plan has none, or several.
     """
-    cells = [cell for cell in restrict(plan, [method], [dataset] if dataset else None).cells() if cell.seed == seed]
-    if len(cells) != 1:
-        names = ", ".join(cell.name for cell in cells) or "none"
+    trials = [
+        trial for trial in restrict(plan, [method], [dataset] if dataset else None).trials() if trial.seed == seed
+    ]
+    if len(trials) != 1:
+        names = ", ".join(trial.name for trial in trials) or "none"
         raise LabError(f"{plan.source}: --dataset and --seed must name one trial of {method}; they name {names}")
-    return cells[0]
+    return trials[0]
 
 
-def import_runs(folder: Path, cell: Cell, runs: list[Path]) -> list[Path]:
+def import_runs(folder: Path, trial: Trial, runs: list[Path]) -> list[Path]:
     """Link each stage of a trial to a run; return the links.
 
     Raises:
         LabError: the number of runs is not that of the stages, a run has no last checkpoint, or the trial has a run.
     """
-    if len(runs) != len(cell.stages):
-        raise LabError(f"{cell.name}: has {len(cell.stages)} stage(s) ({', '.join(cell.stages)}), got {len(runs)} runs")
-    links = [stage_folder(folder, cell, stage) for stage in range(len(runs))]
+    if len(runs) != len(trial.stages):
+        raise LabError(
+            f"{trial.name}: has {len(trial.stages)} stage(s) ({', '.join(trial.stages)}), got {len(runs)} runs"
+        )
+    links = [stage_folder(folder, trial, stage) for stage in range(len(runs))]
     for run, link in zip(runs, links, strict=True):
         if not (run / LAST).is_file():
             raise LabError(f"{run / LAST}: checkpoint is missing; a run's folder is wanted")
@@ -73,7 +77,7 @@ def main(options: argparse.Namespace) -> None:
         LabError: the plan has no such trial, or the runs do not fit.
     """
     plan = read_plan(options.config)
-    cell = choose(plan, options.method, options.dataset, options.seed)
-    for link in import_runs(plan.folder, cell, options.runs):
+    trial = choose(plan, options.method, options.dataset, options.seed)
+    for link in import_runs(plan.folder, trial, options.runs):
         print(f"{link} -> {link.resolve()}")
-    print(f"`python -m benchmarks evaluate --config {options.config} --methods {cell.method}` tests and records it")
+    print(f"`python -m benchmarks evaluate --config {options.config} --methods {trial.method}` tests and records it")

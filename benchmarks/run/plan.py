@@ -37,7 +37,7 @@ class Job(Strict):
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One training with its test: the unit that is done once and recorded in one line."""
 
     method: str
@@ -69,15 +69,15 @@ class Plan:
     jobs: tuple[Job, ...]
     source: Path = field(default=Path())
 
-    def cells(self) -> list[Cell]:
-        """Return all cells, in the order in which they are done.
+    def trials(self) -> list[Trial]:
+        """Return all trials, in the order in which they are done.
 
         A method without the recipe of an optional job is left out, with a word on the screen.
 
         Raises:
             LabError: a method lacks the recipe, or the folder of a job that is not optional is missing.
         """
-        cells = []
+        trials = []
         for job in self.jobs:
             if job.root is not None and not Path(job.root).is_dir():
                 if not job.optional:
@@ -92,11 +92,11 @@ class Plan:
                     print(f"[{job.dataset}] {name} left out: it has no recipe {job.recipe}", flush=True)
                     continue
                 root = () if job.root is None else ("--data.root", job.root)
-                cells += [
-                    Cell(name, job.dataset, job.recipe, seed, METHODS[name].stages(job.recipe), (*root, *job.args))
+                trials += [
+                    Trial(name, job.dataset, job.recipe, seed, METHODS[name].stages(job.recipe), (*root, *job.args))
                     for seed in job.seeds
                 ]
-        return cells
+        return trials
 
 
 class _File(Strict):

@@ -1,4 +1,4 @@
-"""One cell of the benchmark: train stage by stage, test the last checkpoint, time the network, return the record."""
+"""One trial of the benchmark: train stage by stage, test the last checkpoint, time the network, return the record."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import yaml
 from benchmarks.measure.speed import measure, train_step_ms
 from benchmarks.provenance import commit, machine
 from benchmarks.record import Result, Speed
-from benchmarks.run.plan import Cell
+from benchmarks.run.plan import Trial
 from common.data.datamodule import FaceDataModule
 from common.errors import LabError
 from common.evaluation import Evaluation, batches, evaluate, load_data, read_config
@@ -34,31 +34,31 @@ from common.metrics.stats import metric_intervals
 from common.plotting import TRUE, draw_landmarks
 from common.task import LandmarkTask, load_task
 
-SHOWN = 4  # worst and median faces that are drawn for each cell
-PICTURE = 192  # side of such a picture in pixels
+SHOWN = 4  # worst and median faces that are drawn for each trial
+PICTURE = 384  # side of such a picture in pixels
 PATIENCE = 30.0  # seconds that a process gets to end by itself
 
 
-def stage_folder(folder: Path, cell: Cell, stage: int) -> Path:
-    """Return the run folder of a stage; one-stage recipes have none below the cell's."""
-    run = folder / cell.name
-    return run / f"stage{stage + 1}" if len(cell.stages) > 1 else run
+def stage_folder(folder: Path, trial: Trial, stage: int) -> Path:
+    """Return the run folder of a stage; one-stage recipes have none below the trial's."""
+    run = folder / trial.name
+    return run / f"stage{stage + 1}" if len(trial.stages) > 1 else run
 
 
-def last_checkpoint(folder: Path, cell: Cell) -> Path:
+def last_checkpoint(folder: Path, trial: Trial) -> Path:
     """Return the path of the last stage's last checkpoint."""
-    return stage_folder(folder, cell, len(cell.stages) - 1) / "checkpoints" / "last.ckpt"
+    return stage_folder(folder, trial, len(trial.stages) - 1) / "checkpoints" / "last.ckpt"
 
 
-def recipe_file(cell: Cell, stage: int = -1) -> Path:
+def recipe_file(trial: Trial, stage: int = -1) -> Path:
     """Return the YAML of a stage; default the last one."""
-    return METHODS[cell.method].file(cell.stages[stage])
+    return METHODS[trial.method].file(trial.stages[stage])
 
 
-def _arguments(folder: Path, cell: Cell, stage: int) -> list[str]:
-    run = stage_folder(folder, cell, stage)
-    return ["--config", str(recipe_file(cell, stage)), "--run", str(run), "--seed_everything", str(cell.seed),
-            "--data.seed", str(cell.seed), *cell.args]  # fmt: skip
+def _arguments(folder: Path, trial: Trial, stage: int) -> list[str]:
+    run = stage_folder(folder, trial, stage)
+    return ["--config", str(recipe_file(trial, stage)), "--run", str(run), "--seed_everything", str(trial.seed),
+            "--data.seed", str(trial.seed), *trial.args]  # fmt: skip
 
 
 def run_children(
@@ -66,7 +66,7 @@ def run_children(
 ) -> list[int]:
     """Run commands side by side and return their exit codes; when this process is told to end, they are told first.
 
-    An orphan would go on training, and hold its cell's lock.
+    An orphan would go on training, and hold its trial's lock.
 
     Args:
         commands: at least one.
@@ -115,43 +115,43 @@ def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
             child.kill()
 
 
-def trained_seconds(folder: Path, cell: Cell) -> float:
-    """Return the seconds that the finished stages of a cell took; marks of imported runs hold none."""
-    marks = [stage_folder(folder, cell, stage) / "finished" for stage in range(len(cell.stages))]
+def trained_seconds(folder: Path, trial: Trial) -> float:
+    """Return the seconds that the finished stages of a trial took; marks of imported runs hold none."""
+    marks = [stage_folder(folder, trial, stage) / "finished" for stage in range(len(trial.stages))]
     return sum(float(mark.read_text(encoding="utf-8") or 0) for mark in marks if mark.is_file())
 
 
-def train(folder: Path, cell: Cell, lock: int | None = None) -> None:
+def train(folder: Path, trial: Trial, lock: int | None = None) -> None:
     """Train every stage that is not finished, each in its own process.
 
     Raises:
         LabError: a training process failed; its own message stands above.
     """
-    for stage in range(len(cell.stages)):
-        done = stage_folder(folder, cell, stage) / "finished"
+    for stage in range(len(trial.stages)):
+        done = stage_folder(folder, trial, stage) / "finished"
         if not done.is_file():
             start = time.perf_counter()
-            _train_stage(folder, cell, stage, lock)
+            _train_stage(folder, trial, stage, lock)
             done.write_text(f"{time.perf_counter() - start:.1f}\n", encoding="utf-8")
 
 
-def _train_stage(folder: Path, cell: Cell, stage: int, lock: int | None) -> None:
-    command = [sys.executable, "-m", METHODS[cell.method].cli, "fit", *_arguments(folder, cell, stage)]
-    last = stage_folder(folder, cell, stage) / "checkpoints" / "last.ckpt"
+def _train_stage(folder: Path, trial: Trial, stage: int, lock: int | None) -> None:
+    command = [sys.executable, "-m", METHODS[trial.method].cli, "fit", *_arguments(folder, trial, stage)]
+    last = stage_folder(folder, trial, stage) / "checkpoints" / "last.ckpt"
     if last.is_file():
         command += ["--ckpt_path", str(last)]
     elif stage:
-        command += ["--init_from", str(stage_folder(folder, cell, stage - 1) / "checkpoints" / "last.ckpt")]
-    part = f", stage {stage + 1} of {len(cell.stages)}" if len(cell.stages) > 1 else ""
-    print(f"[{cell.name}] training{part}{' (resumed)' if last.is_file() else ''}", flush=True)
+        command += ["--init_from", str(stage_folder(folder, trial, stage - 1) / "checkpoints" / "last.ckpt")]
+    part = f", stage {stage + 1} of {len(trial.stages)}" if len(trial.stages) > 1 else ""
+    print(f"[{trial.name}] training{part}{' (resumed)' if last.is_file() else ''}", flush=True)
     code = run_children([command], () if lock is None else (lock,))[0]
     if code:
-        raise LabError(f"{cell.name}: training ended with exit code {code}: {' '.join(command)}")
+        raise LabError(f"{trial.name}: training ended with exit code {code}: {' '.join(command)}")
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained cell: the task with its last weights, and its data."""
+    """A trained trial: the task with its last weights, and its data."""
 
     task: LandmarkTask
     data: FaceDataModule
@@ -179,20 +179,20 @@ def settings(words: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def load_trained(folder: Path, cell: Cell) -> Trained:
-    """Return the task of a cell's last checkpoint and its data; the run's configuration, else the recipe, names them.
+def load_trained(folder: Path, trial: Trial) -> Trained:
+    """Return the task of a trial's last checkpoint and its data; the run's configuration, else the recipe, names them.
 
     Raises:
         LabError: there is no checkpoint.
     """
-    path = last_checkpoint(folder, cell)
+    path = last_checkpoint(folder, trial)
     if not path.is_file():
         raise LabError(f"{path}: checkpoint is missing; train the trial first (python -m benchmarks train)")
-    limit = PROTOCOLS["canonical"].measure(cell.dataset, 0).threshold
-    task = load_task(METHODS[cell.method].task_class(), path, threshold=limit)
-    own = stage_folder(folder, cell, len(cell.stages) - 1) / "config.yaml"
-    config = own if own.is_file() else recipe_file(cell)
-    data = load_data(config, None, task, **settings(cell.args).get("data", {}))
+    limit = PROTOCOLS["canonical"].measure(trial.dataset, 0).threshold
+    task = load_task(METHODS[trial.method].task_class(), path, threshold=limit)
+    own = stage_folder(folder, trial, len(trial.stages) - 1) / "config.yaml"
+    config = own if own.is_file() else recipe_file(trial)
+    data = load_data(config, None, task, **settings(trial.args).get("data", {}))
     return Trained(task.to("cuda") if torch.cuda.is_available() else task, data)
 
 
@@ -222,21 +222,21 @@ def planned_epochs(run: Path, recipe: int | None) -> int | None:
     return recipe if epochs is None else int(epochs)
 
 
-def recipe_epochs(cell: Cell) -> int | None:
-    """Return how many epochs the plan wants of a cell's last stage."""
-    trainer = read_config(recipe_file(cell)).get("trainer") or {}
-    epochs = (trainer | settings(cell.args).get("trainer", {})).get("max_epochs")
+def recipe_epochs(trial: Trial) -> int | None:
+    """Return how many epochs the plan wants of a trial's last stage."""
+    trainer = read_config(recipe_file(trial)).get("trainer") or {}
+    epochs = (trainer | settings(trial.args).get("trainer", {})).get("max_epochs")
     return None if epochs is None else int(epochs)
 
 
-def card(tested: Trained, cell: Cell, count: int, state: str) -> dict[str, Any]:
+def card(tested: Trained, trial: Trial, count: int, state: str) -> dict[str, Any]:
     """Return the protocol card of the figures: all that decides them besides the points."""
     task, faces = tested.task, tested.data.cropped("test").faces
     crop, own = tested.data.crop, {"trained on": str(tested.data.dataset)}
     if faces[0].norm is not None:
         own["normaliser"] = "the data set's own"
     return PROTOCOLS["canonical"].card(
-        cell.dataset, task.scheme.num_points, n=count, landmarks=task.scheme.name, threshold=task.threshold,
+        trial.dataset, task.scheme.num_points, n=count, landmarks=task.scheme.name, threshold=task.threshold,
         box=f"data set's box, {crop.side_rule} side times {crop.box_scale:g}, crop {crop.size} px",
         decode=str(getattr(task, "decode", "of the method")), checkpoint=state, **own,
     )  # fmt: skip
@@ -259,23 +259,23 @@ def draw_faces(folder: Path, data: FaceDataModule, found: Evaluation) -> None:
             write_image(folder / f"{name}-{k}.png", canvas)
 
 
-def evaluate_cell(folder: Path, cell: Cell, seconds: float, timing: bool = True) -> Result:
-    """Test, draw and time a trained cell; return its record."""
-    tested = load_trained(folder, cell)
+def evaluate_cell(folder: Path, trial: Trial, seconds: float, timing: bool = True) -> Result:
+    """Test, draw and time a trained trial; return its record."""
+    tested = load_trained(folder, trial)
     found = evaluate(tested.task, tested.data)
-    task, run = tested.task.cpu(), stage_folder(folder, cell, len(cell.stages) - 1)
-    predictions, pictures = run / "test_predictions.npz", folder / "faces" / cell.name
+    task, run = tested.task.cpu(), stage_folder(folder, trial, len(trial.stages) - 1)
+    predictions, pictures = run / "test_predictions.npz", folder / "faces" / trial.name
     found.save(predictions)
     draw_faces(pictures, tested.data, found)
-    state = training_state(last_checkpoint(folder, cell), planned_epochs(run, recipe_epochs(cell)))
+    state = training_state(last_checkpoint(folder, trial), planned_epochs(run, recipe_epochs(trial)))
     speed = Speed()
     if timing:
-        print(f"[{cell.name}] timing", flush=True)
+        print(f"[{trial.name}] timing", flush=True)
         step = train_step_ms(task, next(batches(tested.data)))
         speed = Speed(**measure(task.network(), task.input_size, inference=task.inference()), train_step_ms=step)
     return Result(
-        trial=cell.name, method=cell.method, title=METHODS[cell.method].title, dataset=cell.dataset,
-        recipe=cell.stages[-1], seed=cell.seed, protocol="canonical", card=card(tested, cell, len(found), state),
+        trial=trial.name, method=trial.method, title=METHODS[trial.method].title, dataset=trial.dataset,
+        recipe=trial.stages[-1], seed=trial.seed, protocol="canonical", card=card(tested, trial, len(found), state),
         metrics=found.metrics(), intervals=intervals(found), predictions=str(predictions.relative_to(folder)),
         pictures=str(pictures.relative_to(folder)), seconds=seconds, speed=speed, commit=commit(),
         device=machine()["device"], date=datetime.now(UTC).isoformat(timespec="seconds"), torch=str(torch.__version__),

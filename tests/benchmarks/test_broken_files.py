@@ -126,7 +126,7 @@ READINGS: dict[str, Reading] = {
     "trials": ("records.jsonl", TRIAL, jsonl, read_all),
     "perturbation": ("robustness.jsonl", SHIFT, jsonl, read_all),
     "risk": ("robustness.jsonl", RISK, jsonl, read_all),
-    "plan": ("plan.yaml", PLAN, as_yaml, lambda path: read_plan(path).cells()),
+    "plan": ("plan.yaml", PLAN, as_yaml, lambda path: read_plan(path).trials()),
     "published": ("figures.yaml", PRINTED, as_yaml, lambda path: lint(read_table(path))),
     "policy": ("policy.json", POLICY, jsonl, lambda path: read_policy(path, 3, "ibug68")),
     "predictions": ("points.json", POINTS, jsonl, read_points),

@@ -24,7 +24,7 @@ from benchmarks.measure.robustness import (
     weights_time,
 )
 from benchmarks.record import Robustness, append_record
-from benchmarks.run.plan import Cell
+from benchmarks.run.plan import Trial
 from benchmarks.run.trial import last_checkpoint
 from common.data.crops import CropConfig, crop_sample
 from common.data.synthetic import SyntheticFaces
@@ -141,15 +141,15 @@ def test_flicker_is_nought_for_the_truth_and_half_a_pixel_for_the_crop(faces: Sy
 
 
 def test_what_was_examined_is_not_repeated(tmp_path: Path) -> None:
-    """The last record of a cell tells whether its present weights were examined, and on how many faces."""
-    cell = Cell("awing", "synthetic", "smoke", 0, ("awing/smoke.yaml",))
-    path = last_checkpoint(tmp_path, cell)
+    """The last record of a trial tells whether its present weights were examined, and on how many faces."""
+    trial = Trial("awing", "synthetic", "smoke", 0, ("awing/smoke.yaml",))
+    path = last_checkpoint(tmp_path, trial)
     path.parent.mkdir(parents=True)
     path.touch()
-    assert not is_done(tmp_path, cell, 8)
-    seen = Robustness(trial=f"{cell.name}/flicker", method="awing", dataset="synthetic", kind="flicker", asked=8,
-                      weights=weights_time(tmp_path, cell))  # fmt: skip
+    assert not is_done(tmp_path, trial, 8)
+    seen = Robustness(trial=f"{trial.name}/flicker", method="awing", dataset="synthetic", kind="flicker", asked=8,
+                      weights=weights_time(tmp_path, trial))  # fmt: skip
     append_record(tmp_path / RECORD, seen)
-    assert is_done(tmp_path, cell, 8) and not is_done(tmp_path, cell, None)
+    assert is_done(tmp_path, trial, 8) and not is_done(tmp_path, trial, None)
     os.utime(path, (1e9, 1e9))
-    assert not is_done(tmp_path, cell, 8), "trained anew"
+    assert not is_done(tmp_path, trial, 8), "trained anew"

@@ -32,41 +32,41 @@ def make_run(folder: Path, name: str) -> Path:
 @pytest.mark.parametrize("command", ["import", "adopt"])
 def test_a_run_becomes_a_trial(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan, run = make_plan(tmp_path), make_run(tmp_path, "mine")
-    cell = choose(plan, "awing", None, 1)
-    assert not last_checkpoint(plan.folder, cell).is_file()
+    trial = choose(plan, "awing", None, 1)
+    assert not last_checkpoint(plan.folder, trial).is_file()
     main([command, "awing", str(run), "--config", str(plan.source), "--seed", "1"])
-    assert last_checkpoint(plan.folder, cell).read_text() == "weights"
+    assert last_checkpoint(plan.folder, trial).read_text() == "weights"
     assert "python -m benchmarks evaluate" in capsys.readouterr().out
     other = make_run(tmp_path, "other")
-    import_runs(plan.folder, cell, [other])
-    assert (plan.folder / cell.name).resolve() == other.resolve(), "another run takes the link's place"
-    runner.forget(plan, [cell])
-    assert (other / LAST).is_file() and not (plan.folder / cell.name).exists()
+    import_runs(plan.folder, trial, [other])
+    assert (plan.folder / trial.name).resolve() == other.resolve(), "another run takes the link's place"
+    runner.forget(plan, [trial])
+    assert (other / LAST).is_file() and not (plan.folder / trial.name).exists()
 
 
 def test_each_stage_is_a_run(tmp_path: Path) -> None:
     plan = make_plan(tmp_path, "helen")
-    cell = choose(plan, "spiga", "synthetic", 0)
-    names = [f"stage{n + 1}" for n in range(len(cell.stages))]
+    trial = choose(plan, "spiga", "synthetic", 0)
+    names = [f"stage{n + 1}" for n in range(len(trial.stages))]
     assert len(names) > 1
     runs = [make_run(tmp_path, name) for name in names]
-    assert [link.name for link in import_runs(plan.folder, cell, runs)] == names
-    assert last_checkpoint(plan.folder, cell).resolve() == (runs[-1] / LAST).resolve()
+    assert [link.name for link in import_runs(plan.folder, trial, runs)] == names
+    assert last_checkpoint(plan.folder, trial).resolve() == (runs[-1] / LAST).resolve()
     with pytest.raises(LabError, match=f"has {len(names)} stage.* got 1 runs"):
-        import_runs(plan.folder, cell, runs[:1])
+        import_runs(plan.folder, trial, runs[:1])
 
 
 def test_mistakes_are_told(tmp_path: Path) -> None:
     plan = make_plan(tmp_path)
-    cell = choose(plan, "awing", None, 0)
+    trial = choose(plan, "awing", None, 0)
     with pytest.raises(LabError, match="last.ckpt: checkpoint is missing"):
-        import_runs(plan.folder, cell, [tmp_path])
+        import_runs(plan.folder, trial, [tmp_path])
     with pytest.raises(LabError, match="must name one trial of awing; they name none"):
         choose(plan, "awing", None, 7)
-    make_run(plan.folder, cell.name)
+    make_run(plan.folder, trial.name)
     with pytest.raises(LabError, match="the trial was trained here"):
-        import_runs(plan.folder, cell, [make_run(tmp_path, "mine")])
-    assert not (plan.folder / cell.name).is_symlink()
+        import_runs(plan.folder, trial, [make_run(tmp_path, "mine")])
+    assert not (plan.folder / trial.name).is_symlink()
 
 
 @pytest.mark.parametrize(("epoch", "epochs", "text"), [

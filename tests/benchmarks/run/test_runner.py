@@ -1,4 +1,4 @@
-"""The benchmark's own parts: plans, counting, records that survive a kill, cells that are done once."""
+"""The benchmark's own parts: plans, counting, records that survive a kill, trials that are done once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from benchmarks.published.ledger import cost_figures
 from benchmarks.record import Result, Timing, append_record, claim, read_records
 from benchmarks.report import build
 from benchmarks.run import runner
-from benchmarks.run.plan import Cell, read_plan, restrict
+from benchmarks.run.plan import Trial, read_plan, restrict
 from benchmarks.run.trial import intervals
 from benchmarks.studies.helen import face_nmes, mean_face, pfld, spiga_nmes
 from common.data.batching import Collate, CroppedFaces
@@ -143,13 +143,13 @@ def test_registered_methods_resolve() -> None:
 
 def test_a_plan_gives_its_cells(tmp_path: Path) -> None:
     plan = read_plan(write_plan(tmp_path))
-    assert [cell.name for cell in plan.cells()] == ["awing/synthetic/smoke/0", "awing/synthetic/smoke/1"]
+    assert [trial.name for trial in plan.trials()] == ["awing/synthetic/smoke/0", "awing/synthetic/smoke/1"]
     jobs = [
         {"dataset": "synthetic", "recipe": "smoke"},
         {"dataset": "wflw", "recipe": "wflw", "root": "no/folder", "optional": True},
     ]
     plan = read_plan(write_plan(tmp_path, jobs=jobs))
-    assert [cell.dataset for cell in plan.cells()] == ["synthetic"]
+    assert [trial.dataset for trial in plan.trials()] == ["synthetic"]
     assert [job.dataset for job in restrict(plan, None, ["wflw"]).jobs] == ["wflw"]
     with pytest.raises(LabError, match="has no method spinet"):
         restrict(plan, ["spinet"], None)
@@ -190,24 +190,24 @@ def test_missing_plan_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert stop.value.code == 2 and "none.yaml: no such file" in capsys.readouterr().err
 
 
-def result(cell: Cell, **more: Any) -> Result:
-    """Return the record of a cell that was not measured."""
-    return Result(trial=cell.name, method=cell.method, dataset=cell.dataset, metrics={}, **more)
+def result(trial: Trial, **more: Any) -> Result:
+    """Return the record of a trial that was not measured."""
+    return Result(trial=trial.name, method=trial.method, dataset=trial.dataset, metrics={}, **more)
 
 
 def fake_work(plan_file: Path, hold: float) -> None:
-    """Run a plan whose cells only write down who did them."""
+    """Run a plan whose trials only write down who did them."""
     plan = read_plan(plan_file)
 
-    def work(cell: Cell, lock: int) -> None:
+    def work(trial: Trial, lock: int) -> None:
         (plan.folder / "started").touch()
         time.sleep(hold)
-        append_record(runner.records_path(plan), result(cell, device=str(os.getpid())))
+        append_record(runner.records_path(plan), result(trial, device=str(os.getpid())))
         with (plan.folder / "done.txt").open("a") as file:
-            file.write(cell.name + "\n")
+            file.write(trial.name + "\n")
 
     runner.WAIT = 0.1
-    runner._share(plan, plan.cells(), work)
+    runner._share(plan, plan.trials(), work)
 
 
 def test_processes_share_the_cells_and_a_killed_one_leaves_its_cell(tmp_path: Path) -> None:
@@ -225,39 +225,39 @@ def test_processes_share_the_cells_and_a_killed_one_leaves_its_cell(tmp_path: Pa
     for worker in workers:
         worker.start()
     time.sleep(0.3)
-    os.kill(victim.pid, signal.SIGKILL)  # its cell is free again
+    os.kill(victim.pid, signal.SIGKILL)  # its trial is free again
     for worker in (victim, *workers):
         worker.join(60)
     done = (plan.folder / "done.txt").read_text().split()
-    assert sorted(done) == sorted(cell.name for cell in plan.cells())
+    assert sorted(done) == sorted(trial.name for trial in plan.trials())
     assert len({record.device for record in read_records(runner.records_path(plan), Result)}) == 2
 
 
 def test_workers_train_side_by_side_before_the_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The trainings of a plan go to two processes of one thread each; tests follow in this one, cell by cell."""
+    """The trainings of a plan go to two processes of one thread each; tests follow in this one, trial by trial."""
     plan = read_plan(write_plan(tmp_path))
     asked: list[tuple[list[list[str]], int | None]] = []
 
     def note(commands: list[list[str]], threads: int | None = None) -> list[int]:
         asked.append((commands, threads))
-        for cell in plan.cells():
-            mark = plan.folder / cell.name / "finished"
+        for trial in plan.trials():
+            mark = plan.folder / trial.name / "finished"
             mark.parent.mkdir(parents=True, exist_ok=True)
             mark.write_text("12.5\n")
         return [0, 0]
 
-    def test_cell(folder: Path, cell: Cell, seconds: float) -> Result:
-        return result(cell, seconds=seconds)
+    def test_cell(folder: Path, trial: Trial, seconds: float) -> Result:
+        return result(trial, seconds=seconds)
 
     monkeypatch.setattr(runner, "run_children", note)
     monkeypatch.setattr(runner, "evaluate_cell", test_cell)
-    monkeypatch.setattr(runner, "write_tables", lambda plan, cells: "")
+    monkeypatch.setattr(runner, "write_tables", lambda plan, trials: "")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
     runner.run(plan, workers=2)
     ((commands, threads),) = asked
     assert threads == 1 and len(commands) == 2 and commands[0] == commands[1]
     assert commands[0][1:5] == ["-m", "benchmarks", "train", "--config"]
-    assert [record.seconds for record in read_records(runner.records_path(plan), Result)] == [12.5] * len(plan.cells())
+    assert [record.seconds for record in read_records(runner.records_path(plan), Result)] == [12.5] * len(plan.trials())
     runner.run(plan, workers=2)
     assert len(asked) == 1, "a finished plan starts no process"
 
@@ -266,11 +266,11 @@ def test_training_alone_tells_what_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = read_plan(write_plan(tmp_path))
-    first, second = plan.cells()
+    first, second = plan.trials()
 
-    def mark(folder: Path, cell: Cell, lock: int | None) -> None:
-        (folder / cell.name).mkdir(parents=True)
-        (folder / cell.name / "finished").write_text("120.0\n")
+    def mark(folder: Path, trial: Trial, lock: int | None) -> None:
+        (folder / trial.name).mkdir(parents=True)
+        (folder / trial.name / "finished").write_text("120.0\n")
 
     monkeypatch.setattr(runner, "train", mark)
     runner.train_only(plan)
@@ -288,19 +288,19 @@ def test_a_claim_is_exclusive(tmp_path: Path) -> None:
 
 def test_time_left_is_guessed_from_what_was_done(tmp_path: Path) -> None:
     plan = read_plan(write_plan(tmp_path))
-    cells = plan.cells()
-    assert runner.time_left(plan, cells, {}) == ""
-    assert runner.time_left(plan, cells, {"awing": 20.0}) == "; about 40 s left"
-    assert runner.time_left(plan, cells, {"other": 120.0}) == "; about 4 min left"
+    trials = plan.trials()
+    assert runner.time_left(plan, trials, {}) == ""
+    assert runner.time_left(plan, trials, {"awing": 20.0}) == "; about 40 s left"
+    assert runner.time_left(plan, trials, {"other": 120.0}) == "; about 4 min left"
 
 
 def test_fresh_sets_records_aside(tmp_path: Path) -> None:
     plan = read_plan(write_plan(tmp_path))
-    first, second = plan.cells()
-    for cell in (first, second):
-        append_record(runner.records_path(plan), result(cell))
-        (plan.folder / cell.name / "checkpoints").mkdir(parents=True)
-        (plan.folder / cell.name / "checkpoints/last.ckpt").touch()
+    first, second = plan.trials()
+    for trial in (first, second):
+        append_record(runner.records_path(plan), result(trial))
+        (plan.folder / trial.name / "checkpoints").mkdir(parents=True)
+        (plan.folder / trial.name / "checkpoints/last.ckpt").touch()
     runner.forget(plan, [first])
     assert runner.pending(plan, [first, second]) == [first]
     assert not (plan.folder / first.name / "checkpoints/last.ckpt").exists()

@@ -29,7 +29,7 @@ def errors(predictor: Predictor, faces: SyntheticFaces, grow: float = 1.0) -> np
 
 def main(arguments: list[str], count: int = FACES) -> tuple[np.ndarray, np.ndarray]:
     """Print both errors and their difference; return the errors of each face."""
-    first, second = [Predictor.load(path) for path in arguments or [default_weights()] * 2]
+    first, second = [Predictor.load(path) for path in arguments or [str(default_weights())] * 2]
     faces = SyntheticFaces(count, scheme=first.scheme.name, seed=5)
     results = errors(first, faces), errors(second, faces, grow=1.0 if arguments else 1.15)
     for name, values in zip(arguments or ["box as given", "box 15 % larger"], results, strict=True):

@@ -9,8 +9,7 @@ import torch
 from musica.convert import convert_variables
 from musica.network import CascadeNet
 from musica.original import official_crop
-from musica.patch_sets import patch_indices
-from musica.patches import cut_patches, make_level
+from musica.patches import cut_patches, make_level, patch_indices
 from musica.pyramid import halvings
 from musica.types import Pyramid
 from tests.golden.values import furthest, load, photograph, picture, weights

@@ -65,22 +65,18 @@ def close(ours: Tensor | np.ndarray, golden: np.ndarray, absolute: float = 0.0, 
 
 
 @needs_shared
+@pytest.mark.skipif(not available, reason="the extra `fast` is not installed (numba)")
 @pytest.mark.parametrize("whole", [True, False], ids=["all loops", "patches only"])
-@pytest.mark.parametrize("name", list(CONFIGS))
-def test_compiled_loops_reach_the_golden_shapes(
-    name: str, whole: bool, shared_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compiled_loops_reach_the_golden_shapes(run: Run, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limits are those of `test_forward`."""
-    if not available:
-        pytest.skip("the extra `fast` is not installed (numba)")
     monkeypatch.setattr(loops, "MOST_FACES", 99 if whole else 0)
-    golden, cascade = golden_arrays(shared_dir, name), loops.NativeCascade(make_net(shared_dir, name))
+    cascade = loops.NativeCascade(run.net)
     assert cascade.usable
     with torch.no_grad():
-        done = cascade.run(golden_pyramid(shared_dir, name), torch.from_numpy(golden["init_shape_0"]))
-    for t in range(len(cascade.net.level_of)):
-        close(done.points[t], golden[f"shape_{t}"], 1e-4)
-        close(done.errors[t], golden[f"error_{t}"], 2e-5)
+        done = cascade.run(run.pyramid, torch.from_numpy(run.golden["init_shape_0"]))
+    for t in range(len(run.net.level_of)):
+        close(done.points[t], run.golden[f"shape_{t}"], 1e-4)
+        close(done.errors[t], run.golden[f"error_{t}"], 2e-5)
 
 
 @needs_shared

@@ -19,8 +19,8 @@ from common.errors import LabError, command
 from common.evaluation import batches, load_data
 from common.task import load_task
 from musica.exit import ExitPolicy, Sweep, choose, exit_iteration, failure_threshold, sweep, usual_levels
+from musica.exit.records import Records, augmented_batches, collect, milliseconds
 from musica.module import MusicaTask
-from musica.records import Records, augmented_batches, collect, milliseconds
 
 EVAL_BATCH = 32
 BATCHES = (1, 64)  # sizes at which milliseconds are measured

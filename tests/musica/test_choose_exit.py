@@ -27,8 +27,8 @@ from musica.exit import (
     sweep,
     usual_levels,
 )
+from musica.exit.records import augmented_batches
 from musica.module import MusicaTask
-from musica.records import augmented_batches
 
 SMALL: dict[str, Any] = {"patches": [30, 36, 45, 48, 54], "units": 16, "ema_decay": 0.9}
 

@@ -12,8 +12,8 @@ from common.errors import LabError
 from common.evaluation import batches, load_data
 from common.task import load_task
 from musica.compress import layer_outputs, main, parameters, shrink
+from musica.exit.records import collect
 from musica.module import MusicaTask
-from musica.records import collect
 from musica.types import FEATURES
 from tests.musica.test_choose_exit import trained  # noqa: F401 - a fixture
 

@@ -36,9 +36,9 @@ from common.types import FaceBatch
 from musica.choose_exit import BATCHES, EVAL_BATCH, measure
 from musica.compress import layer_outputs, parameters, shrink, weight_bytes
 from musica.exit import ExitPolicy, best_saving, exit_iteration, read_policy
+from musica.exit.records import Records, collect
 from musica.module import MusicaTask
 from musica.network import CascadeNet
-from musica.records import Records, collect
 
 README = ROOT / "musica" / "README.md"
 FIGURES = ROOT / "musica" / "figures"

@@ -17,7 +17,7 @@ from benchmarks.studies.spiga.steps import step_errors
 from common.data.batching import CroppedFaces
 from common.data.crops import CropConfig
 from common.evaluation import batches, evaluate
-from musica.records import collect
+from musica.exit.records import collect
 from tests.common.evaluations import GARBAGE, HalfAnnotated
 
 

@@ -20,8 +20,8 @@ from common.task import load_task
 from musica.choose_exit import main as choose_exit
 from musica.compress import main as make_small
 from musica.exit import exit_iteration, read_policy
+from musica.exit.records import Records, collect
 from musica.module import MusicaTask
-from musica.records import Records, collect
 from tests.musica.test_choose_exit import trained  # noqa: F401 - a fixture
 
 

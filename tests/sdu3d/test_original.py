@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks.studies.sdu3d.evaluate import mean_nme, quantised_truth, score_records
+from benchmarks.studies.sdu3d.records import RecordFaces
 from common.errors import LabError
 from common.geometry import apply_affine, compose_affine, tight_box
 from common.metrics.protocols import PROTOCOLS, evaluate
@@ -29,7 +30,6 @@ from sdu3d.original import (
     square_matrix,
     warp,
 )
-from sdu3d.records import RecordFaces
 from tests.conftest import needs_shared
 from tests.reference.sdu3d_original import draw_training_matrix, training_matrix
 from tests.sdu3d.golden import GOLDEN, arrays, fill, image, read_json

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.studies.sdu3d.records import RecordFaces
 from common.checkpoints import load_weights, read_state_dict
 from common.data.base import FaceDataset
 from common.data.batching import CroppedFaces
@@ -38,7 +39,6 @@ from sdu3d.decode import DECODERS, decode
 from sdu3d.module import SduTask
 from sdu3d.network import SduNet
 from sdu3d.original import released_test_crop
-from sdu3d.records import RecordFaces
 
 NORMS = ("eye_centres", "lnd_bbox")
 PLANE = slice(0, 2)

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from benchmarks.measure.timing import ROUNDS, count_macs, count_parameters, median_ms
 from benchmarks.provenance import ROOT
+from benchmarks.studies.sdu3d.fuse import fused
 from benchmarks.studies.sdu3d.plain import PlainGraph
 from sdu3d.convert import Size
-from sdu3d.fuse import fused
 from sdu3d.network import SduNet, count_running
 
 PUBLISHED = ("hg2d4-resnet", "hg2d3-hpm", "hg2d4-cab", "sat2d3-cab", "hg2d3-cab")

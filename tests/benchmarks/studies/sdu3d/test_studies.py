@@ -14,10 +14,10 @@ import torch
 
 from benchmarks.studies.sdu3d import ablation, depth, poses
 from benchmarks.studies.sdu3d.depth import cell, side_view, summary
+from benchmarks.studies.sdu3d.fuse import fused
 from common.errors import LabError
 from common.schemes import IBUG68
 from common.task import make_task
-from sdu3d.fuse import fused
 from sdu3d.module import SduTask
 from sdu3d.network import SduNet
 from tests.common.evaluations import evaluation

@@ -30,7 +30,7 @@ from musica.exit import (
 from musica.exit.records import augmented_batches
 from musica.module import MusicaTask
 
-SMALL: dict[str, Any] = {"patches": [30, 36, 45, 48, 54], "units": 16, "ema_decay": 0.9}
+SMALL: dict[str, Any] = {"net": {"patches": [30, 36, 45, 48, 54], "units": 16}, "train": {"ema": 0.9}}
 
 EVEN = (1, 2, 3)  # multiply-adds after each iteration, where all cost the same
 
@@ -171,7 +171,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     crop = {"size": 96, "box_scale": 1.6}
     data = {"dataset": "synthetic", "scheme": "ibug68", "crop": crop, "val_count": 12, "test_count": 6,
             "train_count": 6, "num_workers": 0, "eval_batch_size": 6}  # fmt: skip
-    recipe.write_text(yaml.safe_dump({"data": data, "model": {**SMALL}}))
+    recipe.write_text(yaml.safe_dump({"data": data, "model": SMALL}))
     return checkpoint, recipe
 
 

@@ -7,8 +7,8 @@ coordinates) is a failure, not an error. Whatever is wrong with a file is told i
 from __future__ import annotations
 
 import csv
-import json
 import struct
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.score.json_files import load_json, one_face_each
 from common.errors import LabError
 
 ID_KEYS = ("id", "imgpath", "image", "image_path", "name", "file")
@@ -27,7 +28,7 @@ POINT_KEYS = {
 }
 BOX_KEYS = ("bbox", "box")
 VISIBLE_KEYS = ("visible", "vis")
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".pts", ".mat")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".pts", ".mat")
 
 
 @dataclass
@@ -67,7 +68,8 @@ def read_faces(path: Path, role: str, origin: int | None = None) -> Faces:
     """Return the faces of a file or folder.
 
     Args:
-        path: .json (a list of objects with id and points, or an object id -> points), .csv (columns id, x0, y0, x1,
+        path: .json or .jsonl (what `common.predict` writes, a list of objects with id and points, or an object id ->
+            points), .csv (columns id, x0, y0, x1,
             ...), .npz (ids and points), or a folder of .pts files (the id is the path without extension).
         role: "prediction" or "truth": which array is meant where a file holds both; truth must have all points.
         origin: coordinate of the first pixel's centre in the file; None takes 1 for .pts and 0 for all others.
@@ -81,7 +83,7 @@ def read_faces(path: Path, role: str, origin: int | None = None) -> Faces:
     if not path.is_file():
         raise LabError(f"{path}: no such file or folder of {role}s")
     match path.suffix.lower():
-        case ".json":
+        case ".json" | ".jsonl":
             faces = _collect(path, role, list(_json_items(path, role)))
         case ".csv":
             faces = _collect(path, role, list(_csv_items(path)))
@@ -164,14 +166,9 @@ def _get(entry: Mapping[str, Any], keys: Sequence[str]) -> Any:
 
 
 def _json_items(path: Path, role: str) -> Iterator[_Item]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise LabError(f"{path}: is not a text file") from None
-    except json.JSONDecodeError as error:
-        raise LabError(f"{path}:{error.lineno}: is not JSON: {error.msg}") from None
-    except (RecursionError, ValueError) as error:
-        raise LabError(f"{path}: is not JSON: {error}") from None
+    content = load_json(path)
+    if isinstance(content, dict) and isinstance(content.get("pictures"), list):
+        content = one_face_each(path, content["pictures"])
     if not isinstance(content, list | dict):
         raise LabError(f"{path}: must be a list of faces or an object that maps ids to points")
     if isinstance(content, dict):
@@ -352,5 +349,5 @@ def match(predictions: Faces, truth: Faces, ignore_extra: bool = False) -> np.nd
 
 def stem(name: str) -> str:
     """Return a face's name without folders and the extension of its file."""
-    path = PurePosixPath(name.replace("\\", "/"))
+    path = PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/"))
     return path.stem if path.suffix.lower() in EXTENSIONS else path.name

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy as np
 
 from benchmarks.score.cross_scheme import Floor, floor_text, map_floor, part_errors, source_scheme, through
 from benchmarks.score.formats import Faces, match, read_faces, read_subsets
+from benchmarks.score.plausible import suspicions
 from benchmarks.score.text import compared_text, figures_text, matrix_text, protocols_text
 from common.errors import LabError
 from common.metrics.functional import NORMALISERS, normaliser, point_errors
@@ -96,6 +98,8 @@ def read_task(options: argparse.Namespace) -> Task:
     source = _mapped(given, scheme, truth, options.map)
     subsets = truth.subsets | (read_subsets(options.subsets, truth) if options.subsets else {})
     pred = match(given, truth, options.ignore_extra or options.only is not None)
+    for line in suspicions(pred, truth.points) if pred.shape == truth.points.shape else ():
+        print(f"{given.path}: {line}", file=sys.stderr)
     task = Task(pred, truth, scheme, options.dataset or "any", subsets, source)
     return task if options.only is None else _only(task, options.only)
 

@@ -118,7 +118,7 @@ def policy_of(
     options: argparse.Namespace,
     points: dict[str, dict[str, float]],
 ) -> ExitPolicy:
-    """Return the policy with the failure flag for its answers, and what the choice rests on.
+    """Return the policy with the failure flag for its outputs, and what the choice rests on.
 
     Args:
         task: whose policy it is.

@@ -43,7 +43,7 @@ def _numbered(kind: str, index: int) -> str:
 
 
 def name_table(iterations: int) -> dict[str, str]:
-    """Return released variable -> ours; released names count up over all iterations, index 0 without a suffix."""
+    """Return official variable -> ours; official names count up over all iterations, index 0 without a suffix."""
     table = {}
     for t in range(iterations):
         layers = [("Conv", 2 * t, "conv1"), ("Conv", 2 * t + 1, "conv2"), ("FC", 3 * t, "attention"),
@@ -55,7 +55,7 @@ def name_table(iterations: int) -> dict[str, str]:
 
 
 def expected_shapes(patches: int, points: int, units: int) -> dict[str, tuple[int, ...]]:
-    """Return our layer's part of the name -> shape of the released variable."""
+    """Return our layer's part of the name -> shape of the official variable."""
     return {
         "conv1.weight": (*KERNEL, 3, CHANNELS),
         "conv2.weight": (*KERNEL, CHANNELS, CHANNELS),
@@ -96,7 +96,7 @@ def describe(variables: Mapping[str, np.ndarray]) -> dict[str, int]:
     """
     hidden, output = variables.get("FC_1/weights"), variables.get("FC_2/weights")
     if hidden is None or output is None or hidden.ndim != 2 or output.ndim != 2:
-        raise LabError("variables FC_1/weights and FC_2/weights are missing; give a released checkpoint of this method")
+        raise LabError("variables FC_1/weights and FC_2/weights are missing; give an official checkpoint")
     units = hidden.shape[1]
     patches, rest = divmod(hidden.shape[0] - units, FEATURES)
     points, odd = divmod(output.shape[1] - 1, 2)
@@ -110,7 +110,7 @@ def describe(variables: Mapping[str, np.ndarray]) -> dict[str, int]:
 
 
 def convert_variables(variables: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    """Return our state (without `start`) for released variables; the moving averages are taken where there are any.
+    """Return our state (without `start`) for official variables; the moving averages are taken where there are any.
 
     Kernels go from (row, column, in, out) to (out, in, row, column), matrices from (in, out) to (out, in).
 
@@ -128,8 +128,8 @@ def convert_variables(variables: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
         wanted = shapes[ours.split(".", 2)[2]]
         if name in chosen and chosen[name].shape != wanted:
             differ.append(f"{name} is {chosen[name].shape}, not {wanted}")
-    told = (("missing", missing), ("unknown", unknown), ("of another shape", differ))
-    problems = [f"{len(names)} {what} ({', '.join(names[:5])})" for what, names in told if names]
+    found = (("missing", missing), ("unknown", unknown), ("of another shape", differ))
+    problems = [f"{len(names)} {what} ({', '.join(names[:5])})" for what, names in found if names]
     if problems:
         raise LabError(f"variables do not fit the network ({size}): {'; '.join(problems)}")
     state = {}

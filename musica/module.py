@@ -110,7 +110,7 @@ class MusicaTask(LandmarkTask):
         net: the cascade's iterations and layers.
         rates: learning rates of iterations and layers.
         loss: training objective.
-        origin: where the start shape counts from: the crop's first pixel, or the box's corner (released weights).
+        origin: where the start shape counts from: the crop's first pixel, or the box's corner (official weights).
         start_faces: most faces of the training set that the mean shape is made from.
         paper_augment: colour, occlusion and grey changes of the paper, beside the geometry of the crop.
         policy: file of `python -m musica.choose_exit`; with it, faces leave the cascade early at prediction. It is

@@ -1,8 +1,8 @@
 """Selective cascaded regression with patch attention (Shapira, Levy, Goldin, Jevnisek, ACM MM 2021, arXiv 2108.00377).
 
-Per iteration: a patch encoder, patch attention, a recurrent hidden layer and a linear output (section 3). Weights are
-not shared between iterations. A face whose predicted error is small enough leaves the cascade, and nothing more is
-computed for it; the official implementation always runs all iterations.
+Per iteration: a patch encoder, patch attention, a recurrent hidden layer and a linear output. Weights are not
+shared between iterations. A face whose predicted error is small enough leaves the cascade, and nothing more is computed
+for it; the official implementation always runs all iterations.
 
 Shapes are (row, column) inside the network, as official weights need.
 Letters: B faces, A faces still in the cascade, M patches, N landmarks, T iterations, U hidden units.

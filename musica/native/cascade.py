@@ -55,7 +55,7 @@ def _exp(x: np.ndarray, bits: np.ndarray, powers: np.ndarray) -> None:
 def _linear(x: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
     """Fill out (n, O) with weight (O, I) times each of x (n, I)."""
     last, final = len(x) - 1, len(weight) - 1
-    for p in range(0, len(x), 4):  # four patches and two answers at a time: a number read is used more than once
+    for p in range(0, len(x), 4):  # four patches and two outputs at a time: a number read is used more than once
         p1, p2, p3 = min(p + 1, last), min(p + 2, last), min(p + 3, last)
         f0, f1, f2, f3 = x[p], x[p1], x[p2], x[p3]
         for o in range(0, len(weight), 2):
@@ -224,7 +224,7 @@ def cascade_share(
         official: as in `describe_patches`.
         weights: T arrays each: first and second convolution with their biases; the patch attention's first factor, or
             an empty one, its (second) matrix and bias; at `WIDEST` the layer (M F + U, W) that the features meet,
-            input by input; the matrix (U, W) after it, or an empty one; the hidden layer's bias; answer and its bias.
+            input by input; the matrix (U, W) after it, or an empty one; the hidden layer's bias; output and its bias.
         indices: T arrays (M,) of the landmarks that get a patch.
         start: (A, N, 2) row, column, crop pixels.
         exit_below: (T,) predicted error under which a face leaves.

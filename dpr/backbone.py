@@ -1,4 +1,4 @@
-"""The small MobileNetV2 that both regression stages share (paper file, section 3.2).
+"""The small MobileNetV2 that both regression stages share.
 
 `groups` networks of one shape run side by side as one network: every convolution is grouped, so that the parts of the
 face share no weight and yet need one call. Shapes: B batch, G groups, C channels, S side in pixels.
@@ -123,7 +123,7 @@ class GroupedLinear(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """Set the starting weights of the released code: sd sqrt(2 / (k k c_out)) for convolutions, 0.01 for linears.
+    """Set the starting weights of the official code: sd sqrt(2 / (k k c_out)) for convolutions, 0.01 for linears.
 
     `c_out` is that of one network, so that grouped networks start as single ones do.
     """
@@ -142,12 +142,12 @@ def initialise(module: nn.Module) -> None:
 def initialise_he(module: nn.Module, slope: float = 0.25) -> None:
     """Set starting weights that keep the size of activations, fan-in by fan-in [ours].
 
-    With the released ones a signal shrinks about sixfold in each linear layer, and hundreds of steps pass before
+    With the official ones a signal shrinks about sixfold in each linear layer, and hundreds of steps pass before
     anything is learned. Layers whose weights are 0 (the last ones of the reinitialisation) are left alone.
 
     Args:
-        module: its convolutions without BatchNorm behind them and its linear layers are drawn anew.
-        slope: of the PReLUs behind them.
+        module: its convolutions without BatchNorm after them and its linear layers are drawn anew.
+        slope: of the PReLUs after them.
     """
     for layer in module.modules():
         if not isinstance(layer, (nn.Conv2d, nn.Linear, GroupedLinear)) or layer.bias is None:

@@ -1,8 +1,8 @@
 """Boxes as detectors would give them: what training does to the box, so that the first network learns to undo it.
 
 The picture is warped once, by the data loader; only the box moves here, so edges stay upright and nothing is sampled
-twice. Ranges cover the measured tolerance of the released weights (paper file, sections 6 and 11), and downward
-shifts, at which these fail.
+twice. Ranges cover the measured tolerance of the official weights, and downward shifts, at which these
+fail.
 """
 
 from __future__ import annotations

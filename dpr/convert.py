@@ -3,7 +3,7 @@
 python -m dpr.convert 98_points_global_reinit.pth.tar 98_points_global_regress.pth.tar mean_98_face.npy OUT.safetensors
 
 The files may come in any order; what each is shows by its keys. Without the two files of the local stage the result
-is GSR. The release's pictures are BGR: the first convolutions' input channels are turned, so that ours takes RGB.
+is GSR. The official code's pictures are BGR: the first convolutions' input channels are turned, so that ours takes RGB.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ FILES = OfficialFiles(
     usage="98_points_global_regress.pth.tar mean_98_face.npy OUT.safetensors",
     origin="the .pth.tar files in models and mean_98_face.npy in data of shaoxiaohu/Face_Alignment_DPR on GitHub",
 )
-# Settings of DprTask that released weights need.
+# Settings of DprTask that official weights need.
 OFFICIAL: dict[str, Any] = {
     "face_size": 256, "part_size": 128, "points_in_pixels": True, "box_grow": 1.0, "rounded": True,
 }  # fmt: skip
@@ -63,7 +63,7 @@ def strip_parallel(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def kind_of(state: Mapping[str, Tensor], where: str) -> str:
-    """Return which of the four networks released weights (without prefix) belong to.
+    """Return which of the four networks official weights (without prefix) belong to.
 
     Raises:
         LabError: none of them.
@@ -75,7 +75,7 @@ def kind_of(state: Mapping[str, Tensor], where: str) -> str:
 
 
 def backbone_names(theirs: str) -> dict[str, str]:
-    """Return prefixes of a released backbone -> ours."""
+    """Return prefixes of an official backbone -> ours."""
     table = {f"{theirs}0.": "backbone.stem.", f"{theirs}{LAST_BLOCK + 1}.": "backbone.last."}
     table |= {f"{theirs}{i}.": f"backbone.blocks.{i - 1}." for i in range(1, LAST_BLOCK + 1)}
     return table
@@ -127,7 +127,7 @@ def _stacked(kind: str, state: Mapping[str, Tensor], where: str) -> dict[str, Te
 
 
 def convert_state_dict(state: Mapping[str, Tensor], where: str = "weights") -> tuple[str, dict[str, Tensor]]:
-    """Return which network released weights belong to, and the weights under our names, for RGB pictures.
+    """Return which network official weights belong to, and the weights under our names, for RGB pictures.
 
     Raises:
         LabError: they belong to none of the four networks.
@@ -142,7 +142,7 @@ def convert_state_dict(state: Mapping[str, Tensor], where: str = "weights") -> t
 
 
 def assemble(networks: Mapping[str, Mapping[str, Tensor]], mean_face: np.ndarray | None) -> tuple[DPRNet, str]:
-    """Return the network with released weights, and its scheme's name.
+    """Return the network with official weights, and its scheme's name.
 
     Args:
         networks: kind -> weights under our names; the local ones may be absent, both together.
@@ -179,11 +179,11 @@ def read_mean(path: Path) -> np.ndarray:
     try:
         return np.asarray(np.load(path, allow_pickle=False), np.float64)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        raise LabError(f"{path}: no plain array of numbers; give mean_98_face.npy of the release") from None
+        raise LabError(f"{path}: no plain array of numbers; give mean_98_face.npy of the official code") from None
 
 
 def read_released(path: Path) -> dict[str, Tensor]:
-    """Return released weights: a file of `torch.save` (never running pickled code), or arrays in an .npz.
+    """Return official weights: a file of `torch.save` (never running pickled code), or arrays in an .npz.
 
     Raises:
         LabError: the file is missing, damaged, or holds anything but tensors.

@@ -1,6 +1,6 @@
 """DPR for photographs at full speed on a CPU: the three networks as ONNX graphs, run by ONNX Runtime.
 
-Crops are cut by OpenCV out of uint8 pictures, as the released program did; the exported graphs take them as they are,
+Crops are cut by OpenCV out of uint8 pictures, as the official code does; the exported graphs take them as they are,
 with normalisations folded into the convolutions. Coordinates are image pixels, centre of the first pixel at (0, 0).
 Needs the extra `fast` (pip install 'face-alignment-lab[fast]').
 """
@@ -30,7 +30,7 @@ OPSET = 17  # first with layer normalisation; ONNX Runtime reads it since 1.12
 
 
 class _FromPixels(nn.Module):
-    """A network behind the change from pictures (B, ..., S, S, 3) uint8 to what it was trained on."""
+    """A network after the change from pictures (B, ..., S, S, 3) uint8 to what it was trained on."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class FastDpr:
         self, image: np.ndarray, faces: np.ndarray, face_map: Tensor, face_points: Tensor, to_image: Tensor,
         points: Tensor, alone: bool,
     ) -> None:  # fmt: skip
-        """Put the part regressors' answers into the points (N, L, 2)."""
+        """Put the part regressors' outputs into the points (N, L, 2)."""
         net = self.net
         assert net.local_reinit is not None
         part_map = theta_map(net.local_reinit(face_points.float()), net.part_size)

@@ -1,8 +1,8 @@
 """Landmark losses with weights that adapt to each landmark's own error, and the objective of all stages.
 
 The paper's abstract says that landmarks' importance changes dynamically with their learning errors, without hand-set
-constants; its formula could not be had. Every form below names its source: [2017] released layers of the older
-paper, [inferred] reasoned from the abstract (paper file, section 9), [ours] this project's.
+constants; its formula could not be had. Every form below names its source: [2017] official layers of the older
+paper, [inferred] reasoned from the abstract, [ours] this project's.
 Shapes: B batch, N landmarks.
 """
 

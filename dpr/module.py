@@ -1,4 +1,4 @@
-"""Training and prediction of progressive reinitialisation: networks, boxes, targets and losses behind the contract."""
+"""Training and prediction of progressive reinitialisation: networks, boxes, targets and losses under the contract."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from dpr.targets import (
 )
 from dpr.transform import move_points
 
-# Stage -> networks that learn; the others are frozen. Order of the paper's schedule (paper file, section 10).
+# Stage -> networks that learn; the others are frozen. Order of the paper's schedule.
 Stage = Literal["reinit", "regress", "gsr", "local_reinit", "local_regress", "local", "glsr"]
 STAGES: dict[str, tuple[str, ...]] = {
     "reinit": ("global_reinit",),
@@ -165,7 +165,7 @@ class DprTask(LandmarkTask):
             self.net.set_mean_face(torch.from_numpy(mean))
 
     def on_train_epoch_start(self) -> None:
-        """Start the local stage in its first epoch, from the global backbone as it is then (as the release did)."""
+        """Start the local stage in its first epoch, from the global backbone as it is then (official)."""
         if self._local_learns() and not bool(self.net.local_started):
             self.net.start_local()
             self.net.local_started.fill_(True)
@@ -174,7 +174,7 @@ class DprTask(LandmarkTask):
         return self.with_local and self.current_epoch >= self.curriculum.local_from
 
     def _local_answers(self) -> bool:
-        """Return whether the local stage's points are answered: not before it has begun to learn."""
+        """Return whether the local stage's points are returned: not before it has begun to learn."""
         return self.with_local and bool(self.net.local_started)
 
     # Training.
@@ -294,7 +294,7 @@ class DprTask(LandmarkTask):
 def start_he(net: DPRNet) -> None:
     """Draw the starting weights of layers without BatchNorm anew, so that signals keep their size [ours].
 
-    The layers that answer landmarks stay small, so that the first answers are the mean shapes.
+    The layers that return landmarks stay small, so that the first outputs are the mean shapes.
     """
     for module in (net.global_reinit, net.global_regress.head, net.local_reinit):
         if module is not None:

@@ -1,7 +1,7 @@
 """The whole method as one differentiable network: box, global stage (GSR), local stage (GLSR).
 
 Shao, Xing, Lyu, Zhou, Shi, Maybank, "Robust Face Alignment via Deep Progressive Reinitialization and Adaptive
-Error-driven Learning", TPAMI 2021; constants from the released code (paper file, section 4).
+Error-driven Learning", TPAMI 2021; constants from the official code.
 Frames: *image* is what comes in (a photograph, or a crop with rim), *face* the normalised crop of the global stage,
 *part* the crop of a part. Shapes: B batch, L landmarks, G parts, n landmarks of a part.
 """
@@ -26,7 +26,7 @@ from dpr.transform import box_map, invert, move_points, normalise, sample, scale
 
 @dataclass
 class Stages:
-    """What each step answered.
+    """What each step returned.
 
     Attributes:
         box_map: (B, 2, 3) image -> reinitialisation crop.
@@ -34,8 +34,8 @@ class Stages:
         face_map: (B, 2, 3) image -> face.
         offsets: (B, L, 2) from the mean face, in half sides.
         face_points: (B, L, 2) global landmarks, face pixels.
-        points: (B, L, 2) the answer, image pixels: GLSR's where the local stage ran, else GSR's.
-        global_points: (B, L, 2) GSR's answer, image pixels.
+        points: (B, L, 2) the output, image pixels: GLSR's where the local stage ran, else GSR's.
+        global_points: (B, L, 2) GSR's output, image pixels.
         part_theta: (B, G, 2, 3) face -> part, translation in the part crop's sides; None without the local stage.
         part_map: (B, G, 2, 3) face -> part, pixels; None without the local stage.
         part_offsets: for each part (B, n, 2), from the mean part, in half sides.
@@ -67,12 +67,12 @@ class DPRNet(nn.Module):
         scheme: landmark scheme; parts come from it.
         mean_face: (L, 2), its unit square.
         local: with local reinitialisation and part regressors (GLSR).
-        face_size: side of the face crop (released: 256).
-        part_size: side of the part crops (released: 128).
+        face_size: side of the face crop (official: 256).
+        part_size: side of the part crops (official: 128).
         face_strides, part_strides: strides of the backbones' rows.
-        points_in_pixels: the local reinitialisation takes face pixels as they are (released), else [-1, 1].
+        points_in_pixels: the local reinitialisation takes face pixels as they are (official), else [-1, 1].
         context: side of a square image over the side of the box in its middle, for calls without a box.
-        part_source: face (released: parts are cut out of the face crop) or image (cut once more from the image).
+        part_source: face (official: parts are cut out of the face crop) or image (cut once more from the image).
         detach_face: no gradient from part crops to the face crop (2017 prototype).
         theta_gradient: factor of the gradient that reaches the reinitialisation networks through the crops; 1 is plain
             end-to-end training, 0 none. Early in training this gradient is a hundred times the supervised one, and
@@ -126,7 +126,7 @@ class DPRNet(nn.Module):
         self.mean_known.fill_(True)
 
     def start_local(self) -> None:
-        """Start the local stage: backbones from the global one (as the release did), maps that fit the mean face."""
+        """Start the local stage: backbones from the global one (official), maps that fit the mean face."""
         assert self.local_reinit is not None and self.local_regress is not None
         self.local_regress.copy_backbone(self.global_regress.backbone)
         face = (self.mean_face * self.face_size)[None]
@@ -162,16 +162,16 @@ class DPRNet(nn.Module):
         return stages
 
     def reinitialise(self, image: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the maps (B, 2, 3) image -> reinitialisation crop, and the network's answer theta (B, 2, 3)."""
+        """Return the maps (B, 2, 3) image -> reinitialisation crop, and the network's output theta (B, 2, 3)."""
         to_box = box_map(box, SIZE)
         return to_box, self.global_reinit(normalise(self.sampler(image, to_box, SIZE, self.rounded)))
 
     def global_stage(self, image: Tensor, box: Tensor, face_map: Tensor | None = None) -> tuple[Stages, Tensor]:
-        """Return the answers of GSR and the face crop (B, 3, S, S), 0 to 255, for float images.
+        """Return the outputs of GSR and the face crop (B, 3, S, S), 0 to 255, for float images.
 
         Args:
             image, box: see `forward`.
-            face_map: (B, 2, 3) image -> face, instead of the one that the reinitialisation answers (training).
+            face_map: (B, 2, 3) image -> face, instead of the one that the reinitialisation returns (training).
         """
         to_box, theta = self.reinitialise(image, box)
         if face_map is None:
@@ -194,7 +194,7 @@ class DPRNet(nn.Module):
         stages.part_map = theta_map(throttled(stages.part_theta, self.theta_gradient), self.part_size)
 
     def refine(self, stages: Stages, face: Tensor, image: Tensor) -> None:
-        """Add the part regressors' answers; landmarks of no part keep GSR's values."""
+        """Add the part regressors' outputs; landmarks of no part keep GSR's values."""
         assert self.local_regress is not None and stages.part_map is not None
         stages.part_offsets = self.local_regress(normalise(self.part_crops(stages, face, image)))
         points, to_image = stages.points.clone(), invert(stages.face_map)

@@ -39,7 +39,7 @@ def mean_part(face: Tensor, indices: Indices) -> Tensor:
     """Return the mean part (n, 2) in its own unit square, for a mean face (L, 2) in any frame.
 
     The bounding box's centre comes to the middle, and its longer side spans 1 / 1.2 of the square (checked against
-    the released mean parts, which follow from the released mean face this way).
+    the official mean parts, which follow from the official mean face this way).
     """
     points = face[list(indices)]
     low, high = points.amin(0), points.amax(0)

@@ -1,6 +1,6 @@
 """The two regression networks: landmarks as offsets from the mean face, or from the mean of a part.
 
-Paper file, sections 3.3 and 3.5. Shapes: B batch, L landmarks, G parts, n landmarks of a part, S crop side in pixels.
+Shapes: B batch, L landmarks, G parts, n landmarks of a part, S crop side in pixels.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class LocalRegress(nn.Module):
         initialise(self.last)
 
     def copy_backbone(self, source: SmallMobileNetV2) -> None:
-        """Start every part from the global backbone, as the release did; heads do not fit and stay as they are."""
+        """Start every part from the global backbone (official); heads do not fit and stay as they are."""
         given = source.state_dict()
         for key, value in self.backbone.state_dict().items():
             repeats = [len(self.counts)] + [1] * (value.ndim - 1)

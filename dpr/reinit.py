@@ -1,7 +1,7 @@
 """The two reinitialisation networks: which affine map brings a face, or a part of it, into its normalised state.
 
-Paper file, sections 3.1 and 3.4. Both answer maps from source to destination as 2x3 matrices [[a, b, tx], [c, d, ty]]
-whose translation is in units of the destination's side. Shapes: B batch, G parts, L landmarks.
+Both return maps from source to destination as 2x3 matrices [[a, b, tx], [c, d, ty]] whose translation is in
+units of the destination's side. Shapes: B batch, G parts, L landmarks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LOCAL_HIDDEN = (128, 64)
 
 
 class GlobalReinit(nn.Module):
-    """Looks at the box's crop and tells the map from it to the normalised face; a free affine map.
+    """Looks at the box's crop and predicts the map from it to the normalised face; a free affine map.
 
     Convolutions are valid (no padding) and have no BatchNorm; max-pooling comes before the PReLU, whose one slope may
     become negative, so that the order matters. The last layer starts at zero weights and the identity.
@@ -61,7 +61,7 @@ class LocalReinit(nn.Module):
     Args:
         num_points: L.
         parts: G.
-        scale, shift: fixed change of the input, x * scale + shift. The released networks take pixels of the 256 crop
+        scale, shift: fixed change of the input, x * scale + shift. The official networks take pixels of the 256 crop
             as they are (1, 0); numbers of that size make a linear layer hard to train, so ours takes them in [-1, 1].
 
     Shapes:
@@ -84,7 +84,7 @@ class LocalReinit(nn.Module):
         last.bias.data.copy_(torch.tensor(IDENTITY).expand(parts, 6))
 
     def start_at(self, maps: Tensor) -> None:
-        """Let the last layer answer these maps (G, 2, 3) as long as its weights are 0."""
+        """Let the last layer return these maps (G, 2, 3) as long as its weights are 0."""
         last = self.layers[-1]
         assert isinstance(last, GroupedLinear)
         last.bias.data.copy_(maps.flatten(1))

@@ -1,6 +1,6 @@
 """What the reinitialisation networks and the regressors are taught, from true landmarks alone.
 
-Paper file, sections 6 and 7. Shapes: B batch (any leading axes), L landmarks.
+Shapes: B batch (any leading axes), L landmarks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from common.schemes import Indices
 from dpr.reinit import SIZE
 from dpr.transform import invert, map_theta, move_points
 
-# Bounding box of the released mean face in its unit square, x0 y0 x1 y1; the means of other schemes are laid into it.
+# Bounding box of the official mean face in its unit square, x0 y0 x1 y1; the means of other schemes are laid into it.
 MEAN_BOX = (0.0608, 0.1161, 0.9384, 0.9853)
 ROUNDS = 3  # of averaging; the mean turns by less than 0.01 degrees in a fourth
 
@@ -45,7 +45,7 @@ def normalising_map(points: Tensor, mean: Tensor, weight: Tensor | None = None) 
 
 
 def reinit_target(points: Tensor, box_map: Tensor, mean: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Return what the global reinitialisation should answer (B, 2, 3), translation in units of the crop's side.
+    """Return what the global reinitialisation should return (B, 2, 3), translation in units of the crop's side.
 
     Args:
         points: (B, L, 2) true landmarks, image pixels.
@@ -58,7 +58,7 @@ def reinit_target(points: Tensor, box_map: Tensor, mean: Tensor, weight: Tensor 
 
 
 def part_target(face_points: Tensor, parts: Sequence[Indices], means: Sequence[Tensor], size: int) -> Tensor:
-    """Return what the local reinitialisation should answer (B, G, 2, 3): similarities, as the released weights show.
+    """Return what the local reinitialisation should return (B, G, 2, 3): similarities, as the official weights show.
 
     Args:
         face_points: (B, L, 2) true landmarks, face pixels.

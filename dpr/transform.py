@@ -73,7 +73,7 @@ def sample(image: Tensor, matrix: Tensor, size: int, rounded: bool = False) -> T
         image: (B, C, H, W), values 0 to 255; outside of it is 0 (black).
         matrix: (B, 2, 3) from image to crop pixels.
         size: S.
-        rounded: round to whole grey levels, as files of 8 bits do (the release's habit; not differentiable).
+        rounded: round to whole grey levels, as files of 8 bits do (an official quirk; not differentiable).
     """
     inverse = invert(matrix)
     height, width = image.shape[-2:]

@@ -1,11 +1,11 @@
 """The boundary channel: splines through the landmarks, drawn one cell thin and blurred by their distance transform.
 
-Two ways to the same map. `exact_boundary` follows the released drawing to the last bit, one face at a time on the
+Two ways to the same map. `exact_boundary` follows the official drawing to the last bit, one face at a time on the
 CPU: only SciPy's own spline code gives its rounding, on which the cell of a sample that falls on an integer depends.
 `BoundaryRenderer` draws whole batches on the tensors' device; it differs from the exact map in the few cells whose
 samples sit on such integers.
 
-Points are in the released frame: crop pixels with the corner of the first pixel at (0, 0), so cell = floor(x / 4).
+Points are in the official frame: crop pixels with the corner of the first pixel at (0, 0), so cell = floor(x / 4).
 Letters: B batch, L landmarks, C lines, N points of the longest line, T samples a line, S side of the map.
 """
 
@@ -29,14 +29,14 @@ FAR = 1.0e4  # cells; keeps points that were thrown far off the map from overflo
 def exact_boundary(
     points: np.ndarray, lines: Polylines, map_size: int = 64, stride: float = 4.0, x_shift: int = 1
 ) -> np.ndarray:
-    """Draw the boundary of one face as the released code does.
+    """Draw the boundary of one face as the official code does.
 
     Args:
-        points: (L, 2) crop pixels, released frame.
+        points: (L, 2) crop pixels, official frame.
         lines: index tuples, see `awing.curves`.
         map_size: side of the map in cells.
         stride: crop pixels a cell covers.
-        x_shift: cells by which the drawing lies to the right; 1 is the released artefact, 0 is centred.
+        x_shift: cells by which the drawing lies to the right; 1 is the official artefact, 0 is centred.
 
     Returns:
         (map_size, map_size) uint8; divide by 255 for the training target.
@@ -73,8 +73,8 @@ class BoundaryRenderer(nn.Module):
         lines: index tuples, see `awing.curves`.
         map_size: side of the map in cells.
         stride: crop pixels a cell covers.
-        x_shift: cells by which the drawing lies to the right; 1 is the released artefact, 0 is centred.
-        quantise: pass the values through the released code's 8-bit image.
+        x_shift: cells by which the drawing lies to the right; 1 is the official artefact, 0 is centred.
+        quantise: pass the values through the official code's 8-bit image.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class BoundaryRenderer(nn.Module):
 
     @torch.no_grad()
     def forward(self, points: Tensor) -> Tensor:
-        """Return (B, S, S) float32 maps in [0, 1] of points (B, L, 2) in crop pixels, released frame.
+        """Return (B, S, S) float32 maps in [0, 1] of points (B, L, 2) in crop pixels, official frame.
 
         Lines with a point that is not finite are not drawn.
         """
@@ -185,8 +185,8 @@ def _distinct(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         points: (M, N, 2).
 
     Returns:
-        Parameters (M, N), 0 at the first and 1 at the last distinct point and 2, 3, ... behind it; points (M, N, 2),
-        repeating the last one behind; numbers (M,) of distinct points.
+        Parameters (M, N), 0 at the first and 1 at the last distinct point and 2, 3, ... after it; points (M, N, 2),
+        repeating the last one after; numbers (M,) of distinct points.
     """
     length = points.shape[1]
     keep = torch.ones(points.shape[:2], dtype=torch.bool, device=points.device)
@@ -204,7 +204,7 @@ def _distinct(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _slopes(knots: Tensor, points: Tensor, count: Tensor) -> Tensor:
-    """Return the splines' derivatives (M, N, 2) at the knots (M, N); 0 behind the last distinct point."""
+    """Return the splines' derivatives (M, N, 2) at the knots (M, N); 0 after the last distinct point."""
     length = knots.shape[1]
     step = knots[:, 1:] - knots[:, :-1]  # (M, N - 1)
     chord = (points[:, 1:] - points[:, :-1]) / step[..., None]
@@ -222,7 +222,7 @@ def _slopes(knots: Tensor, points: Tensor, count: Tensor) -> Tensor:
     rows = torch.arange(len(knots), device=knots.device)
     last = (count - 1).clamp(min=1)
     for end, towards in ((torch.zeros_like(last), 1), (last, -1)):
-        # Step and chord next to the end, and the ones behind them (the same again where a line has one step only).
+        # Step and chord next to the end, and the ones after them (the same again where a line has one step only).
         first = end if towards == 1 else end - 1
         second = torch.where(count > 2, first + towards, first)
         near, far = step[rows, first], step[rows, second]

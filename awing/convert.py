@@ -42,13 +42,13 @@ FILES = OfficialFiles(
 
 
 def prefix_table(stacks: int, depth: int) -> dict[str, str]:
-    """Return released prefix -> ours, for every module that holds weights."""
+    """Return official prefix -> ours, for every module that holds weights."""
     table = {"conv1.conv": "stem.conv", "bn1": "bn", "conv2": "block1", "conv3": "block2", "conv4": "block3"}
     for i in range(stacks):
         ours = f"stacks.{i}"
         table[f"m{i}.coordconv.conv"] = f"{ours}.coord.conv"
         hourglass = f"{ours}.hourglass"
-        for level in range(depth, 0, -1):  # the released code counts from the innermost level
+        for level in range(depth, 0, -1):  # the official code counts from the innermost level
             table[f"m{i}.b1_{level}"] = f"{hourglass}.skip"
             table[f"m{i}.b2_{level}"] = f"{hourglass}.down"
             table[f"m{i}.b3_{level}"] = f"{hourglass}.up"
@@ -62,7 +62,7 @@ def prefix_table(stacks: int, depth: int) -> dict[str, str]:
 
 
 def describe(official: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return the arguments of `AWingNet` (num_points, stacks, width, depth) that released weights fit.
+    """Return the arguments of `AWingNet` (num_points, stacks, width, depth) that official weights fit.
 
     Raises:
         LabError: the weights have no head or no hourglass, so they belong to something else.
@@ -70,9 +70,9 @@ def describe(official: Mapping[str, Tensor]) -> dict[str, int]:
     heads = [int(found[1]) for key in official if (found := HEAD.fullmatch(key))]
     levels = [int(found[1]) for key in official if (found := LEVEL.match(key))]
     if not heads or not levels or "l0.weight" not in official or official["l0.weight"].ndim != 4:
-        raise LabError("weights: keys such as l0.weight and m0.b1_4 are missing; give a released file of this method")
+        raise LabError("weights: keys such as l0.weight and m0.b1_4 are missing; give an official file of this method")
     maps, width = official["l0.weight"].shape[:2]
-    # Bounded, so that a stray key such as l99999.weight is told as unknown instead of filling the memory.
+    # Bounded, so that a stray key such as l99999.weight is reported as unknown instead of filling the memory.
     return {
         "num_points": maps - 1,
         "stacks": len(set(heads)),
@@ -82,7 +82,7 @@ def describe(official: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def _official_names(net: AWingNet, stacks: int, depth: int) -> dict[str, str]:
-    """Return released key -> ours for each entry of the network's state."""
+    """Return official key -> ours for each entry of the network's state."""
     longest_first = sorted(
         ((ours, theirs) for theirs, ours in prefix_table(stacks, depth).items()), key=lambda pair: -len(pair[0])
     )
@@ -98,7 +98,7 @@ def _meta_net(num_points: int, stacks: int, width: int, depth: int) -> AWingNet:
         with torch.device("meta"):  # only names and shapes are needed
             return AWingNet(num_points, stacks=stacks, width=width, depth=depth)
     except ValueError as error:
-        raise LabError(f"weights: {error}; give a released file of this method") from None
+        raise LabError(f"weights: {error}; give an official file of this method") from None
 
 
 def _listed(keys: Iterable[str]) -> str:
@@ -107,7 +107,7 @@ def _listed(keys: Iterable[str]) -> str:
 
 
 def convert_state_dict(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename released weights for `AWingNet`; a leading `module.` and missing step counters are tolerated.
+    """Rename official weights for `AWingNet`; a leading `module.` and missing step counters are tolerated.
 
     Raises:
         LabError: a key is missing or unknown, two keys become one, or a shape differs; all are named.
@@ -126,15 +126,15 @@ def convert_state_dict(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for key, ours in names.items()
         if key in given and tuple(given[key].shape) != shapes[ours]
     ]
-    told = (("missing", missing), ("unknown", unknown), ("of another shape", differ))
-    problems = [f"{len(keys)} keys {what} ({_listed(keys)})" for what, keys in told if keys]
+    found = (("missing", missing), ("unknown", unknown), ("of another shape", differ))
+    problems = [f"{len(keys)} keys {what} ({_listed(keys)})" for what, keys in found if keys]
     if problems:
         raise LabError(f"weights do not fit this network ({size}): {'; '.join(problems)}")
     return {ours: given[key] if key in given else torch.zeros((), dtype=torch.int64) for key, ours in names.items()}
 
 
 def official_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename weights of an `AWingNet` of the released kind back to the released names.
+    """Rename weights of an `AWingNet` of the official kind back to the official names.
 
     Raises:
         LabError: the weights belong to a variant that was never released (no CoordConv, no boundary).
@@ -147,7 +147,7 @@ def official_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     names = _official_names(_meta_net(maps - 1, stacks, width, depth), stacks, depth)
     wrong = set(names.values()) ^ set(state)
     if wrong:
-        raise LabError(f"weights: {len(wrong)} keys differ from the released kind of network ({_listed(wrong)})")
+        raise LabError(f"weights: {len(wrong)} keys differ from the official kind of network ({_listed(wrong)})")
     return {theirs: state[ours] for theirs, ours in names.items()}
 
 

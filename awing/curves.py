@@ -1,7 +1,7 @@
 """Which facial contour lines make up the boundary channel, per landmark scheme.
 
 The 98- and 68-point lines are the scheme's own curves (98: without the lower edges of the brows). For 29 and 19
-points the released code draws lines of its own, which are kept as tables.
+points the official code draws lines of its own, which are kept as tables.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ COFW29_LINES: Polylines = (
     (22, 24, 23), (22, 25, 23), (22, 26, 23), (22, 27, 23),
 )  # fmt: skip
 
-# The right brow has two points only: the released code leaves out point 5. Mouth and chin are in no line.
+# The right brow has two points only: the official code leaves out point 5. Mouth and chin are in no line.
 AFLW19_LINES: Polylines = ((0, 1, 2), (3, 4), (6, 7, 8), (9, 10, 11), (12, 13, 14))
 
 OWN_LINES: dict[str, Polylines] = {"cofw29": COFW29_LINES, "aflw19": AFLW19_LINES}

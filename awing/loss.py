@@ -58,7 +58,7 @@ class AWingObjective(nn.Module):
         """Return the named parts of the loss; "loss" is what to minimise.
 
         Args:
-            stacks: one (B, L + 1, S, S) answer per stack, boundary last; logits with the focal loss.
+            stacks: one (B, L + 1, S, S) output per stack, boundary last; logits with the focal loss.
             heatmaps: (B, L + 1, S, S) targets, the same for each stack.
             weight_map: (B, L + 1, S, S) foreground, or None.
             cells: (B, L, 2) true points in map cells, not rounded; for the coordinate term.

@@ -1,4 +1,4 @@
-"""Training and prediction of the Adaptive Wing method: network, targets and loss joined behind the common contract."""
+"""Training and prediction of the Adaptive Wing method: network, targets and loss joined under the common contract."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class AWingTask(LandmarkTask):
     Args:
         scheme: landmark scheme.
         input_size: side of the crops in pixels; a multiple of 4 * 2 ** depth.
-        stacks: hourglasses, one behind the other (paper: 4).
+        stacks: hourglasses, one after the other (paper: 4).
         width: features of the hourglasses (paper: 256); the stem scales with it.
         depth: levels of each hourglass (paper: 4).
         coord_conv: coordinate channels at the stem and before each hourglass.
@@ -118,7 +118,7 @@ class AWingTask(LandmarkTask):
         return maps
 
     def training_loss(self, batch: FaceBatch) -> dict[str, Tensor]:
-        # Frame of the released targets: pixel areas, so the first pixel's centre is (0.5, 0.5).
+        # Frame of the official targets: pixel areas, so the first pixel's centre is (0.5, 0.5).
         points = batch.points[..., :2] + self.frame_shift
         heatmaps, weight_map = self.targets(points, reuse=True)  # used up within this step
         parts: dict[str, Tensor] = self.objective(

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from common.native import available, compiled
 
-MARGIN = 2  # cells by which the released border rule shifts a peak in its patch at most
+MARGIN = 2  # cells by which the official border rule shifts a peak in its patch at most
 
 
 @compiled
@@ -74,7 +74,7 @@ def _gather_line(cells: np.ndarray, line: np.ndarray, knots: np.ndarray, xs: np.
 
     Args:
         cells: (L, 2) of the face.
-        line: (N,) indices, -1 behind the last.
+        line: (N,) indices, -1 after the last.
         knots, xs, ys: (N,), filled.
     """
     count = 0
@@ -243,7 +243,7 @@ class Canvas:
         times: (T,) where each spline is sampled.
         x_shift: cells by which the boundary lies to the right.
         weights: what a sample of the boundary leaves 0, 1, 2, ... cells beside it.
-        quantise: pass the boundary through the released code's 8-bit image.
+        quantise: pass the boundary through the official code's 8-bit image.
 
     Raises:
         RuntimeError: numba is not installed.

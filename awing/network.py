@@ -2,7 +2,7 @@
 arXiv 1904.07399): stacked hourglasses of FAN blocks with CoordConv and a boundary channel (sec. 4 and 5).
 
 Differences from the official release: any width, depth and number of stacks; coordinate maps follow the input's size;
-the second return value (the last two input channels of each CoordConv) is not answered.
+the second return value (the last two input channels of each CoordConv) is not returned.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Stack(nn.Module):
         features = F.relu(self.bn(self.conv(self.top(self.hourglass(x)))))
         maps = self.head(features)
         if self.merge_features is not None and self.merge_maps is not None:
-            # The sum starts from the features before the CoordConv, as released.
+            # The sum starts from the features before the CoordConv, as the official code does.
             previous = previous + self.merge_features(features) + self.merge_maps(maps)
         return previous, maps
 

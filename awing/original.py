@@ -41,7 +41,7 @@ def crop_window(
 
     Returns:
         (size, size, 3) uint8 and the points in its pixels. The cut has whole pixels while the points are scaled with
-        the exact side, so they can disagree by up to a pixel of the source, as in the released code.
+        the exact side, so they can disagree by up to a pixel of the source, as in the official code.
     """
     side = UNIT * scale
     half = side // 2

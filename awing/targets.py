@@ -16,7 +16,7 @@ from awing.curves import boundary_lines
 from common.heatmaps import gaussian_patches, write_patches
 from common.schemes import LandmarkScheme, get_scheme
 
-SIGMA = 1.75  # cells; the released code says 1, but its kernel is 0.25 * 7 wide
+SIGMA = 1.75  # cells; the official code says 1, but its kernel is 0.25 * 7 wide
 RADIUS = 3  # a 7 x 7 patch
 MAP_THRESHOLD = 0.2
 
@@ -35,10 +35,10 @@ class AWingTargets(nn.Module):
         stride: crop pixels a cell covers.
         sigma: standard deviation of the peaks in cells.
         radius: half side of the patch a peak is cut to, cells.
-        legacy_border: reproduce the released Gaussian's shift at the left and top border.
+        legacy_border: reproduce the official Gaussian's shift at the left and top border.
         boundary: draw the boundary as one more channel.
-        x_shift: cells by which the boundary lies to the right (released drawing: 1; centred: 0).
-        quantise: pass the boundary through the released code's 8-bit image.
+        x_shift: cells by which the boundary lies to the right (official drawing: 1; centred: 0).
+        quantise: pass the boundary through the official code's 8-bit image.
     """
 
     def __init__(

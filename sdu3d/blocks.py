@@ -1,6 +1,6 @@
-"""Building blocks (specification, section 4): bottleneck, HPM, Inception and channel aggregation (CAB).
+"""Building blocks: bottleneck, HPM, Inception and channel aggregation (CAB).
 
-Sub-modules bear the names of the released parameters: a state key with "." read as "_" is the released name but for
+Sub-modules bear the names of the official parameters: a state key with "." read as "_" is the official name but for
 the suffixes of batch normalisation (see `sdu3d.convert`). Maps are (B, C, H, W) throughout.
 """
 
@@ -19,7 +19,7 @@ BN_EPS = 2e-5
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """Return a batch normalisation with the released epsilon; the released momentum 0.9 is 0.1 here."""
+    """Return a batch normalisation with the official epsilon; the official momentum 0.9 is 0.1 here."""
     return nn.BatchNorm2d(channels, eps=BN_EPS)
 
 
@@ -146,7 +146,7 @@ class Inception35(nn.Module):
 
 
 class InceptionBlock(nn.Module):
-    """`Inception35` under the released name."""
+    """`Inception35` under the official name."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -216,7 +216,7 @@ class CAB(nn.Module):
 
 
 def make_block(kind: str, inputs: int, outputs: int, match: bool = True) -> nn.Module:
-    """Return the block of a kind, or what the release falls back to where the kind cannot change the width.
+    """Return the block of a kind, or what the official code falls back to where the kind cannot change the width.
 
     Args:
         kind: one of BLOCKS.

@@ -51,7 +51,7 @@ class Size:
 
 
 def released_names(net: nn.Module) -> dict[str, str]:
-    """Return released name (without arg: and aux:) -> our key, for everything in the network's state but counters."""
+    """Return official name (without arg: and aux:) -> our key, for everything in the network's state but counters."""
     norms = {name for name, module in net.named_modules() if isinstance(module, nn.BatchNorm2d)}
     names = {}
     for key in net.state_dict():
@@ -73,7 +73,7 @@ def strip_prefixes(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name, array in arrays.items():
         kind, _, bare = name.rpartition(":")
         if kind not in ("arg", "aux", ""):
-            raise LabError(f"weights: {name} starts with neither arg: nor aux:; give a released parameter file")
+            raise LabError(f"weights: {name} starts with neither arg: nor aux:; give an official parameter file")
         if kind and (kind == "aux") != bare.endswith(MOVING):
             raise LabError(f"weights: {name} should be stored as {'arg' if kind == 'aux' else 'aux'}")
         bare = OLD_PREFIX.sub(r"\1sat", bare)
@@ -86,7 +86,7 @@ def strip_prefixes(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def describe(arrays: Mapping[str, np.ndarray]) -> Size:
     """Return the network that weights belong to, from names without prefixes.
 
-    The second form of SAT (gate) has the same weights as the first and cannot be told from it.
+    The second form of SAT (gate) has the same weights as the first and cannot be reported from it.
 
     Raises:
         LabError: the weights belong to something else.
@@ -96,7 +96,7 @@ def describe(arrays: Mapping[str, np.ndarray]) -> Size:
     stacks = {int(found[1]) for name in arrays if (found := re.match(r"stack(\d+)_unit0_", name))}
     if absent or not stacks or arrays["heatmap_weight"].ndim != 4 or arrays["conv0_weight"].ndim != 4:
         raise LabError(f"weights: arrays such as {', '.join(absent) or 'stack0_unit0_...'} are missing or of another "
-                       "shape; give a released file of this method")  # fmt: skip
+                       "shape; give an official file of this method")  # fmt: skip
     sat = any(name.startswith("sat0_") for name in arrays)
     if sat:
         cells = (re.match(r"sat0_w\d+_h(\d+)_", name) for name in arrays)
@@ -134,7 +134,7 @@ def build(size: Size) -> SduNet:
     try:
         return SduNet(**{field.name: getattr(size, field.name) for field in fields(size)})
     except ValueError as error:
-        raise LabError(f"weights: {error}; give a released file of this method") from None
+        raise LabError(f"weights: {error}; give an official file of this method") from None
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -143,7 +143,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def convert_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Tensor], Size]:
-    """Return weights of `SduNet` (our keys, float32) and its size, for released arrays.
+    """Return weights of `SduNet` (our keys, float32) and its size, for official arrays.
 
     Raises:
         LabError: an array is missing or unknown, or its shape differs; all are named.
@@ -160,8 +160,8 @@ def convert_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Tensor],
         for name, key in names.items()
         if name in given and given[name].shape != shapes[key]
     ]
-    told = (("missing", missing), ("unknown", unknown), ("of another shape", differ))
-    problems = [f"{len(found)} arrays {what} ({_listed(found)})" for what, found in told if found]
+    reported = (("missing", missing), ("unknown", unknown), ("of another shape", differ))
+    problems = [f"{len(found)} arrays {what} ({_listed(found)})" for what, found in reported if found]
     if problems:
         raise LabError(f"weights do not fit this network ({size}): {'; '.join(problems)}")
     state = {key: torch.from_numpy(np.array(given[name], np.float32)) for name, key in names.items()}
@@ -170,7 +170,7 @@ def convert_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Tensor],
 
 
 def released_arrays(net: SduNet) -> dict[str, np.ndarray]:
-    """Return a network's weights under the released names, with arg: and aux:."""
+    """Return a network's weights under the official names, with arg: and aux:."""
     state = net.state_dict()
     return {
         ("aux:" if name.endswith(MOVING) else "arg:") + name: state[key].detach().cpu().numpy()

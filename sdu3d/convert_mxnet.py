@@ -1,4 +1,4 @@
-"""Reader of MXNet parameter files (`model-0000.params`) in plain NumPy (specification, section 14.2).
+"""Reader of MXNet parameter files (`model-0000.params`) in plain NumPy.
 
 The file is bytes and lengths only; nothing of it is run. Every length is checked against the bytes that are left
 before it is believed.

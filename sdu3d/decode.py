@@ -32,7 +32,7 @@ def decode_released(maps: Tensor, factor: int = 2) -> Tensor:
 def decode_local_soft(maps: Tensor, radius: int = SOFT_RADIUS) -> Tensor:
     """Return the mean position under a soft-max over the square window round the highest cell.
 
-    The temperature follows each map's own height, so that the answer does not depend on the scale of the targets.
+    The temperature follows each map's own height, so that the output does not depend on the scale of the targets.
 
     Args:
         maps: (B, L, H, W).

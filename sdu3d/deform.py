@@ -1,7 +1,7 @@
 """The transformers inside the network: deformable convolution (two border rules) and a spatial transformer.
 
-Specification, section 6.1. Offsets are in map cells; of the 2 * k * k channels, 2t is the shift down and 2t + 1 the
-shift right of tap t (row by row).
+Offsets are in map cells; of the 2 * k * k channels, 2t is the shift down and 2t + 1 the shift right of tap t
+(row by row).
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def deformable_by_kernel(
 
     if border == "torchvision":
         return deform_conv2d(x, offset, weight, bias, padding=(padding, padding))
-    # The same kernel, told otherwise: one repeated line below and right gives the clamped blend, and the mask takes
+    # The same kernel, written otherwise: one repeated line below and right gives the clamped blend, and the mask takes
     # away what lies outside. The enlarged input asks for one more row and column of offsets, which are cut off again.
     mask = inside_mask(offset, weight.shape[-1], padding, x.shape[-2], x.shape[-1]).to(x.dtype)
     x = F.pad(x, (0, 1, 0, 1), mode="replicate")

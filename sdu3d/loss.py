@@ -1,4 +1,4 @@
-"""Targets and losses (specification, sections 7 and 8.3). Maps are (B, L, H, W); every loss is a plain mean."""
+"""Targets and losses. Maps are (B, L, H, W); every loss is a plain mean."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from common.heatmaps import render_gaussians
 
 LossKind = Literal["l2", "ce", "bce"]
-PEAK = 20.0  # height of the released Gaussians
+PEAK = 20.0  # height of the official Gaussians
 RADIUS = 3  # half side of their patch, in standard deviations
 
 
@@ -23,7 +23,7 @@ def gaussian_targets(cells: Tensor, size: int, sigma: float = 1.0, peak: float =
         size: side of the map.
         sigma: standard deviation in cells; 0 gives a single 1 in the point's cell.
         peak: height.
-        quantise: centre on the cell's middle, as released; False centres on the point itself.
+        quantise: centre on the cell's middle, as the official code does; False centres on the point itself.
     """
     if sigma == 0:
         return render_gaussians(cells, size, 1.0, 0, quantise=True)
@@ -36,7 +36,7 @@ def l2_loss(maps: Tensor, target: Tensor) -> Tensor:
 
 
 def spatial_cross_entropy(maps: Tensor, target: Tensor) -> Tensor:
-    """Return the mean of -target * log softmax(maps) over each map's cells, the release's earlier loss."""
+    """Return the mean of -target * log softmax(maps) over each map's cells, the official code's earlier loss."""
     return -(target * maps.flatten(2).log_softmax(-1).view_as(maps)).mean()
 
 

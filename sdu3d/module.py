@@ -1,4 +1,4 @@
-"""Training and prediction: networks, targets, coherent views and depth joined behind the common contract."""
+"""Training and prediction: networks, targets, coherent views and depth joined under the common contract."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sdu3d.optim import SharedNadam
 from sdu3d.original import predict_official
 from sdu3d.views import Views, draw_views
 
-RELEASED_SHIFT = 0.5  # crop pixels by which a released target cell's middle lies before the point, in the mean
+RELEASED_SHIFT = 0.5  # crop pixels by which an official target cell's middle lies before the point, in the mean
 TRAIN = TrainConfig(optimizer="nadam", lr=2.5e-4, schedule="multistep", milestones=(20, 35), gamma=0.2)
 
 
@@ -42,7 +42,7 @@ class NetworkConfig:
         topology: hourglass, sat (scale aggregation) or sat_gate.
         block: of which the networks are made.
         depth: times that each U halves its maps.
-        stacks: U-shaped networks, one behind the other.
+        stacks: U-shaped networks, one after the other.
         width: features (official: 256).
         stride: crop pixels a map cell: 2 (official) or 4.
         inside: transformer inside the network.
@@ -66,7 +66,7 @@ class LossConfig:
     """Targets and losses.
 
     Attributes:
-        kind: l2 (official), ce (soft-max over cells, the release before) or bce (per cell, the paper's).
+        kind: l2 (official), ce (soft-max over cells, official before) or bce (per cell, the paper's).
         sigma: of the target Gaussians, in cells.
         peak: height of the targets of l2 and ce (official: 20); 1 suits short trainings with larger steps.
         quantise: centre targets on the middle of the point's cell, as the official loader does; else on the point.

@@ -1,4 +1,4 @@
-"""The whole network (specification, sections 3 and 6.1): stem, stacks, heads.
+"""The whole network: stem, stacks, heads.
 
 Input: RGB crops, normalised inside the network. Output: one raw map per landmark and stack.
 """
@@ -15,7 +15,7 @@ from sdu3d.deform import BORDERS, DeformableConv, SpatialTransformer
 from sdu3d.topologies import Hourglass, ScaleAggregation, init_he
 
 TOPOLOGIES = ("hourglass", "sat", "sat_gate")
-# Where deformable convolutions stand: in the heads, between the stacks, or both (released net_dcn 2, 1, 3).
+# Where deformable convolutions stand: in the heads, between the stacks, or both (official net_dcn 2, 1, 3).
 INSIDE = ("none", "dcn_join", "dcn_heads", "dcn", "stn")
 PIXEL_MEAN, PIXEL_SCALE = 127.5, 0.0078125
 FULL_WIDTH = 256
@@ -23,14 +23,14 @@ MIN_WIDTH = 32  # of the stem's first stages
 
 
 class Maps(NamedTuple):
-    """Answer of the network: maps of each stack (B, L, S / 2, S / 2), and of the depth head or None."""
+    """Output of the network: maps of each stack (B, L, S / 2, S / 2), and of the depth head or None."""
 
     heatmaps: list[Tensor]
     depth: Tensor | None
 
 
 class SduNet(nn.Module):
-    """Two (or more) U-shaped networks one behind the other, with maps after each.
+    """Two (or more) U-shaped networks one after the other, with maps after each.
 
     Args:
         num_points: landmarks L.
@@ -38,12 +38,12 @@ class SduNet(nn.Module):
         block: see `sdu3d.blocks.BLOCKS`; inside a SAT the blocks are CABs whatever it is.
         depth: times that each U halves its map.
         stacks: U-shaped networks.
-        width: features (released: 256); a multiple of 32 keeps all halvings whole.
-        stride: crop pixels a map cell, 2 (released) or 4.
+        width: features (official: 256); a multiple of 32 keeps all halvings whole.
+        stride: crop pixels a map cell, 2 (official) or 4.
         inside: none, dcn_join (deformable convolution between stacks), dcn_heads (deformable heads), dcn (both), or
             stn (spatial transformer round each stack).
-        border: border rule of deformable convolutions, mxnet for released weights.
-        depth_head: one more map per landmark, of depth (not in the release).
+        border: border rule of deformable convolutions, mxnet for official weights.
+        depth_head: one more map per landmark, of depth (not in the official code).
 
     Raises:
         ValueError: a choice or a size is unknown.
@@ -114,7 +114,7 @@ class SduNet(nn.Module):
             self.add_module(f"stack{i}_body", nn.Conv2d(points, width, 1))
 
     def head_name(self, i: int) -> str:
-        """Return the released name of stack i's last layer; the last one has no number."""
+        """Return the official name of stack i's last layer; the last one has no number."""
         return "heatmap" if i == self.stacks - 1 else f"heatmap{i}"
 
     def stem(self, image: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class SduNet(nn.Module):
 
         Args:
             image: crops.
-            released: with deformable joins of hourglasses, answer the last map before its refinement, as the
+            released: with deformable joins of hourglasses, return the last map before its refinement, as the
                 release's test does; by default it is the refined map, which is the one that is trained.
         """
         x = self.stem(image)

@@ -1,4 +1,4 @@
-"""Nesterov's Adam as MXNet computes it (specification, section 11)."""
+"""Nesterov's Adam as MXNet computes it."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def align_matrix(points: np.ndarray, size: int = RECORD) -> np.ndarray:
 
     Args:
         points: (68, 2) or five points (5, 2), image pixels.
-        size: side of the frame; only the record's side has the face in its middle, as released.
+        size: side of the frame; only the record's side has the face in its middle (official).
 
     Raises:
         LabError: another number of points, or the five coincide.
@@ -79,14 +79,14 @@ def forehead_box(points: np.ndarray, dataset: str) -> np.ndarray:
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """Return the (size, size, 3) picture behind the map, bilinear, black outside."""
+    """Return the (size, size, 3) picture after applying the map, bilinear, black outside."""
     return np.asarray(cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR))
 
 
 def released_test_crop(
     image: np.ndarray, points: np.ndarray, dataset: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Align a record by its ground truth and cut the test crop, in two warps as released.
+    """Align a record by its ground truth and cut the test crop, in two warps as the official code does.
 
     Returns:
         The crop (128, 128, 3), the map from record to aligned record, and the map from there to the crop.

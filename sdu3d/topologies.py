@@ -1,4 +1,4 @@
-"""The two U-shaped topologies (specification, section 5): the hourglass and the scale aggregation grid (SAT)."""
+"""The two U-shaped topologies: the hourglass and the scale aggregation grid (SAT)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Hourglass(nn.Module):
         super().__init__()
         self.up1_0 = make_block(kind, channels, channels)
         self.low1_0 = make_block(kind, channels, channels)
-        self.inner = str(depth - 1) if depth > 1 else "low2_0"  # the release numbers the inner hourglasses downwards
+        self.inner = str(depth - 1) if depth > 1 else "low2_0"  # official numbers run downwards
         child = Hourglass(kind, channels, depth - 1) if depth > 1 else None
         self.add_module(self.inner, child or make_block(kind, channels, channels))
         self.low3_0 = make_block(kind, channels, channels)
@@ -45,7 +45,7 @@ class ScaleAggregation(nn.Module):
     Args:
         channels: in and out, a multiple of 8.
         depth: times that the map is halved; the grid has depth + 1 scales.
-        gate: multiply cell (2, 3) by the channel means of cell (3, 3), the released `net_sat = 2`.
+        gate: multiply cell (2, 3) by the channel means of cell (3, 3), the official `net_sat = 2`.
     """
 
     def __init__(self, channels: int, depth: int, gate: bool = False) -> None:
@@ -97,10 +97,10 @@ class ScaleAggregation(nn.Module):
 
 
 def init_he(module: nn.Module) -> None:
-    """Start convolutions He-normal by fan-in, as released, and transposed ones at twice that identity-like scale.
+    """Start convolutions He-normal by fan-in (official), and transposed ones at twice that identity-like scale.
 
-    The release starts its 2x2 transposed convolutions by a rule for enlargement that makes every output channel the
-    same sum; they are He-normal here instead (specification, section 11).
+    The official code starts its 2x2 transposed convolutions by a rule for enlargement that makes every output channel
+    the same sum; they are He-normal here instead.
     """
     for child in module.modules():
         if isinstance(child, nn.Conv2d):

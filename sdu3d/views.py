@@ -1,7 +1,7 @@
-"""The transformer outside the network: a second, transformed view of the same faces (specification, section 6.2).
+"""The transformer outside the network: a second, transformed view of the same faces.
 
-The release compared halves of a batch that held different faces; here the views are made from the batch itself, on
-its device, so they are truly of the same faces: mirrored, turned and scaled copies of the crops.
+The official code compared halves of a batch that held different faces; here the views are made from the batch itself,
+on its device, so they are truly of the same faces: mirrored, turned and scaled copies of the crops.
 
 Maps and crops of any size share one frame: both sides run from -1 to 1 over the outer edges of the square.
 """
@@ -91,7 +91,7 @@ def draw_views(
 
 
 def make_views(turn: Tensor, size: Tensor, mirrored: Tensor, device: torch.device | str = "cpu") -> Views:
-    """Return views turned by radians (B,), `size` (B,) times as large, and mirrored where told (B,)."""
+    """Return views turned by radians (B,), `size` (B,) times as large, and mirrored where asked (B,)."""
     cos, sin = turn.cos() / size, turn.sin() / size
     sign = torch.where(mirrored, -1.0, 1.0)
     zero = torch.zeros_like(cos)

@@ -183,7 +183,7 @@ def test_what_does_not_fit_is_named() -> None:
         convert_arrays({n.replace("aux:bn0_moving_var", "arg:bn0_moving_var"): v for n, v in released.items()})
     with pytest.raises(LabError, match="neither arg: nor aux:"):
         convert_arrays({"opt:x": np.zeros(1)})
-    with pytest.raises(LabError, match="give a released file of this method"):
+    with pytest.raises(LabError, match="give an official file of this method"):
         describe({"fc1_weight": np.zeros((2, 2))})
 
 

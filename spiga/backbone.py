@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from common.schemes import Indices
 
-RADIUS_CENTRE = 0.5  # of the third coordinate plane, as released: neither the middle nor a corner of the picture
+RADIUS_CENTRE = 0.5  # of the third coordinate plane (official): neither the middle nor a corner of the picture
 CORE = 4  # side of the innermost maps, from which the pose is read
 
 
@@ -51,7 +51,7 @@ class Residual(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """Recursive hourglass that also answers its innermost maps."""
+    """Recursive hourglass that also returns its innermost maps."""
 
     def __init__(self, depth: int, width: int) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class StackMaps:
 
 @dataclass
 class Features:
-    """What the backbone answers; lists run over the stacks, empty or shorter where a part was not asked for."""
+    """What the backbone returns; lists run over the stacks, empty or shorter where a part was not asked for."""
 
     maps: list[Tensor] = field(default_factory=list)  # (B, C, M, M)
     cores: list[Tensor] = field(default_factory=list)  # (B, C)

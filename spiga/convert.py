@@ -2,9 +2,9 @@
 
 python -m spiga.convert spiga_wflw.pt spiga_wflw.safetensors --mean_face mean_face_3D_98.txt
 
-The four releases (spiga_wflw, spiga_300wpublic, spiga_300wprivate, spiga_merlrav) are flat files of 1928 entries. Eight
-are constants of the architecture: they are compared, then dropped. Unused shortcut convolutions are dropped and listed.
-The mean face is no part of the weights' file: it is given beside it.
+The four official models (spiga_wflw, spiga_300wpublic, spiga_300wprivate, spiga_merlrav) are flat files of 1928
+entries. Eight are constants of the architecture: they are compared, then dropped. Unused shortcut convolutions are
+dropped and listed. The mean face is no part of the weights' file: it is given next to it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ Rule = tuple[str, Callable[[re.Match[str]], str]]
 
 
 def _sequence(prefix: str, match: re.Match[str]) -> str:
-    """Return ours for entry n of a released list of linear, norm, ReLU, linear, norm, ReLU, ..., linear."""
+    """Return ours for entry n of an official list of linear, norm, ReLU, linear, norm, ReLU, ..., linear."""
     index = int(match["n"])
     return f"{prefix}.{'layers' if index % 3 == 0 else 'norms'}.{index // 3}."
 
@@ -83,7 +83,7 @@ INSIDE = ((re.compile(r"\b(conv[123])\.conv\."), r"\1."), (re.compile(r"\bskip_l
 
 
 def our_name(key: str) -> str | None:
-    """Return our name of a released key, None where no rule knows it."""
+    """Return our name of an official key, None where no rule knows it."""
     for pattern, make in RULES:
         found = re.match(pattern, key)
         if found:
@@ -95,7 +95,7 @@ def our_name(key: str) -> str | None:
 
 
 def constants(scheme: LandmarkScheme, size: int = CROP.size) -> dict[str, Tensor]:
-    """Return what the eight constants of a release must be."""
+    """Return what the eight constants of official weights must be."""
     map_size, points = size // STRIDE, scheme.num_points
     line = torch.arange(size, dtype=torch.float32) / (size - 1) * 2 - 1
     table = torch.zeros(points, len(edge_curves(scheme)) + 1)
@@ -117,7 +117,7 @@ def _ours(key: str, value: Tensor) -> Tensor:
     if key.startswith("cascade.") and value.ndim > 2:
         value = value.flatten(1)
     if re.search(r"layers\.\d\.(query|key|value)\.", key):
-        # Released channel c belongs to head c % 4; ours to head c // (C / 4).
+        # Official channel c belongs to head c % 4; ours to head c // (C / 4).
         return value.unflatten(0, (-1, HEADS)).transpose(0, 1).flatten(0, 1)
     if re.search(r"layers\.\d\.merge\.weight", key):
         return value.unflatten(1, (-1, HEADS)).transpose(1, 2).flatten(1, 2)
@@ -130,11 +130,11 @@ def _listed(keys: Iterable[str]) -> str:
 
 
 def find_scheme(official: Mapping[str, Tensor]) -> LandmarkScheme:
-    """Return the scheme of released weights, by their number of points."""
+    """Return the scheme of official weights, by their number of points."""
     head = official.get("visual_cnn.outs_points.0.0.conv.weight")
     if head is None or head.ndim != 4 or head.shape[0] not in SCHEMES:
-        raise LabError("weights: visual_cnn.outs_points.0.0.conv.weight for 68 or 98 points is missing; give a "
-                       "released file of this method")  # fmt: skip
+        raise LabError("weights: visual_cnn.outs_points.0.0.conv.weight for 68 or 98 points is missing; give an "
+                       "official file of this method")  # fmt: skip
     return SCHEMES[head.shape[0]]
 
 
@@ -148,10 +148,10 @@ def _check_constants(official: Mapping[str, Tensor], scheme: LandmarkScheme) -> 
 
 
 def convert_state_dict(official: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Rename released weights for `SpigaNet`, whole; the mean face is not among them.
+    """Rename official weights for `SpigaNet`, whole; the mean face is not among them.
 
     Returns:
-        The weights, and the released keys of unused shortcut convolutions, which were dropped.
+        The weights, and the official keys of unused shortcut convolutions, which were dropped.
 
     Raises:
         LabError: a key is missing or unknown, a shape differs, or a constant has another value.
@@ -180,7 +180,7 @@ def convert_state_dict(official: Mapping[str, Tensor]) -> tuple[dict[str, Tensor
     problems = [f"{len(found)} {what} ({_listed(found)})" for what, found in
                 (("keys missing", missing), ("keys unknown", unknown), ("shapes differ", differ)) if found]  # fmt: skip
     if problems:
-        raise LabError(f"weights: do not fit the released network: {'; '.join(problems)}")
+        raise LabError(f"weights: do not fit the official network: {'; '.join(problems)}")
     return state, dropped
 
 

@@ -83,7 +83,7 @@ class EdgeAttention(MessagePassing):
 
 
 class PointMLP(nn.Module):
-    """Linear layers over (B, L, C) with BatchNorm and ReLU between them, none behind the last."""
+    """Linear layers over (B, L, C) with BatchNorm and ReLU between them, none after the last."""
 
     def __init__(self, *widths: int) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ python -m spiga.mean_face OUT.npy [--scheme wflw98] writes our own, the mean of 
 looked at, changed and given back with --model.mean_face; networks take the same face by default.
 
 Frame of `common.pose`: first axis minus the depth, second to the subject's right, third down; origin at the tip of the
-nose; the unit makes the distance of the outer eye corners 0.84, as the released models have it.
+nose; the unit makes the distance of the outer eye corners 0.84, as the official models have it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _default(name: str) -> np.ndarray:
 
 
 def normalise(points: np.ndarray, scheme: LandmarkScheme) -> np.ndarray:
-    """Return a face (L, 3) that equals its mirror image, with the released origin and unit."""
+    """Return a face (L, 3) that equals its mirror image, with the official origin and unit."""
     mirrored = points[list(scheme.mirror)] * [1, -1, 1]
     points = (points + mirrored) / 2
     points = points - points[NOSE_TIP[scheme.name]]
@@ -53,7 +53,7 @@ def read_mean_face(path: Path | str, scheme: LandmarkScheme) -> Tensor:
     """Return the mean face (L, 3) float64 of a file, rows in the scheme's order.
 
     Args:
-        path: `.npy`, (L, 3) in the frame above; or `.txt` as released, lines of id|x|y|z in the released axes.
+        path: `.npy`, (L, 3) in the frame above; or an official `.txt`, lines of id|x|y|z in the official axes.
         scheme: of the points; a text file may hold more than its points.
 
     Raises:
@@ -89,7 +89,7 @@ def _read_text(path: Path, scheme: LandmarkScheme) -> np.ndarray:
             continue
         try:
             name, x, y, z = line.split("|")
-            # Released axes: x to the subject's left, y up, z to the viewer.
+            # Official axes: x to the subject's left, y up, z to the viewer.
             rows[int(name)] = [float(z), -float(x), -float(y)]
         except ValueError:
             raise LabError(f"{path}:{number}: expected id|x|y|z, got {line.strip()[:60]!r}") from None
@@ -100,7 +100,7 @@ def _read_text(path: Path, scheme: LandmarkScheme) -> np.ndarray:
 
 
 def write_mean_face(path: Path, scheme: LandmarkScheme, overwrite: bool = False) -> None:
-    """Write this project's own mean face: `.npy` (L, 3), or `.txt` in the released axes and lines.
+    """Write this project's own mean face: `.npy` (L, 3), or `.txt` in the official axes and lines.
 
     Raises:
         LabError: the file is of another kind, or exists and `overwrite` is off.
@@ -123,7 +123,7 @@ def write_mean_face(path: Path, scheme: LandmarkScheme, overwrite: bool = False)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; write the mean face."""
     parser = argparse.ArgumentParser(prog="python -m spiga.mean_face", description="Write our own 3D mean face.")
-    parser.add_argument("out", type=Path, help=".npy, or .txt as released")
+    parser.add_argument("out", type=Path, help=".npy, or .txt in the official form")
     parser.add_argument("--scheme", default=WFLW98.name)
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Training and prediction of SPIGA: network, stages, targets and losses joined behind the common contract."""
+"""Training and prediction of SPIGA: network, stages, targets and losses joined under the common contract."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ class SpigaTask(LandmarkTask):
         if epochs and stage != STAGES[-1]:
             raise LabError(f"a run with stage_epochs ends in stage {STAGES[-1]}; leave --model.stage out")
         if not official.last_head and (stage < STAGES[-1] or epochs or answer == "maps"):
-            raise LabError("last_head false is for released weights: stages 1 and 2 train the last stack's maps")
+            raise LabError("last_head false is for official weights: stages 1 and 2 train the last stack's maps")
 
     # Stages.
 
@@ -189,7 +189,7 @@ class SpigaTask(LandmarkTask):
             self.set_stage(1 + (self.current_epoch >= first) + (self.current_epoch >= first + second))
 
     def new_parts(self) -> tuple[str, ...]:
-        # Released weights have no maps of the last stack, and the mean face is a file of its own.
+        # Official weights have no maps of the last stack, and the mean face is a file of its own.
         last = f"net.backbone.heads.{len(self.net.backbone.hourglasses) - 1}."
         return (last, "net.mean_face") if self.given_face else (last,)
 

@@ -30,7 +30,7 @@ MIN_DEPTH = 0.5  # no face of the mean face's size is nearer to the camera than 
 
 @dataclass
 class Answer:
-    """What the network answers.
+    """What the network returns.
 
     Attributes:
         features: of the backbone.
@@ -116,9 +116,9 @@ class SpigaNet(nn.Module):
         mean_face: (L, 3) rigid face, frame of `common.pose`; kept with the weights.
         graph: (2, N) edges of the graph, None for the complete graph.
         size: side S of the crops; S / 4 must be 4 * 2 ** depth.
-        stacks, width, depth: of the backbone (released: 4, 256, 4). `width` is a multiple of 32.
-        steps: of the cascade (released: 3).
-        last_head: see `Backbone`; released weights have none.
+        stacks, width, depth: of the backbone (official: 4, 256, 4). `width` is a multiple of 32.
+        steps: of the cascade (official: 3).
+        last_head: see `Backbone`; official weights have none.
 
     Raises:
         ValueError: sizes do not fit each other.
@@ -180,7 +180,7 @@ class SpigaNet(nn.Module):
         return steps, offsets
 
     def answer(self, bgr: Tensor, everything: bool = False) -> Answer:
-        """Return the whole answer for prepared crops; `everything` adds what only training and pictures need."""
+        """Return the whole output for prepared crops; `everything` adds what only training and pictures need."""
         features = self.backbone(bgr, cores="all" if everything else "last", last_head=everything)
         poses = [self.pose(core).to(self.mean_face.dtype) for core in features.cores]
         return Answer(features, poses, *self.refine(features.maps[-1], poses[-1]))

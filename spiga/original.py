@@ -29,7 +29,7 @@ class Face:
 
 
 def warp_nearest(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return the image (rows, columns as in `size`) behind the map source -> output (2, 3), nearest neighbour."""
+    """Return the image (rows, columns as in `size`) after the map source -> output (2, 3) is applied, nearest pixel."""
     rows, columns = size
     linear = np.linalg.inv(matrix[:, :2])
     x, y = np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5)
@@ -56,7 +56,7 @@ def crop_map(box: np.ndarray, size: int = SIZE, target_dist: float = TARGET_DIST
 
 
 def move_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return points (L, 2) behind the map (2, 3)."""
+    """Return points (L, 2) after applying the map (2, 3)."""
     return np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]
 
 
@@ -78,7 +78,7 @@ def round_points(points: np.ndarray, map_size: int, size: int = SIZE) -> tuple[n
 
     Returns:
         Whole coordinates; points whose rounded place lies outside the crop have mask 0 and lie at (0, 0); a point
-        that is inside but rounds beyond the map has both coordinates in its last cell, as released.
+        that is inside but rounds beyond the map has both coordinates in its last cell, as the official code does.
     """
     whole: np.ndarray = np.round(points)
     mask = np.asarray(((whole >= 0) & (whole < size)).all(axis=1))

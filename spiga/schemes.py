@@ -1,6 +1,6 @@
 """What SPIGA adds to the landmark schemes: edges of the attention, points of the pose, identifiers of model files.
 
-The edges are the curves of the project's schemes, in their order, which is that of the released weights; only the
+The edges are the curves of the project's schemes, in their order, which is that of the official weights; only the
 direction in which one of them is run through differs, which its sampled target shows at the open end.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from common.errors import LabError
 from common.schemes import IBUG68, MERLRAV68, WFLW98, Indices, LandmarkScheme
 
-REVERSED = {"right_brow_lower"}  # curves that the released targets run through from image-right to image-left
+REVERSED = {"right_brow_lower"}  # curves that the official targets run through from image-right to image-left
 
 _POSE68: Indices = (17, 19, 21, 22, 24, 26, 36, 39, 42, 45, 31, 30, 35, 48, 54, 51, 57, 8)
 _POSE98: Indices = (33, 35, 37, 42, 44, 46, 60, 64, 62, 66, 68, 72, 70, 74, 55, 54, 59, 76, 82, 79, 85, 16)
@@ -17,7 +17,7 @@ _POSE98: Indices = (33, 35, 37, 42, 44, 46, 60, 64, 62, 66, 68, 72, 70, 74, 55, 
 POSE_POINTS: dict[str, Indices] = {WFLW98.name: _POSE98, IBUG68.name: _POSE68, MERLRAV68.name: _POSE68}
 NOSE_TIP: dict[str, int] = {WFLW98.name: 54, IBUG68.name: 30, MERLRAV68.name: 30}  # origin of the mean face
 
-# Identifiers of the points in the released model files: numbers up to 24 are shared by all schemes, the others are
+# Identifiers of the points in the official model files: numbers up to 24 are shared by all schemes, the others are
 # the point's own place plus a base.
 _SHARED68 = {8: 24, 17: 1, 19: 2, 21: 3, 22: 4, 24: 5, 26: 6, 30: 17, 31: 16, 35: 18, 36: 7, 39: 8, 42: 11, 45: 12,
              48: 20, 51: 22, 54: 21, 57: 23}  # fmt: skip
@@ -40,6 +40,6 @@ def edge_curves(scheme: LandmarkScheme) -> tuple[Indices, ...]:
 
 
 def identifiers(scheme: LandmarkScheme) -> Indices:
-    """Return each point's identifier in the released model files."""
+    """Return each point's identifier in the official model files."""
     name = check_scheme(scheme).name
     return tuple(_SHARED[name].get(i, _BASE[name] + i) for i in range(scheme.num_points))

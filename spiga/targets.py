@@ -36,7 +36,7 @@ def point_maps(points: Tensor, size: int, sigma: float = POINT_SIGMA) -> Tensor:
 def curve_cells(points: np.ndarray, size: int) -> np.ndarray:
     """Return the cells (N, 2), column and row, that the spline through a curve's points (K, 2) passes inside the map.
 
-    The spline is sampled at u = 0, 1 / n, ..., (n - 1) / n, so that its end is not reached, as in the released targets.
+    The spline is sampled at u = 0, 1 / n, ..., (n - 1) / n, so that its end is not reached, as in the official targets.
     """
     keep = np.ones(len(points), bool)
     keep[1:] = (np.diff(points, axis=0) != 0).any(axis=1)  # a spline needs its neighbouring points to differ
@@ -100,7 +100,7 @@ class TargetMaker:
         scheme: of the points.
         size: side of the crop in pixels.
         map_size: side of the maps in cells.
-        rounded: round the targets as the released loader does, to whole cells and, for the pose, to whole pixels of a
+        rounded: round the targets as the official loader does, to whole cells and, for the pose, to whole pixels of a
             crop of 256; else they are exact.
     """
 
@@ -130,7 +130,7 @@ class TargetMaker:
         pose, known = self.pose(shares, mask, model)
         exact, size = shares * self.map_size, self.map_size
         whole = exact.round() if self.rounded else exact
-        if self.rounded:  # as released: beyond the map on either axis means its last cell on both
+        if self.rounded:  # as the official code does: beyond the map on either axis means its last cell on both
             whole = torch.where((whole >= size).any(-1, keepdim=True), size - 1.0, whole)
         if self.rounded:
             shares = torch.where(mask[..., None] > 0, whole / size, 0.0)

@@ -79,7 +79,7 @@ def test_anything_that_does_not_fit_is_told(official: dict[str, Tensor]) -> None
             **{"visual_cnn.outs_points.3.0.conv.weight": torch.zeros(68, 256, 1, 1)})  # fmt: skip
     refused(r"1 shapes differ \(cascade.2.decoder.layers.4.bias is \(3,\), not \(2,\)\)", **{key: torch.zeros(3)})
     refused("constant theta_S.1 is missing", **{"theta_S.1": None})
-    refused("give a released file", **{"visual_cnn.outs_points.0.0.conv.weight": None})
+    refused("give an official file", **{"visual_cnn.outs_points.0.0.conv.weight": None})
 
 
 @needs_shared

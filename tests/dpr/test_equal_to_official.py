@@ -1,19 +1,16 @@
-"""DPR equals its official implementation: each network alone, picture and box to points, maps of trained weights."""
+"""DPR equals its official implementation: each network alone, and from a picture and a box to points."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from common.schemes import WFLW98
 from dpr.convert import assemble, convert_state_dict
-from dpr.network import DPRNet, Stages
+from dpr.network import DPRNet
 from dpr.original import predict_official
 from dpr.regress import LocalRegress
-from dpr.transform import invert, move_points
-from tests.golden.values import furthest, load, photograph, picture, tensors, weights
+from tests.golden.values import furthest, load, made_up_face, photograph, picture, tensors, weights
 
 pytestmark = pytest.mark.golden
 PARTS = ("left_eye", "right_eye", "nose", "mouth")
@@ -23,62 +20,6 @@ PIXELS, PART_PIXELS, NET, SHARE = 0.02, 0.1, 1e-4, 1e-3  # SHARE: of the largest
 @pytest.fixture(scope="module")
 def golden() -> dict[str, np.ndarray]:
     return load("dpr")
-
-
-class Recorded(torch.nn.Module):
-    """A network that returns what the official one returned, whatever it is given."""
-
-    def __init__(self, *outputs: Tensor) -> None:
-        super().__init__()
-        self.outputs = outputs
-
-    def forward(self, given: Tensor) -> Tensor | list[Tensor]:
-        """Return the recording."""
-        return self.outputs[0] if len(self.outputs) == 1 else list(self.outputs)
-
-
-def replay(golden: dict[str, np.ndarray], local: list[Tensor]) -> Stages:
-    """Return all stages of the five faces, networks replaced by recordings; the picture itself then plays no part."""
-    given = tensors({key: value for key, value in golden.items() if value.dtype.kind == "f"})
-    net = DPRNet(WFLW98, given["mean_face"]).eval()
-    net.global_reinit = Recorded(given["global_reinit_out"].unflatten(1, (2, 3)))  # type: ignore[assignment]
-    net.global_regress = Recorded(given["global_regress_out"].unflatten(1, (98, 2)))  # type: ignore[assignment]
-    net.local_reinit = Recorded(given["local_reinit_out"].unflatten(2, (2, 3)))  # type: ignore[assignment]
-    net.local_regress = Recorded(*local)  # type: ignore[assignment]
-    with torch.inference_mode():
-        return net(torch.zeros(5, 3, 64, 64, dtype=torch.uint8), given["rect"])
-
-
-def offsets(golden: dict[str, np.ndarray]) -> list[Tensor]:
-    return [torch.from_numpy(golden[f"fill_local_out_{part}"]).unflatten(1, (-1, 2)) for part in PARTS]
-
-
-def test_maps_and_points_of_all_stages(golden: dict[str, np.ndarray]) -> None:
-    stages = replay(golden, offsets(golden))
-    assert furthest(stages.box_map, golden["T0"]) <= 1e-9
-    there = move_points(torch.from_numpy(golden["T"]), torch.from_numpy(golden["gsr_pts"]))
-    ours = move_points(stages.face_map, torch.from_numpy(golden["gsr_pts"]))
-    assert furthest(ours, there.numpy()) <= PIXELS
-    back = move_points(torch.from_numpy(golden["T_inv"]), there)
-    assert furthest(move_points(invert(stages.face_map), there), back.numpy()) <= PIXELS
-    assert furthest(stages.face_points, golden["gsr_pts_crop256"]) <= 256 * NET
-    assert furthest(stages.global_points, golden["gsr_pts"]) <= PIXELS
-    assert stages.part_map is not None
-    assert furthest(stages.part_map, golden["part_T"]) <= 128 * NET
-    assert furthest(stages.points, golden["fill_glsr_pts"]) <= PART_PIXELS
-
-
-def test_points_with_a_regressor_of_zeros(golden: dict[str, np.ndarray]) -> None:
-    stages = replay(golden, [torch.zeros_like(part) for part in offsets(golden)])
-    assert furthest(stages.points, golden["zero_glsr_pts"]) <= PIXELS
-    moved = np.abs(golden["zero_glsr_pts"] - golden["gsr_pts"]).max(-1)
-    assert (moved[:, 33:] > 0).all() and not moved[:, :33].any()  # every point but the contour's is refined
-
-
-def test_mean_parts_follow_from_the_mean_face(golden: dict[str, np.ndarray]) -> None:
-    net = DPRNet(WFLW98, torch.from_numpy(golden["mean_face"]))
-    for part, ours in zip(PARTS, net.mean_parts(), strict=True):
-        assert furthest(ours, golden[f"mean_{part}"]) <= 1e-6
 
 
 def test_local_regression_network(golden: dict[str, np.ndarray]) -> None:
@@ -100,12 +41,12 @@ def filled() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def filled_net(filled: dict[str, np.ndarray], golden: dict[str, np.ndarray]) -> DPRNet:
-    """All four networks with weights by formula; the converter takes them for official ones."""
+    """All four networks with weights and mean face by formula; the converter takes them for official ones."""
     networks = dict([convert_state_dict(tensors(weights(golden)))])
     for kind in ("global_reinit", "global_regress", "local_reinit"):
         own = {key.removeprefix(kind + ":"): value for key, value in filled.items() if key.startswith(kind + ":")}
         networks |= dict([convert_state_dict(tensors(weights(own)))])
-    return assemble(networks, golden["mean_face"])[0].eval()
+    return assemble(networks, made_up_face())[0].eval()
 
 
 @torch.inference_mode()

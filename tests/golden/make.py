@@ -56,30 +56,22 @@ def awing(source: Path) -> Arrays:
 
 
 def spiga(source: Path) -> Arrays:
-    """98 points: landmarks and pose of three boxes in a picture, and of one network input with its intermediates."""
+    """98 points: what does not follow from the mean face: crops and pose of three boxes, pose of a network input."""
     about = json.loads((source / "keys.json").read_text())["configs"]["w98"]
     filled = ((name, shape) for name, shape in about["keys"].items() if name not in about["constant"])
     found = table((name, shape, about["scale"].get(name, 1)) for name, shape in filled)
     found |= {SET + name: np.array(value, np.float32) for name, value in about["set"].items()}
     whole = read(source / "golden.npz")
     found |= {f"theta_S{i}": whole[f"w98_theta_S{i}"] for i in range(3)}
-    found |= {key: whole[f"w98_{key}"][:1] for key in ("pose", "x0")}
-    found |= {key: whole[f"w98_{key}"][:, :1] for key in ("landmarks", "raw_offset")}
-    found |= {key: whole[f"w98_{key}"] for key in ("e2e_landmarks", "e2e_headpose")}
-    found |= {key: whole[key] for key in ("crop_bbox_in", "crop_bbox_out")}
-    return found | {"model3d": np.load(source / "mean_face_3d_98.npy", allow_pickle=False)}
+    found |= {"pose": whole["w98_pose"][:1], "e2e_headpose": whole["w98_e2e_headpose"]}
+    return found | {key: whole[key] for key in ("crop_bbox_in", "crop_bbox_out")}
 
 
 def dpr(source: Path) -> Arrays:
-    """Five faces: what each network gave, and the maps and points that follow; one network with filled weights."""
+    """The local regression with filled weights, alone."""
     keys = json.loads((source / "98_points_local_regress_keys.json").read_text())["keys"]
     found = table((name, shape, 1e-4 if "_loc.4." in name else 1) for name, shape in keys.items())
-    wanted = ["rect", "T0", "global_reinit_out", "T", "T_inv", "global_regress_out", "gsr_pts_crop256", "gsr_pts",
-              "local_reinit_out", "part_T", "fill_glsr_pts", "zero_glsr_pts"]  # fmt: skip
-    wanted += [f"{kind}_{part}" for kind in ("fill_local_out", "det_fill_local_out") for part in PARTS]
-    found |= read(source / "golden.npz", wanted)
-    found |= {f"mean_{part}": np.load(source / f"mean_98_part_{part}.npy", allow_pickle=False) for part in PARTS}
-    return found | {"mean_face": np.load(source / "mean_98_face.npy", allow_pickle=False).reshape(-1, 2)}
+    return found | read(source / "golden.npz", (f"det_fill_local_out_{part}" for part in PARTS))
 
 
 def musica(source: Path) -> Arrays:

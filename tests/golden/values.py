@@ -20,6 +20,20 @@ AXES = 4  # a row of `shapes` has so many numbers; -1 where the parameter has fe
 POSITIVE = ("weight", "gamma", "var", "variance")  # ends of the names of scales and variances
 WAVES = 6  # of each plane of a picture
 TURN = 6.2832  # as the recorded pictures have it, instead of 2 pi
+ARCS = (  # of the made-up face in WFLW's order: points, centre, radii, first and last angle; unit square, y down
+    (33, 0.50, 0.35, 0.42, 0.56, 180, 0),  # contour
+    (9, 0.29, 0.22, 0.13, 0.03, 180, 500),  # brows
+    (9, 0.71, 0.22, 0.13, 0.03, 180, 500),
+    (4, 0.50, 0.44, 0.00, 0.12, -90, 40),  # nose
+    (5, 0.50, 0.56, 0.09, 0.05, 180, 0),
+    (8, 0.30, 0.34, 0.08, 0.03, 180, 495),  # eyes
+    (8, 0.70, 0.34, 0.08, 0.03, 180, 495),
+    (12, 0.50, 0.74, 0.16, 0.07, 180, 510),  # mouth
+    (8, 0.50, 0.74, 0.13, 0.03, 180, 495),
+    (1, 0.30, 0.34, 0.00, 0.00, 0, 0),  # pupils
+    (1, 0.70, 0.34, 0.00, 0.00, 0, 0),
+)
+NOSE_TIP = 54  # origin of the face in space
 
 
 def load(name: str) -> dict[str, np.ndarray]:
@@ -66,6 +80,22 @@ def photograph(seed: int, height: int, width: int, rounded: bool = False) -> np.
     """Return such a picture (H, W, 3) uint8, its grey levels cut or rounded to whole ones."""
     levels = 255 * picture(seed, (3, height, width))
     return np.ascontiguousarray((np.round(levels) if rounded else levels).astype(np.uint8).transpose(1, 2, 0))
+
+
+def made_up_face() -> np.ndarray:
+    """Return a face (98, 2) in the unit square, float64: arcs by formula, no data set's mean."""
+    parts = []
+    for count, x, y, across, down, first, last in ARCS:
+        angle = np.deg2rad(np.linspace(first, last, count))
+        parts.append(np.stack([x + across * np.cos(angle), y + down * np.sin(angle)], axis=1))
+    return np.concatenate(parts)
+
+
+def made_up_head() -> np.ndarray:
+    """Return that face on an ellipsoid (98, 3), float64, frame and unit of `spiga.mean_face`."""
+    x, y = 1.5 * (made_up_face() - 0.5).T  # eyes 0.84 apart
+    head = np.stack([np.sqrt(0.68 - 0.9 * x**2 - 0.4 * y**2), -x, y], axis=1)
+    return head - head[NOSE_TIP]
 
 
 def weights(recorded: dict[str, np.ndarray], inputs_first: bool = False) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from spiga.convert import MEAN_FACE, SIZES, constants, convert_state_dict
 from spiga.network import SpigaNet
 from spiga.original import Face, crop_face, predict_official
 from spiga.schemes import edge_curves
-from tests.golden.values import furthest, load, photograph, picture, tensors, weights
+from tests.golden.values import furthest, load, made_up_head, photograph, picture, tensors, weights
 
 pytestmark = pytest.mark.golden
 POINTS, RAW, PIXELS = 2e-5, 5e-4, 5e-3
@@ -22,13 +22,13 @@ POINTS, RAW, PIXELS = 2e-5, 5e-4, 5e-3
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, np.ndarray]:
-    return load("spiga")
+    return load("spiga") | load("spiga_face")
 
 
 @pytest.fixture(scope="module")
 def net(golden: dict[str, np.ndarray]) -> SpigaNet:
-    """The network of the official size with the recorded weights and mean face."""
-    face = torch.from_numpy(golden["model3d"])
+    """The network of the official size with the recorded weights and the made-up face."""
+    face = torch.from_numpy(made_up_head())
     with patch("torch.nn.init.kaiming_uniform_", lambda tensor, *args, **more: tensor):  # all of it is overwritten
         made = SpigaNet(98, edge_curves(WFLW98), WFLW98.singles, face, **SIZES)
     fixed = constants(WFLW98)

@@ -125,20 +125,25 @@ def render(folder: Path, report: Report | None = None) -> str:
     return "\n".join(text.strip() + "\n" for text in found.values() if text).strip()
 
 
+def shown_data(report: Report) -> str | None:
+    """Return the data set of the README's table: the first with photographs, else the first, None without records."""
+    names = [comparison.dataset for comparison in report.comparisons]
+    return next((name for name in names if not name.startswith("synthetic")), names[0] if names else None)
+
+
 def results(report: Report) -> str:
-    """Return the README's results: one table for each data set, or what to run where there are no records."""
-    if not report.comparisons:
+    """Return the README's results: the table of one data set, or what to run where there are no records."""
+    shown = shown_data(report)
+    if shown is None:
         return (
             "No results yet: `make benchmark` trains and compares the methods, and `python -m benchmarks report "
             "--documents` fills this section."
         )
-    tables = [described(comparison, subsets=False) for comparison in report.comparisons]
+    tables = [described(found, subsets=False, times=False) for found in report.comparisons if found.dataset == shown]
     return (
         "\n\n".join(tables)
         + "\n\nFrom `python -m benchmarks run` and `python -m benchmarks report`; intervals are 95 % "
-        "bootstrap intervals over faces, and *not significantly different* means that the paired interval of the "
-        "difference from the best row holds zero. Curves, subsets and sizes are in [the full report](BENCHMARKS.md), "
-        "protocol cards and faces in `runs/benchmark/report.html`."
+        "bootstrap intervals over faces. Times, subsets and other data sets are in [the full report](BENCHMARKS.md)."
     )
 
 
@@ -172,10 +177,10 @@ def fill_documents(documents: Path, folder: Path, report: Report, drop: bool = F
     benchmarks = documents / "BENCHMARKS.md"
     if not benchmarks.is_file():
         benchmarks.write_text(f"{TITLE}\n{BEGIN}\n{END}\n", encoding="utf-8")
-    data = list(dict.fromkeys(comparison.dataset for comparison in report.comparisons))
+    shown = shown_data(report)
     return {
         benchmarks: fill(benchmarks, render(folder, report), list(parts(folder, report)), drop),
-        documents / "README.md": fill(documents / "README.md", results(report), data, drop),
+        documents / "README.md": fill(documents / "README.md", results(report), [shown] if shown else [], drop),
     }
 
 

@@ -93,15 +93,17 @@ def _subsets(comparison: Comparison) -> str:
     return table(["NME on subsets", *names], rows) if names else ""
 
 
-def described(comparison: Comparison, subsets: bool = True) -> str:
+def described(comparison: Comparison, subsets: bool = True, times: bool = True) -> str:
     """Return a comparison as Markdown with what its figures are, what its faces can show and in what its rows differ.
 
     Args:
         comparison: rows that may share columns.
         subsets: add the NME on each subset.
+        times: add the milliseconds a face, which may be of several machines.
     """
-    rows = [row for row in _rows(comparison) if row[1] == "all"]
-    text = f"{describe(comparison)}.\n\n{table(*_without_empty(HEADER, rows))}"
+    width = len(HEADER) if times else len(HEADER) - 2
+    rows = [row[:width] for row in _rows(comparison) if row[1] == "all"]
+    text = f"{describe(comparison)}.\n\n{table(*_without_empty(HEADER[:width], rows))}"
     if subsets and (parts := _subsets(comparison)):
         text += f"\n\n{parts}"
     if least := least_of(comparison):

@@ -12,23 +12,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.provenance import ROOT
 from common.data.readers.crops import PreparedCrops
 from common.errors import LabError
 from common.geometry import apply_affine, box_center, box_sides, crop_matrix, invert_affine
-from common.images import write_image
 from common.metrics.functional import auc_exact, failure_rate, nme, normaliser, point_errors
 from common.metrics.stats import bootstrap_interval
-from common.plotting import draw_landmarks, grid, write_ced
-from common.readme import fill, table
+from common.plotting import write_ced
+from common.readme import table
 from common.schemes import IBUG68
 
 THRESHOLD = 8.0
 CED_END = 10.0  # percent, end of the drawn curves
 PFLD_SIZE, PFLD_SCALE = 112, 1.12  # input of the network, side of its crop over the landmark box's longer side
-BEGIN, END = "<!-- helen:begin -->", "<!-- helen:end -->"
-README = ROOT / "README.md"
-GRID_FACES, CELL = 24, 160
+OUT = Path("runs/benchmark")
 
 
 def face_nmes(pred: np.ndarray, gt: np.ndarray) -> np.ndarray:
@@ -87,9 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> None:
-    """Score all rows; write runs/benchmark/helen.json, two pictures in docs/ and the README's section.
-
-    The picture grid shows the last row.
+    """Score all rows; write helen.json, which BENCHMARKS.md shows, and helen_ced.png to runs/benchmark.
 
     Raises:
         LabError: a row is not LABEL=FILE, or its file lacks faces.
@@ -97,21 +91,17 @@ def main(options: argparse.Namespace) -> None:
     folder = options.shared / "data/crops_300w"
     test, train = PreparedCrops(str(folder), "test"), PreparedCrops(str(folder), "train")
     rows = {"mean face in the landmark box": face_nmes(mean_face(train, test), test.points)}
-    points = np.zeros(0)
     for row in options.row:
         label, mark, file = row.partition("=")
         if not mark:
             raise LabError(f"--row {row}: must be LABEL=FILE")
-        points = load_predictions(Path(file), test)
-        rows[label] = face_nmes(points, test.points)
+        rows[label] = face_nmes(load_predictions(Path(file), test), test.points)
     pfld_file = options.shared / "data/models/pfld_68pt_112.onnx"
     rows["PFLD network (public ONNX)"] = face_nmes(pfld(test, pfld_file), test.points)
     rows["SPIGA's published predictions"] = spiga_nmes(options.shared)
     rows = dict(sorted(rows.items(), key=lambda item: -item[1].mean()))
-    write_ced(README.parent / "docs/pictures/helen_ced.png", rows, CED_END)
-    _write_grid(README.parent / "docs/pictures/helen_grid.png", points, test)
     text = table_of(rows)
-    _fill_readme(text, next(reversed(options.row)).partition("=")[0])
+    write_ced(OUT / "helen_ced.png", rows, CED_END)
     print(text)
 
 
@@ -123,31 +113,6 @@ def table_of(rows: dict[str, np.ndarray]) -> str:
         rate, area = failure_rate(values, THRESHOLD), auc_exact(values, THRESHOLD)
         lines.append((name, f"{values.mean():.2f}", f"[{low:.2f}, {high:.2f}]", f"{rate:.1f}", f"{area:.1f}"))
         content[name] = {"nme": values.mean(), "interval": [low, high], "fr8": rate, "auc8": area, "n": len(values)}
-    out = Path("runs/benchmark/helen.json")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(content, indent=1))
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / "helen.json").write_text(json.dumps(content, indent=1))
     return table(("method", "NME", "95 % interval", "FR8", "AUC8"), lines)
-
-
-def _write_grid(path: Path, ours: np.ndarray, test: PreparedCrops) -> None:
-    """Draw prediction over truth for faces spread evenly over the error's range, without the photographs' pixels."""
-    order = np.argsort(face_nmes(ours, test.points))
-    cells = []
-    for index in order[np.linspace(0, len(order) - 1, GRID_FACES).astype(int)]:
-        box = test.boxes[index]
-        matrix = crop_matrix(box_center(box), float(box_sides(box).max()) * 1.2, CELL)
-        blank = np.full((CELL, CELL, 3), 250, np.uint8)
-        true = draw_landmarks(blank, apply_affine(matrix, test.points[index].astype(np.float64)), IBUG68, (60, 160, 80))
-        cells.append(draw_landmarks(true, apply_affine(matrix, ours[index].astype(np.float64)), IBUG68, (220, 50, 30)))
-    write_image(path, grid(cells, 8))
-
-
-def _fill_readme(text: str, shown: str) -> None:
-    body = (
-        f"{text}\n\n"
-        "330 HELEN test faces, percent of the distance of the outer eye corners; from `python -m benchmarks helen`."
-        "\n\n![Cumulative error curves](docs/pictures/helen_ced.png)\n\n"
-        f"{shown}: prediction (red) over truth (green), best face to worst:\n\n"
-        "![Predictions](docs/pictures/helen_grid.png)"
-    )
-    fill(README, BEGIN, END, body)

@@ -16,7 +16,7 @@ from common.data.synthetic import SyntheticFaces
 from common.images import write_image
 from common.plotting import TRUE, draw_landmarks, grid
 
-OUT = ROOT / "docs" / "synthetic_faces.jpg"
+OUT = ROOT / "docs/pictures/synthetic_faces.jpg"
 
 
 def draw(count: int, seed: int, cell: int, columns: int, landmarks: bool) -> np.ndarray:

@@ -24,6 +24,17 @@ def run_folder(trainer: L.Trainer) -> Path:
     return Path(trainer.default_root_dir)
 
 
+def as_given(config: Any, folder: Path) -> Any:
+    """Return a configuration without what belongs to this one start, so that it can be run again elsewhere."""
+    kept = config.clone()
+    for name in ("checkpoint", "last_checkpoint"):
+        if kept.get(name) is not None and kept[name].dirpath == str(folder / "checkpoints"):
+            kept[name].dirpath = None
+    kept.ckpt_path = None
+    kept.resume = kept.overwrite = False
+    return kept
+
+
 class SaveConfig(SaveConfigCallback):
     """Writes config.yaml to the run's folder and sends the configuration, nested, to every logger."""
 
@@ -35,7 +46,7 @@ class SaveConfig(SaveConfigCallback):
             return
         folder = run_folder(trainer)
         folder.mkdir(parents=True, exist_ok=True)
-        text = self.parser.dump(self.config, skip_none=False)
+        text = self.parser.dump(as_given(self.config, folder), skip_none=False)
         (folder / "config.yaml").write_text(text, encoding="utf-8")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
@@ -66,7 +77,7 @@ class PredictionPictures(Callback):
             self._cells.append(task.decorate(drawn, points, pose))
 
     def _write(self, trainer: L.Trainer, name: str) -> None:
-        if self._cells and trainer.is_global_zero:
+        if self._cells and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             path = run_folder(trainer) / "pictures" / f"{name}.png"
             write_image(path, grid(self._cells, self.columns))
             for logger in trainer.loggers:
@@ -89,7 +100,7 @@ class PredictionPictures(Callback):
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._write(trainer, "test")
-        if not isinstance(pl_module, LandmarkTask) or not trainer.is_global_zero:
+        if not isinstance(pl_module, LandmarkTask) or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         found, folder = pl_module.evaluation, run_folder(trainer)
         assert found is not None
@@ -117,7 +128,7 @@ class PredictionFile(Callback):
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         own, self._rows = self._rows, []
         parts = gathered(own)
-        if not trainer.is_global_zero or not parts:
+        if not trainer.is_global_zero or not parts or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         folder = run_folder(trainer)
         folder.mkdir(parents=True, exist_ok=True)

@@ -243,6 +243,9 @@ class LandmarkTask(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["method"] = self.METHOD
         checkpoint["hyper_parameters"] = self.settings()
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, FaceDataModule):
+            checkpoint["data"] = {"scheme": data.scheme, "crop": plain(data.crop.still())}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_method(checkpoint, self.METHOD, "checkpoint")

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from awing.cli import main
+from common.checkpoints import save_safetensors
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -180,3 +181,90 @@ def test_killed_and_resumed_run_gives_the_same_curve(tmp_path: Path) -> None:
     assert sorted(curve(whole)) == [0, 1, 2, 3]
     assert {k: v for k, v in curve(broken).items()} == {k: curve(whole)[k] for k in curve(broken)}
     assert max(curve(broken)) == 3
+
+
+def refused(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the one line by which a command is refused."""
+    with pytest.raises(SystemExit) as stop:
+        main(args)
+    said = capsys.readouterr().err.strip()
+    assert stop.value.code == 2 and said.startswith("error: ") and "\n" not in said, said
+    return said
+
+
+def test_what_is_typed_wins_over_the_checkpoint(trained: Path, tmp_path: Path) -> None:
+    ckpt = str(trained / "checkpoints/last.ckpt")
+    bare = ["test", "--data.train_count", "8", "--data.test_count", "8", "--data.num_workers", "0", "--track", "false",
+            "--run", str(tmp_path), "--ckpt_path", ckpt, "--trainer.enable_progress_bar", "false"]  # fmt: skip
+    run = main([*bare, "--model.threshold", "500"])
+    assert run.model.threshold == 500 and run.model.train_config.lr == 4e-3
+    assert run.datamodule.crop.size == 64 and run.datamodule.crop.box_scale == 1.28  # the checkpoint's, not defaults
+    assert main([*bare, "--data.crop.size", "96", "--data.crop.box_scale", "1.5"]).datamodule.crop.box_scale == 1.5
+
+
+def test_what_the_checkpoint_s_network_forbids_is_refused(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ckpt = str(trained / "checkpoints/last.ckpt")
+    said = refused(["test", *tiny(tmp_path, "--ckpt_path", ckpt, "--data.scheme", "wflw98")], capsys)
+    assert "do not fit this network" in said
+
+
+def test_weights_must_be_named_and_keywords_are_the_run_s_own(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("validate", "test", "predict"):
+        assert "needs weights" in refused([command, *tiny(tmp_path)], capsys)
+        assert "best.ckpt: checkpoint is missing" in refused([command, *tiny(tmp_path, "--ckpt_path", "best")], capsys)
+    assert main(["validate", *tiny(trained, "--ckpt_path", "best")]).trainer.callback_metrics["val/nme"] > 0
+
+
+def test_a_run_is_not_overwritten_in_silence(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (trained / "checkpoints/last.ckpt").read_bytes()
+    said = refused(["fit", *tiny(trained, "--trainer.max_epochs", "1")], capsys)
+    assert str(trained) in said and "--resume true" in said and "--overwrite true" in said
+    again = ["fit", "--config", str(trained / "config.yaml"), "--run", str(tmp_path), "--trainer.max_epochs", "1"]
+    main(again)
+    assert (tmp_path / "checkpoints/last.ckpt").is_file()
+    assert (trained / "checkpoints/last.ckpt").read_bytes() == before
+    main(["fit", *tiny(tmp_path, "--trainer.max_epochs", "2", "--resume", "true")])
+    assert sorted(curve(tmp_path)) == [0, 1]
+
+
+def test_abbreviations_former_names_and_repeated_keys(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", *tiny(tmp_path, "--model.stack", "1")])
+    assert "model.stack" in capsys.readouterr().err
+    path = tmp_path / "twice.yaml"
+    path.write_text("model:\n  width: 16\ndata: {}\nmodel:\n  depth: 2\n")
+    said = refused(["fit", "--config", str(path)], capsys)
+    assert "key model is given twice, in lines 1 and 4" in said
+    path.write_text("model:\n  lr: 0.1\n")
+    assert "model.lr is now model.train.lr" in refused(["fit", "--config", str(path)], capsys)
+    with pytest.raises(SystemExit):
+        main(["fit", *tiny(tmp_path, "--model.lr", "0.125", "--print_config")])
+    assert "lr: 0.125" in capsys.readouterr().out
+
+
+def test_bare_weights_and_other_formats(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    save_safetensors(state, tmp_path / "w.safetensors")
+    torch.save(state, tmp_path / "w.pth")
+    for name in ("w.safetensors", "w.pth"):
+        found = main(["test", *tiny(tmp_path / "run", "--ckpt_path", str(tmp_path / name))])
+        assert float(found.trainer.callback_metrics["test/nme"]) > 0
+        said = refused(["fit", *tiny(tmp_path / "other", "--ckpt_path", str(tmp_path / name))], capsys)
+        assert "start from it by --init_from" in said
+
+
+def test_a_dry_run_writes_nothing(trained: Path, tmp_path: Path) -> None:
+    ckpt = str(trained / "checkpoints/last.ckpt")
+    main(["test", *tiny(tmp_path / "dry", "--ckpt_path", ckpt, "--trainer.fast_dev_run", "true")])
+    assert not (tmp_path / "dry").exists()
+
+
+def test_wrong_trainer_settings_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for more in (["--trainer.strategy", "nosuch"], ["--trainer.devices", "0"]):
+        assert "trainer: " in refused(["fit", *tiny(tmp_path, *more)], capsys)

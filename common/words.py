@@ -65,7 +65,7 @@ def check_config_files(args: list[str], moved: Mapping[str, str]) -> None:
         if not Path(name).is_file():
             raise LabError(f"{name or '--config'}: no such configuration file")
         try:
-            content = yaml.load(Path(name).read_text(encoding="utf-8"), UniqueKeys)  # noqa: S506 - a SafeLoader
+            content = UniqueKeys(Path(name).read_text(encoding="utf-8")).get_single_data()
         except LabError as error:
             raise LabError(f"{name}: {error}") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:

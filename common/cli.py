@@ -192,7 +192,8 @@ def run_cli(task_class: type[LandmarkTask], args: ArgsType = None) -> LandmarkCL
             seed_everything_default=0,
             trainer_defaults={"callbacks": callbacks},
             parser_kwargs={
-                name: {"default_config_files": [str(DEFAULTS)], "allow_abbrev": False} for name in SUBCOMMANDS
+                "allow_abbrev": False,  # the subcommands' parsers take it from this one
+                **{name: {"default_config_files": [str(DEFAULTS)]} for name in SUBCOMMANDS},
             },
             args=given,
         )

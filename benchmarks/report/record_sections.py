@@ -62,7 +62,7 @@ def _dpr(found: Found) -> str:
     rows = [(name.upper(), figure(row["released_ms"], 1), figure(row["fast_ms"], 1), figure(row["ratio"], 1),
              figure(row["fast_batch_ms"], 1), figure(row["ratio_batch"], 1))
             for name, row in found.items() if isinstance(row, dict)]  # fmt: skip
-    head = ("network", "released way, ms", "exported, ms", "times faster", "in batches, ms a face", "times faster")
+    head = ("network", "official way, ms", "exported, ms", "times faster", "in batches, ms a face", "times faster")
     return f"{found['points']} points, {found['threads']} threads.\n\n{table(head, rows)}"
 
 
@@ -73,7 +73,7 @@ def _sdu(found: Found) -> str:
         size, macs = f"{row['learned'] / 1e6:.2f} M", f"{row['macs'] / 1e9:.2f} G"
         ours = f"{row['ms'][best]:.2f} ({best.replace('_', ' ')})"
         rows.append((name, size, macs, figure(row["ms"]["released"]), ours, f"{100 * row['share'][best]:.0f} %"))
-    head = ("network", "parameters", "MACs", "released way, ms", "fastest of ours, ms", "of peak arithmetic")
+    head = ("network", "parameters", "MACs", "official way, ms", "fastest of ours, ms", "of peak arithmetic")
     peak = f"Peak of this machine {found['peak_gmacs']:.0f} G multiply-adds a second, {found['threads']} thread."
     return f"{peak}\n\n{table(head, rows)}"
 
@@ -98,9 +98,9 @@ SECTIONS: dict[str, tuple[str, str, Callable[[Found], str]]] = {
     "boundary_speed.json": ("Targets", "benchmarks.studies.awing.targets_speed", _targets),
     "loader_speed.json": ("Loader", "benchmarks.studies.loader_speed", _loader),
     "synthetic_speed.json": ("Synthetic faces", "benchmarks.studies.synthetic_speed", _synthetic),
-    "dpr_speed.json": ("DPR, exported networks against the released way", "benchmarks.studies.dpr.speed", _dpr),
+    "dpr_speed.json": ("DPR, exported networks against the official way", "benchmarks.studies.dpr.speed", _dpr),
     "spiga_speed.json": ("SPIGA, fast network and landmark graphs", "benchmarks.studies.spiga.speed", _spiga),
-    "sdu3d_speed.json": ("SDU, ours against the released way", "benchmarks.studies.sdu3d.speed", _sdu),
+    "sdu3d_speed.json": ("SDU, ours against the official way", "benchmarks.studies.sdu3d.speed", _sdu),
 }
 
 

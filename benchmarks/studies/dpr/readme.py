@@ -45,7 +45,7 @@ def speed_text(path: Path) -> str:
         caption = f"{found['points']} points, threads: {found['threads']}; medians of calls that took turns."
     except (json.JSONDecodeError, KeyError, TypeError):
         raise LabError(f"{path}: is no record of python -m benchmarks.studies.dpr.speed; run it again") from None
-    head = ["stage", "released way, ms", "`FastDpr`, ms", "times as fast", f"in batches of {BATCH}, ms a face",
+    head = ["stage", "official way, ms", "`FastDpr`, ms", "times as fast", f"in batches of {BATCH}, ms a face",
             "times as fast"]  # fmt: skip
     return f"{caption}\n\n{table(head, rows)}"
 

@@ -1,6 +1,6 @@
 """Speed of `FastDpr` against the way of the released program, same weights, same run, taking turns.
 
-The released way: eager float32 networks one face at a time, normalisations as layers of their own, the four parts one
+The official way: eager float32 networks one face at a time, normalisations as layers of their own, the four parts one
 after the other, crops cut by OpenCV (paper file, section 5). Weights are random: the work does not depend on them.
 
 Run: python -m benchmarks.studies.dpr.speed [--threads 2] [--points 98]
@@ -105,7 +105,7 @@ def measure(scheme: LandmarkScheme, threads: int, rounds: int) -> dict[str, Any]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; write the record and print it; return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.studies.dpr.speed", description="Fast DPR against the released way."
+        prog="python -m benchmarks.studies.dpr.speed", description="Fast DPR against the official way."
     )
     parser.add_argument("--points", type=int, default=98, choices=sorted(SCHEMES))
     parser.add_argument("--threads", type=int, default=2)
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.record.write_text(json.dumps(record, indent=1), encoding="utf-8")
     for name in ("gsr", "glsr"):
         row = record[name]
-        print(f"{name.upper()}: released way {row['released_ms']:.1f} ms, fast {row['fast_ms']:.1f} ms "
+        print(f"{name.upper()}: official way {row['released_ms']:.1f} ms, fast {row['fast_ms']:.1f} ms "
               f"({row['ratio']:.1f} times), in batches of {BATCH} {row['fast_batch_ms']:.1f} ms a face "
               f"({row['ratio_batch']:.1f} times)")  # fmt: skip
     return 0

@@ -116,7 +116,8 @@ def predict_video(job: Job, source: Path | int, name: str) -> int:
             found = tracker(frame, seconds, label)
             faces = [face for _, face in found]
             count += len(faces)
-            job.results.add(label, frame.shape[:2], faces, [identity for identity, _ in found])
+            if label not in job.results.done:  # a video that was stopped is followed anew, its frames are added once
+                job.results.add(label, frame.shape[:2], faces, [identity for identity, _ in found])
             if not job.options.no_pictures:
                 if film is None:
                     film = stack.enter_context(open_film(job.options.out / f"{name}{DRAWN}.mp4", frame, seconds))
@@ -186,7 +187,7 @@ def predict_all(job: Job, sources: Sequence[Path | int]) -> list[str]:
     bad: list[str] = []
     known = 0
     for source, name in zip(sources, output_names(sources), strict=True):
-        if str(source) in job.results.done or f"{source}#0" in job.results.done:
+        if str(source) in job.results.done:
             known += 1
             continue
         try:

@@ -170,6 +170,8 @@ class CsvResults:
         for index, face in enumerate(faces):
             score = "" if face.detector_score is None else round(face.detector_score, 3)
             rows.writerow([picture, index, *_flat(face.box), score, *_flat(face.points)])
+        if not faces:  # a row without numbers, so that the picture is known to have been looked at
+            rows.writerow([picture, *[""] * (len(self._names) - 1)])
         self._file.flush()
         self.done.add(picture)
 

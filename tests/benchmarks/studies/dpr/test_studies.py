@@ -26,8 +26,13 @@ from common.task import load_task
 from dpr.module import DprTask
 
 STRIDES = [1, 2, 2, 2, 2, 1, 1, 1]
-MODEL: dict[str, Any] = {"stage": "glsr", "face_size": 64, "part_size": 32, "face_strides": STRIDES,
-                         "part_strides": [1, 2, 2, 2, 1, 1, 1, 1], "reinit_weight": 20.0}  # fmt: skip
+NETWORK = {
+    "face_size": 64,
+    "part_size": 32,
+    "face_strides": STRIDES,
+    "part_strides": [1, 2, 2, 2, 1, 1, 1, 1],
+}
+MODEL: dict[str, Any] = {"stage": "glsr", "net": NETWORK, "loss": {"reinit_weight": 20.0}}
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +123,7 @@ def test_the_better_stage_is_embedded_and_answers_as_the_checkpoint(
     (tmp_path / "face.rct").write_text(" ".join(str(value) for value in sample.box))
     assert predict.main([str(tmp_path / "face.png"), "--out", str(tmp_path / "drawn")]) == 0
     content = json.loads((tmp_path / "drawn/predictions.json").read_text())
-    assert content["weights"] == path.name and (tmp_path / "drawn/face.png").is_file()
+    assert content["weights"] == path.name and (tmp_path / "drawn/face.landmarks.png").is_file()
 
 
 def test_the_card_goes_back_to_the_first_run_and_keeps_its_terms(tmp_path: Path) -> None:

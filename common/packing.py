@@ -50,7 +50,8 @@ class Description:
     def metadata(self) -> dict[str, str]:
         """Return the entries of a `.safetensors` file's metadata."""
         crop = dataclasses.asdict(self.crop.still())
-        about = {"method": self.method, "hyper_parameters": json.dumps(self.hyper_parameters), "crop": json.dumps(crop)}
+        settings = json.dumps(self.hyper_parameters, default=dataclasses.asdict)  # groups of options as mappings
+        about = {"method": self.method, "hyper_parameters": settings, "crop": json.dumps(crop)}
         return {**about, "official": "true"} if self.official else about
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from common.checkpoints import load_weights, read_state_dict
+from common.checkpoints import build, load_weights, read_state_dict
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
@@ -94,7 +94,7 @@ def test_checkpoint_round_trip(made: tuple[str, LandmarkTask, FaceBatch], tmp_pa
     content: dict[str, Any] = {"state_dict": task.state_dict(), "hyper_parameters": task.settings()}
     torch.save(content, path)
     hyper = torch.load(path, weights_only=True)["hyper_parameters"]
-    again = type(task)(**hyper)
+    again = build(type(task), hyper, path)
     load_weights(again, read_state_dict(path), str(path))
     again.eval()
     with torch.inference_mode():

@@ -18,6 +18,7 @@ from common.data.datamodule import FaceDataModule
 from common.data.readers.crops import PreparedCrops
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
+from common.evaluation import evaluate
 from common.images import read_image, write_image
 from common.inference import Predictor
 from common.metrics.functional import nme, normaliser, point_errors
@@ -70,11 +71,8 @@ def test_the_table_of_steps_is_what_predictions_score(weights: Path, tmp_path: P
     # The last row is the task's own validation figure.
     predictor = Predictor.load(weights)
     data = FaceDataModule("synthetic", None, "ibug68", predictor.crop, num_workers=0, val_count=6)
-    data.setup("fit")
-    for batch in data.val_dataloader():
-        found = predictor.task.predict_batch(batch)
-        predictor.task.val_metric.update(predictor.task.to_image_pixels(found.points, batch), batch)
-    assert rows["step 2"]["nme"] == pytest.approx(float(predictor.task.val_metric.compute()["nme"]), rel=1e-4)
+    found = evaluate(predictor.task, data, "val")
+    assert rows["step 2"]["nme"] == pytest.approx(float(found.nme.mean()), rel=1e-4)
     text = re.sub(" +", " ", document.read_text())
     assert text.startswith("before") and text.endswith("after") and "none yet" not in text
     assert f"| step 2 | {rows['step 2']['nme']:.2f} |" in text and "6 faces of the val split of synthetic" in text
@@ -146,8 +144,8 @@ def test_predict_gives_points_and_pose_and_draws_the_axes(
     run = [str(file), "--weights", str(weights), "--box", *map(str, box.tolist())]
     assert predict([*run, "--out", str(tmp_path)]) == 0
     face = json.loads((tmp_path / "predictions.json").read_text())["pictures"][0]["faces"][0]
-    assert np.shape(face["points"]) == (68, 2) and np.shape(face["pose"]) == (3,)
-    drawn = read_image(tmp_path / "face.png")
+    assert np.shape(face["points"]) == (68, 2) and np.shape(list(face["pose"].values())) == (3,)
+    drawn = read_image(tmp_path / "face.landmarks.png")
     bare = draw_landmarks(read_image(file), np.array(face["points"]), IBUG68, TRUE)
     tip = np.array(face["points"])[NOSE_TIP["ibug68"]]
     rows, columns = np.nonzero((drawn != bare).any(-1))

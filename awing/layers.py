@@ -87,15 +87,18 @@ class Hourglass(nn.Module):
 
     Args:
         depth: levels; the innermost map is 2 ** depth smaller.
-        channels: of every block.
+        channels: of the outermost level.
+        growth: channels that each level has more than the one outside it (official: 0). Small maps are cheap, and
+            what must be known of the whole face is decided there.
     """
 
-    def __init__(self, depth: int, channels: int) -> None:
+    def __init__(self, depth: int, channels: int, growth: int = 0) -> None:
         super().__init__()
+        inner = channels + growth
         self.skip = MultiScaleBlock(channels, channels)
-        self.down = MultiScaleBlock(channels, channels)
-        self.inner: nn.Module = Hourglass(depth - 1, channels) if depth > 1 else MultiScaleBlock(channels, channels)
-        self.up = MultiScaleBlock(channels, channels)
+        self.down = MultiScaleBlock(channels, inner)
+        self.inner: nn.Module = Hourglass(depth - 1, inner, growth) if depth > 1 else MultiScaleBlock(inner, inner)
+        self.up = MultiScaleBlock(inner, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""

@@ -23,6 +23,7 @@ class LossConfig:
         integral_weight: factor of the soft-arg-max's mean coordinate error in cells; 0 switches it off.
         integral_beta: sharpness of that soft-arg-max; below about 20 the background pulls it to the middle.
         map_weight: W of the weighted loss map (sec. 4.3); focal does not use it.
+        subcell: centre the target's peaks on the points, not on the middles of their cells as the paper does [ours].
 
     Raises:
         LabError: a weight is negative or the sharpness not positive.
@@ -32,6 +33,7 @@ class LossConfig:
     integral_weight: float = 0.0
     integral_beta: float = 25.0
     map_weight: float = 10.0
+    subcell: bool = False
 
     def __post_init__(self) -> None:
         if not self.integral_weight >= 0 or not self.integral_beta > 0:

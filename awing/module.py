@@ -37,6 +37,26 @@ class OfficialConfig:
     official_frame: bool = False
 
 
+@dataclass(frozen=True)
+class ReducedConfig:
+    """Changes to the network that pay at small sizes [ours].
+
+    Attributes:
+        stem: residual (paper), or strided: two strided convolutions, a tenth of a small network's training time less.
+        growth: channels that each level of an hourglass has more than the one outside it (paper: 0).
+
+    Raises:
+        LabError: growth is negative or no multiple of 4.
+    """
+
+    stem: Literal["residual", "strided"] = "residual"
+    growth: int = 0
+
+    def __post_init__(self) -> None:
+        if self.growth < 0 or self.growth % 4:
+            raise LabError(f"reduced.growth must be a multiple of 4 and not negative, got {self.growth}")
+
+
 class AWingTask(LandmarkTask):
     """Adaptive Wing loss, weighted loss map, boundary channel and CoordConv (Wang, Bo, Li, ICCV 2019).
 
@@ -46,6 +66,7 @@ class AWingTask(LandmarkTask):
         stacks: hourglasses, one after the other (paper: 4).
         width: features of the hourglasses (paper: 256); the stem scales with it.
         depth: levels of each hourglass (paper: 4).
+        reduced: changes to the network for small sizes [ours].
         coord_conv: coordinate channels at the stem and before each hourglass.
         boundary: coordinates masked by the former stack's boundary, from stack 2 on.
         backbone: hourglass, or the name of a timm encoder, which gets a U-Net decoder (dla34, resnet50, ...).
@@ -82,6 +103,7 @@ class AWingTask(LandmarkTask):
         loss: LossConfig = LossConfig(),  # noqa: B008 - frozen
         decode: Literal["argmax", "quarter", "window", "soft"] = "quarter",
         official: OfficialConfig = OfficialConfig(),  # noqa: B008
+        reduced: ReducedConfig = ReducedConfig(),  # noqa: B008
         threshold: float = 10.0,
         train: TrainConfig = TRAIN,
     ) -> None:
@@ -98,14 +120,15 @@ class AWingTask(LandmarkTask):
         self.net: nn.Module
         if backbone == "hourglass":
             self.net = AWingNet(points, stacks=stacks, width=width, depth=depth, coord_conv=coord_conv,
-                                boundary=boundary, logits=self.logits)  # fmt: skip
+                                boundary=boundary, logits=self.logits, stem=reduced.stem,
+                                growth=reduced.growth)  # fmt: skip
         else:
             from awing.timm_unet import TimmUNet  # timm takes seconds to import; most runs do not need it
 
             self.net = TimmUNet(backbone, points, pretrained=pretrained, logits=self.logits)
         self.targets = AWingTargets(
             self.scheme, map_size=input_size // STRIDE, stride=STRIDE, legacy_border=official.legacy_border,
-            x_shift=official.boundary_shift,
+            x_shift=official.boundary_shift, subcell=loss.subcell,
         )  # fmt: skip
         self.objective = AWingObjective(loss)
 

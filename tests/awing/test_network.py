@@ -190,6 +190,28 @@ def test_switches_change_the_layers() -> None:
         assert [tuple(maps.shape) for maps in net(torch.rand(2, 3, 64, 64))] == [(2, 6, 16, 16)] * 2
 
 
+@pytest.mark.parametrize(
+    ("stem", "growth", "gmac", "million"),
+    [("residual", 0, 0.253, 0.63), ("strided", 0, 0.223, 0.63), ("strided", 32, 0.298, 1.94)],
+)
+def test_strided_stem_costs_less_and_growth_adds_where_it_is_cheap(
+    stem: str, growth: int, gmac: float, million: float
+) -> None:
+    with torch.device("meta"):
+        net = AWingNet(68, stacks=2, width=64, depth=3, stem=stem, growth=growth)
+        image = torch.empty(1, 3, 128, 128)
+    with FlopCounterMode(display=False) as counter:
+        outputs = net(image)
+    assert [tuple(maps.shape) for maps in outputs] == [(1, 69, 32, 32)] * 2
+    assert counter.get_total_flops() / 2e9 == pytest.approx(gmac, abs=0.001)
+    assert sum(p.numel() for p in net.parameters()) / 1e6 == pytest.approx(million, abs=0.006)
+
+
+def test_an_unknown_stem_is_refused() -> None:
+    with pytest.raises(ValueError, match="stem must be one of residual, strided"):
+        AWingNet(68, width=64, stem="wide")
+
+
 def test_no_gradient_through_the_boundary_mask() -> None:
     net = AWingNet(5, stacks=2, width=16, depth=2)
     first = net.stacks[0]

@@ -14,6 +14,7 @@ METHOD = Method(
         "wflw": "awing/wflw.yaml",
         "w300": "awing/w300.yaml",
         "helen": "awing/helen.yaml",
+        "helen_ema": "awing/helen_ema.yaml",
     },
     published={"WFLW": 4.36, "300W full": 3.07},
 )

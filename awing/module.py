@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from awing.loss import AWingObjective, LossConfig
@@ -38,12 +39,13 @@ class OfficialConfig:
 
 
 @dataclass(frozen=True)
-class ReducedConfig:
-    """Changes to the network that pay at small sizes [ours].
+class ExtraConfig:
+    """Options that the paper does not have; the first two pay at small sizes [ours].
 
     Attributes:
         stem: residual (paper), or strided: two strided convolutions, a tenth of a small network's training time less.
         growth: channels that each level of an hourglass has more than the one outside it (paper: 0).
+        flip_test: return the mean of the crop's and the mirrored crop's points; twice the time.
 
     Raises:
         LabError: growth is negative or no multiple of 4.
@@ -51,10 +53,11 @@ class ReducedConfig:
 
     stem: Literal["residual", "strided"] = "residual"
     growth: int = 0
+    flip_test: bool = False
 
     def __post_init__(self) -> None:
         if self.growth < 0 or self.growth % 4:
-            raise LabError(f"reduced.growth must be a multiple of 4 and not negative, got {self.growth}")
+            raise LabError(f"extra.growth must be a multiple of 4 and not negative, got {self.growth}")
 
 
 class AWingTask(LandmarkTask):
@@ -66,7 +69,7 @@ class AWingTask(LandmarkTask):
         stacks: hourglasses, one after the other (paper: 4).
         width: features of the hourglasses (paper: 256); the stem scales with it.
         depth: levels of each hourglass (paper: 4).
-        reduced: changes to the network for small sizes [ours].
+        extra: options that the paper does not have.
         coord_conv: coordinate channels at the stem and before each hourglass.
         boundary: coordinates masked by the former stack's boundary, from stack 2 on.
         backbone: hourglass, or the name of a timm encoder, which gets a U-Net decoder (dla34, resnet50, ...).
@@ -103,7 +106,7 @@ class AWingTask(LandmarkTask):
         loss: LossConfig = LossConfig(),  # noqa: B008 - frozen
         decode: Literal["argmax", "quarter", "window", "soft"] = "quarter",
         official: OfficialConfig = OfficialConfig(),  # noqa: B008
-        reduced: ReducedConfig = ReducedConfig(),  # noqa: B008
+        extra: ExtraConfig = ExtraConfig(),  # noqa: B008
         threshold: float = 10.0,
         train: TrainConfig = TRAIN,
     ) -> None:
@@ -112,6 +115,7 @@ class AWingTask(LandmarkTask):
         self.decode = decode
         self.logits = loss.kind == "focal"
         self.integral_beta = loss.integral_beta
+        self.flip_test = extra.flip_test
         self.frame_shift = 0.0 if official.official_frame else 0.5
         multiple = STRIDE * 2**depth if backbone == "hourglass" else 32
         if input_size % multiple:
@@ -120,8 +124,8 @@ class AWingTask(LandmarkTask):
         self.net: nn.Module
         if backbone == "hourglass":
             self.net = AWingNet(points, stacks=stacks, width=width, depth=depth, coord_conv=coord_conv,
-                                boundary=boundary, logits=self.logits, stem=reduced.stem,
-                                growth=reduced.growth)  # fmt: skip
+                                boundary=boundary, logits=self.logits, stem=extra.stem,
+                                growth=extra.growth)  # fmt: skip
         else:
             from awing.timm_unet import TimmUNet  # timm takes seconds to import; most runs do not need it
 
@@ -165,8 +169,19 @@ class AWingTask(LandmarkTask):
                 cells = soft_argmax(maps, temperature=1 / self.integral_beta)
         return cells_to_crop(cells, STRIDE) - (self.frame_shift - 0.5), maps.flatten(2).amax(-1)
 
+    def _mirror_back(self, points: Tensor) -> Tensor:
+        """Return points (B, L, 2) of mirrored crops in the pixels of the crops."""
+        swapped = points[:, self.scheme.mirror]
+        return torch.stack([self.input_size - 1 - swapped[..., 0], swapped[..., 1]], dim=-1)
+
     def predict_batch(self, batch: FaceBatch) -> Prediction:
         decoded = [self.decode_maps(maps) for maps in self(batch.image)]
+        if self.flip_test:
+            mirrored = [self.decode_maps(maps) for maps in self(batch.image.flip(-1))]
+            decoded = [
+                ((one + self._mirror_back(two)) / 2, (high + low[:, self.scheme.mirror]) / 2)
+                for (one, high), (two, low) in zip(decoded, mirrored, strict=True)
+            ]
         points, score = decoded[-1]
         return Prediction(points=points, score=score, steps=[step for step, _ in decoded])
 

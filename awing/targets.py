@@ -39,6 +39,8 @@ class AWingTargets(nn.Module):
         boundary: draw the boundary as one more channel.
         x_shift: cells by which the boundary lies to the right (official drawing: 1; centred: 0).
         quantise: pass the boundary through the official code's 8-bit image.
+        subcell: centre each peak on its point instead of on the middle of the point's cell, as is official. With large
+            cells it agrees with a coordinate term, which the official peaks pull to the middles of the cells.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class AWingTargets(nn.Module):
         boundary: bool = True,
         x_shift: int = 1,
         quantise: bool = True,
+        subcell: bool = False,
     ) -> None:
         super().__init__()
         if map_size < 2 * radius + 3 or not stride > 0:
@@ -60,7 +63,9 @@ class AWingTargets(nn.Module):
             )
         self.scheme = get_scheme(scheme) if isinstance(scheme, str) else scheme
         self.map_size, self.stride, self.sigma, self.radius = map_size, stride, sigma, radius
-        self.legacy_border = legacy_border
+        if subcell and legacy_border:
+            raise ValueError("legacy_border shifts peaks in whole cells: choose one of subcell and legacy_border")
+        self.legacy_border, self.subcell = legacy_border, subcell
         self.boundary: BoundaryRenderer | None = None
         if boundary:
             self.boundary = BoundaryRenderer(boundary_lines(self.scheme), map_size, stride, x_shift, quantise)
@@ -108,15 +113,22 @@ class AWingTargets(nn.Module):
             raise ValueError(f"points must be (B, {self.scheme.num_points}, 2), got {tuple(points.shape)}")
         if reuse and native.available and points.device.type == "cpu":
             self._canvas = self._canvas or self._new_canvas()
-            return self._canvas.draw(points, self.stride)
+            maps = self._canvas.draw(points, self.stride)
+            if self.subcell:  # into the same windows, which the canvas clears
+                self._draw_peaks(maps[:, : points.shape[1]], points)
+            return maps
         landmarks, size = points.shape[1], self.map_size
         maps = torch.zeros(len(points), landmarks + (self.boundary is not None), size, size, device=points.device)
-        cells, profiles = self._patches(points, self.radius)
-        columns, rows = profiles.unbind(-2)
-        write_patches(maps[:, :landmarks], cells, rows[..., :, None] * columns[..., None, :])
+        self._draw_peaks(maps[:, :landmarks], points)
         if self.boundary is not None:
             maps[:, landmarks] = self.boundary(points)
         return maps
+
+    def _draw_peaks(self, maps: Tensor, points: Tensor) -> None:
+        """Write the peaks of points (B, L, 2) into maps (B, L, S, S), which are zero outside the peaks' windows."""
+        cells, profiles = self._patches(points, self.radius)
+        columns, rows = profiles.unbind(-2)
+        write_patches(maps, cells, rows[..., :, None] * columns[..., None, :])
 
     def _new_canvas(self) -> native.Canvas:
         style = (self.map_size, self.sigma, self.radius, self.legacy_border)
@@ -129,8 +141,9 @@ class AWingTargets(nn.Module):
     def _patches(self, points: Tensor, reach: int) -> tuple[Tensor, Tensor]:
         """Return cells and profiles (B, L, 2, 2 * reach + 1) of the peaks, zero beyond the radius."""
         cells, profiles = gaussian_patches(
-            points.float() / self.stride, self.map_size, self.sigma, self.radius, self.legacy_border
-        )
+            points.float() / self.stride, self.map_size, self.sigma, self.radius, self.legacy_border,
+            quantise=not self.subcell,
+        )  # fmt: skip
         more = reach - self.radius
         if more:
             ends = torch.arange(1, more + 1, device=cells.device)

@@ -25,6 +25,7 @@ from common.errors import LabError, command
 from common.faces import Face, find_landmarks
 from common.images import read_image, write_image
 from common.inference import Predictor, default_weights
+from common.methods import METHODS
 from common.plotting import TRUE, draw_landmarks
 from common.results import FORMATS, Results, open_results
 from common.sources import DRAWN, expand, output_names, read_rct
@@ -65,6 +66,19 @@ class Job:
             write_image(self.options.out / "crops" / f"{name}-{index + 1}.png", crop)
         if not self.options.no_pictures:
             write_image(self.options.out / f"{name}{DRAWN}.png", draw_faces(self.predictor, image, faces))
+
+
+def method_weights(name: str) -> Path:
+    """Return the weights that come with a method.
+
+    Raises:
+        LabError: there is no such method, or it has none.
+    """
+    found = METHODS[name].weights() if name in METHODS else []
+    if not found:
+        with_weights = ", ".join(method.name for method in METHODS.values() if method.weights())
+        raise LabError(f"--method {name}: has no embedded weights (these have: {with_weights}); give --weights FILE")
+    return found[0]
 
 
 def make_finder(options: argparse.Namespace) -> FaceFinder:
@@ -156,7 +170,7 @@ def run(options: argparse.Namespace) -> int:
     if options.box is not None and (len(sources) != 1 or is_video(sources[0])):
         raise LabError("--box is for one picture; put .rct files beside several, or give --detector")
     check_outputs(sources, options)
-    weights = options.weights or default_weights()
+    weights = options.weights or (default_weights() if options.method is None else method_weights(options.method))
     predictor = Predictor.load(weights, options.config, options.device)
     header = {"weights": Path(weights).name, "method": predictor.task.METHOD, "scheme": predictor.scheme.name}
     finder = make_finder(options) if options.detector else None
@@ -222,6 +236,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--camera", type=int, help="number of a camera; Ctrl-C ends it")
     result.add_argument("--frames", type=int, help="stop a video or camera after so many frames")
     result.add_argument("--weights", type=Path, help=".safetensors or .ckpt; default: the embedded weights")
+    result.add_argument("--method", help="use this method's embedded weights")
     result.add_argument("--config", type=Path, help="config.yaml of the run that made the weights, if they need it")
     result.add_argument("--box", type=float, nargs=4, metavar=("X0", "Y0", "X1", "Y1"), help="face of one picture")
     result.add_argument("--detector", help="model file for OpenCV's FaceDetectorYN, or dlib; default: YuNet, then dlib")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -15,7 +16,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from awing.convert import convert_state_dict
+from awing.module import AWingTask, ExtraConfig
 from awing.network import AWingNet
+from common.data.batching import Collate, CroppedFaces
+from common.data.crops import CropConfig
+from common.data.synthetic import SyntheticFaces
 from common.heatmaps import decode_quarter
 from tests.conftest import needs_shared
 
@@ -242,3 +247,15 @@ def test_export_keeps_the_result() -> None:
     program = torch.export.export(net, (image,))
     with torch.inference_mode():
         torch.testing.assert_close(program.module()(image)[-1], net(image)[-1], rtol=0, atol=1e-6)
+
+
+def test_the_flip_test_is_the_mean_of_both_sides() -> None:
+    settings = {"scheme": "ibug68", "input_size": 64, "stacks": 1, "width": 16, "depth": 2, "decode": "soft"}
+    task = AWingTask(**settings, extra=ExtraConfig(flip_test=True)).eval()  # type: ignore[arg-type]
+    faces = SyntheticFaces(2, seed=3)
+    batch = Collate()([CroppedFaces(faces, CropConfig(size=64))[index] for index in range(2)])
+    mirrored = replace(batch, image=batch.image.flip(-1))
+    with torch.inference_mode():
+        one, two = task.predict_batch(batch).points, task.predict_batch(mirrored).points
+    back = torch.stack([63 - two[:, task.scheme.mirror, 0], two[:, task.scheme.mirror, 1]], -1)
+    torch.testing.assert_close(one, back, atol=1e-4, rtol=0)

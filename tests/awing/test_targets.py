@@ -13,7 +13,7 @@ from awing.curves import AFLW19_LINES, boundary_lines
 from awing.loss import AWingObjective, LossConfig
 from awing.targets import AWingTargets, weight_map
 from common.errors import LabError
-from common.heatmaps import render_gaussians
+from common.heatmaps import render_gaussians, soft_argmax
 from common.schemes import get_scheme
 from tests.conftest import SHARED, needs_shared
 
@@ -183,3 +183,20 @@ def test_objective_of_a_perfect_answer_is_zero() -> None:
     assert AWingObjective()([heatmaps] * 3, heatmaps, marked, _faces(1) / 4)["loss"].item() == 0
     with pytest.raises(LabError, match="got -1"):
         LossConfig(integral_weight=-1)
+
+
+def test_subcell_peaks_are_on_their_points() -> None:
+    """On 32 x 32 cells the decoded target is a tenth of a pixel off; the official peaks are a quarter of a cell off."""
+    points = _faces(4) / 2
+    kept: dict[bool, float] = {}
+    for subcell in (True, False):
+        heatmaps, marked = AWingTargets("ibug68", map_size=32, subcell=subcell).make(points)
+        assert torch.equal(marked[:, :-1], weight_map(heatmaps[:, :-1]))
+        found = soft_argmax(heatmaps[:, :-1], temperature=1 / 13) * 4
+        kept[subcell] = float((found - points).abs().mean())
+    assert kept[True] < 0.1 and kept[False] > 0.9
+
+
+def test_subcell_and_the_official_border_rule_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="choose one of subcell and legacy_border"):
+        AWingTargets("ibug68", subcell=True, legacy_border=True)

@@ -107,9 +107,10 @@ def test_mistakes_are_one_line(
         (*map(str, pictures), "--box", "1", "1", "9", "9"): "--box is for one picture",
         (str(lone), "--detector", "none.onnx"): "none.onnx",
         (str(lone), "--weights", "none.safetensors"): "none.safetensors",
+        (str(lone), "--method", "nothing"): "has no embedded weights",
     }
     for arguments, word in cases.items():
-        given = [] if "--weights" in arguments else ["--weights", weights]
+        given = [] if {"--weights", "--method"} & set(arguments) else ["--weights", weights]
         assert main([*arguments, *given, "--out", str(out)]) == 2
         line = capsys.readouterr().err
         assert line.startswith("error: ") and word in line and line.count("\n") == 1, arguments
@@ -247,3 +248,14 @@ def test_a_film_is_followed(weights: str, tmp_path: Path) -> None:
         assert main([str(path), "--weights", weights, "--out", str(out), "--smooth"]) == 0
     entries = predicted(out)
     assert [entry["picture"].rpartition("#")[2] for entry in entries] == list("0123")
+
+
+def test_a_method_s_embedded_weights_are_used_by_name(pictures: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main([str(pictures[0]), "--method", "awing", "--out", str(out), "--no-pictures"]) == 0
+    content = json.loads((out / "predictions.json").read_text())
+    assert content["method"] == "awing"
+    face = SyntheticFaces(2, seed=1)[0]
+    points = np.array(content["pictures"][0]["faces"][0]["points"])
+    size = np.linalg.norm(face.points[36] - face.points[45])
+    assert np.linalg.norm(points - face.points, axis=1).mean() < 0.35 * size, "near the drawn face's landmarks"

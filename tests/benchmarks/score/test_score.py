@@ -289,7 +289,7 @@ def test_what_predict_writes_is_scored(tmp_path: Path, capsys: pytest.CaptureFix
     """The project could not score its own predictions."""
     ids, pred, gt = faces()
     truth = write(tmp_path, "truth.json", ids, gt, "truth")
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"picture": f"photos/{Path(face).name}", "faces": [{"box": [0, 0, 9, 9], "points": p.tolist()}]}
         for face, p in zip(ids, pred, strict=True)
     ]
@@ -302,7 +302,7 @@ def test_what_predict_writes_is_scored(tmp_path: Path, capsys: pytest.CaptureFix
         run(file, "--truth", truth)
         printed.append([line for line in capsys.readouterr().out.splitlines() if file.name not in line])
     assert printed[0] == printed[1] == printed[2]
-    entries[2]["faces"] = entries[2]["faces"] * 2  # type: ignore[operator]
+    entries[2]["faces"] = entries[2]["faces"] * 2
     (tmp_path / "two.json").write_text(json.dumps({**header, "pictures": entries}))
     with pytest.raises(SystemExit):
         run(tmp_path / "two.json", "--truth", truth)

@@ -6,6 +6,7 @@ checks are the same for all, so that their figures can be compared.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -55,6 +56,7 @@ class LandmarkTask(L.LightningModule):
         train: TrainConfig = TrainConfig(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__()
+        self.last_loss: float | None = None
         self.scheme = get_scheme(scheme)
         self.input_size = input_size
         self.train_config = train
@@ -164,10 +166,22 @@ class LandmarkTask(L.LightningModule):
             batch = self.train_config.augment(batch, self._augment_generator())
         parts = self.training_loss(batch)
         loss = parts["loss"]
+        self._check_finite(loss)
         logged = {f"train/{name}": value.detach() for name, value in parts.items()}
         self.log_dict(logged, batch_size=len(batch), on_step=False, on_epoch=True)
         self.log("loss", loss.detach(), batch_size=len(batch), prog_bar=True, logger=False)
         return loss
+
+    def _check_finite(self, loss: Tensor) -> None:
+        """Raise a LabError at the first loss that is NaN or infinite: nothing after it would be worth keeping."""
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            last = "none before it" if self.last_loss is None else f"the last finite one was {self.last_loss:.6g}"
+            raise LabError(
+                f"the training loss is {value} at step {self.global_step} (epoch {self.current_epoch}), {last}; "
+                "try a smaller --model.train.lr or --trainer.gradient_clip_val, and go on with --resume true"
+            )
+        self.last_loss = value
 
     def predict(self, batch: FaceBatch) -> Prediction:
         """Return `predict_batch` in float32, whatever the trainer's precision.

@@ -15,7 +15,9 @@ import pytest
 import torch
 
 from awing.cli import main
+from awing.module import AWingTask
 from common.checkpoints import save_safetensors
+from common.types import FaceBatch
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -268,3 +270,21 @@ def test_a_dry_run_writes_nothing(trained: Path, tmp_path: Path) -> None:
 def test_wrong_trainer_settings_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for more in (["--trainer.strategy", "nosuch"], ["--trainer.devices", "0"]):
         assert "trainer: " in refused(["fit", *tiny(tmp_path, *more)], capsys)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_the_run_in_one_line(
+    value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Training went on, and the checkpoints of a network of NaN replaced the good ones."""
+    real, steps = AWingTask.training_loss, []
+
+    def spoilt(task: AWingTask, batch: FaceBatch) -> dict[str, torch.Tensor]:
+        parts = real(task, batch)
+        steps.append(float(parts["loss"].detach()))
+        return {**parts, "loss": parts["loss"] * value} if len(steps) == 2 else parts
+
+    monkeypatch.setattr(AWingTask, "training_loss", spoilt)
+    said = refused(["fit", *tiny(tmp_path / "run")], capsys)
+    assert f"the training loss is {value} at step 1" in said and f"the last finite one was {steps[0]:.6g}" in said
+    assert not list((tmp_path / "run").rglob("*.ckpt"))

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from common.data.base import FaceDataset
 from common.data.batching import Collate, CroppedFaces
-from common.data.crops import CropConfig
+from common.data.crops import CropConfig, crop_box
 from common.data.datamodule import FaceDataModule
 from common.errors import LabError
 from common.inference import Predictor
@@ -104,7 +104,7 @@ def evaluate(
     found, collate = FaceCollector(data.scheme), Collate(data.subset_names)
     for row in range(min(len(data), count or len(data))):
         sample = data[row]
-        found.add(collate([crops[row]]), model(sample.image, sample.box[None]), frame="image")
+        found.add(collate([crops[row]]), model(sample.image, crop_box(sample, model.crop)[None]), frame="image")
     return found.result()
 
 

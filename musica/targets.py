@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from common.data.base import FaceDataset
-from common.data.crops import CropConfig, draw_matrix
+from common.data.crops import CropConfig, crop_box, draw_matrix
 from common.data.synthetic import DRAWN, mean_face
 from common.geometry import apply_affine, tight_box
 from common.schemes import LandmarkScheme
@@ -27,7 +27,7 @@ def mean_shape(faces: FaceDataset, crop: CropConfig, most: int) -> Tensor:
     total = np.zeros((faces.scheme.num_points, 2))
     for row in rows.tolist():
         sample = faces[row]
-        matrix, _ = draw_matrix(sample.box, crop.still(), None)
+        matrix, _ = draw_matrix(crop_box(sample, crop), crop.still(), None)
         total += apply_affine(matrix, sample.points[:, :2].astype(np.float64))
     return torch.from_numpy((total / len(rows))[:, ::-1].astype(np.float32).copy())
 

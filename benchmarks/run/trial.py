@@ -237,7 +237,7 @@ def card(tested: Trained, trial: Trial, count: int, state: str) -> dict[str, Any
         own["normaliser"] = "the data set's own"
     return PROTOCOLS["canonical"].card(
         trial.dataset, task.scheme.num_points, n=count, landmarks=task.scheme.name, threshold=task.threshold,
-        box=f"data set's box, {crop.side_rule} side times {crop.box_scale:g}, crop {crop.size} px",
+        box=crop.description(),
         decode=str(getattr(task, "decode", "of the method")), checkpoint=state, **own,
     )  # fmt: skip
 

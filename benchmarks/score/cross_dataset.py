@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _facts(predictor: Predictor, options: argparse.Namespace) -> dict[str, Any]:
     crop = predictor.crop
     return {
-        "box": f"data set's box, {crop.side_rule} side times {crop.box_scale:g}, crop {crop.size} px",
+        "box": crop.description(),
         "decode": str(getattr(predictor.task, "decode", "of the method")), "flip": "none",
         "checkpoint": options.weights.name, "trained on": trained_on(options.weights, options.weights_config),
     }  # fmt: skip

@@ -11,8 +11,9 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from common.data.base import check_box
 from common.errors import LabError
-from common.geometry import apply_affine, compose_affine, crop_matrix, invert_affine
+from common.geometry import apply_affine, compose_affine, crop_matrix, invert_affine, tight_box
 from common.schemes import LandmarkScheme
 from common.types import FaceSample
 
@@ -28,6 +29,7 @@ class CropConfig:
     Attributes:
         size: side of the crop in pixels.
         box_scale: side of the square over the side of the box.
+        box: which box: dataset, the one that the data set gives, or gt, the tight box of the annotated landmarks.
         side_rule: side of the box: the longer one, the mean or the geometric mean of width and height.
         rotation: largest turn in degrees, either way.
         scale: largest relative change of size, either way.
@@ -52,6 +54,7 @@ class CropConfig:
     chance: float = 1.0
     grow: bool = False
     nearest: bool = False
+    box: Literal["dataset", "gt"] = "dataset"
 
     def __post_init__(self) -> None:
         if self.size < 8 or self.box_scale <= 0:
@@ -64,7 +67,12 @@ class CropConfig:
 
     def still(self) -> CropConfig:
         """Return the same crop without augmentation."""
-        return CropConfig(self.size, self.box_scale, self.side_rule, nearest=self.nearest)
+        return CropConfig(self.size, self.box_scale, self.side_rule, nearest=self.nearest, box=self.box)
+
+    def description(self) -> str:
+        """Return box, scale and size in the words of protocol cards."""
+        box = "data set's box" if self.box == "dataset" else "tight box of the landmarks"
+        return f"{box}, {self.side_rule} side times {self.box_scale:g}, crop {self.size} px"
 
 
 def square_side(box: np.ndarray, rule: SideRule) -> float:
@@ -233,6 +241,23 @@ def _normaliser(sample: FaceSample, scheme: LandmarkScheme) -> float:
     return norm
 
 
+def crop_box(sample: FaceSample, config: CropConfig) -> np.ndarray:
+    """Return the box x0 y0 x1 y1 (4,), image pixels, that a crop is made of: the data set's or the landmarks'."""
+    return sample.box if config.box == "dataset" else landmark_box(sample)
+
+
+def landmark_box(sample: FaceSample) -> np.ndarray:
+    """Return the tight box x0 y0 x1 y1 (4,) of a sample's annotated landmarks, image pixels.
+
+    Raises:
+        LabError: none is annotated, or they lie on a line.
+    """
+    points = sample.points if sample.annotated is None else sample.points[sample.annotated]
+    if not len(points):
+        raise LabError(f"{sample.id}: no landmark is annotated, so that the face has no box (--data.crop.box gt)")
+    return check_box(tight_box(points[:, :2]), f"{sample.id}: landmarks")
+
+
 def crop_sample(
     sample: FaceSample,
     scheme: LandmarkScheme,
@@ -246,7 +271,8 @@ def crop_sample(
     Raises:
         LabError: the outer eye corners coincide, so that the face has no inter-ocular distance.
     """
-    matrix, flip = draw_matrix(sample.box, config, rng)
+    box = crop_box(sample, config)
+    matrix, flip = draw_matrix(box, config, rng)
     points, visible = sample.points, sample.visible
     norm = _normaliser(sample, scheme)
     weight = _ones(len(points)) if sample.annotated is None else sample.annotated.astype(np.float32)
@@ -259,7 +285,7 @@ def crop_sample(
         image=warp_image(sample.image, matrix, config.size, out, config.nearest),
         matrix=matrix,
         source_points=points,
-        source_box=sample.box,
+        source_box=box,
         visible=visible,
         weight=weight,
         norm=norm,

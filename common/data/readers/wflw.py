@@ -21,8 +21,8 @@ FIELDS = COORDINATES + BOX + len(ATTRIBUTES) + 1  # 207: the last is the photogr
 class WFLW(FaceDataset):
     """WFLW in its published tree: WFLW_annotations and WFLW_images.
 
-    The coordinates are taken as 0-based, as the field does; the box is the list's, which is the landmarks' tight box
-    in whole pixels.
+    The coordinates are taken as 0-based, as the field does; the box is the list's, a detector's rectangle in whole
+    pixels. Methods that were published with the landmarks' tight box take `--data.crop.box gt`.
 
     Args:
         root: folder that holds the two folders.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,7 +17,7 @@ from common.images import decode_image
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig, crop_sample, warp_image
 from common.errors import LabError
-from common.geometry import apply_affine, crop_matrix
+from common.geometry import apply_affine, crop_matrix, tight_box
 from common.schemes import get_scheme
 from common.types import FaceSample
 
@@ -34,6 +35,7 @@ def make_sample(index: int = 0) -> FaceSample:
     return FaceSample(
         image, points, np.ones(68, bool), box, np.array([10, 5, -3], np.float32), ("odd",), f"face{index}"
     )
+from tests.conftest import needs_shared
 
 
 class Faces(FaceDataset):
@@ -198,3 +200,48 @@ def test_memory_of_a_batch_is_used_again_only_when_nobody_holds_it() -> None:
     data = CroppedFaces(Faces(), CONFIG, seed=1)
     addresses = {Collate()(data.__getitems__([k, k + 1])).image.data_ptr() for k in range(3)}
     assert len(addresses) == 1
+
+
+def test_the_crop_s_box_is_the_data_set_s_or_the_tight_one() -> None:
+    """SPIGA's WFLW recipe cropped by the list's rectangle, a detector's, where the official one takes the landmarks'."""
+    scheme = get_scheme("ibug68")
+    rng = np.random.default_rng(0)
+    points = rng.uniform(60, 140, (68, 2)).astype(np.float32)
+    annotated = np.ones(68, bool)
+    annotated[5] = False
+    sample = FaceSample(
+        image=np.zeros((200, 200, 3), np.uint8),
+        points=points,
+        visible=annotated,
+        box=np.array([20, 30, 180, 190], np.float32),
+        annotated=annotated,
+        id="face",
+    )
+    given = crop_sample(sample, scheme, CropConfig(size=64, box_scale=1.0))
+    np.testing.assert_array_equal(given.source_box, sample.box)
+    points[5] = (1, 1)  # not annotated: it must not count
+    tight = crop_sample(replace(sample, points=points), scheme, CropConfig(size=64, box_scale=1.0, box="gt"))
+    low, high = points[annotated].min(0), points[annotated].max(0)
+    np.testing.assert_allclose(tight.source_box, [*low, *high], atol=1e-4)
+    side = (high - low).max()
+    np.testing.assert_allclose(np.linalg.norm(tight.matrix[:, 0]), 64 / side, rtol=1e-5)
+    assert CropConfig(box="gt").still().box == "gt"
+    assert CropConfig(size=64, box="gt").description() == "tight box of the landmarks, longer side times 1.25, crop 64 px"
+    with pytest.raises(LabError, match="no landmark is annotated"):
+        crop_sample(replace(sample, annotated=np.zeros(68, bool)), scheme, CropConfig(size=64, box="gt"))
+
+
+@needs_shared
+@pytest.mark.golden
+def test_wflw_s_boxes_are_not_the_landmarks_boxes(shared_dir: Path) -> None:
+    """The list's rectangle is a detector's: SPIGA's crop of the genuine lines starts from the landmarks instead."""
+    root = shared_dir / "data" / "samples" / "wflw"
+    lists = sorted(root.rglob("list_98pt_rect_attr_*.txt"))
+    words = [line.split() for path in lists for line in path.read_text().splitlines() if line.strip()]
+    assert words
+    differences = []
+    for line in words:
+        points = np.array(line[:196], float).reshape(-1, 2)
+        box = np.array(line[196:200], float)
+        differences.append(np.abs(tight_box(points) - box).max())
+    assert np.median(differences) > 2, "were they the tight boxes, they would differ by less than a pixel"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lightning.pytorch.cli import ArgsType
 
 from awing.module import AWingTask
-from common.cli import LandmarkCLI, run_cli
+from common.training.cli import LandmarkCLI, run_cli
 
 
 def main(args: ArgsType = None) -> LandmarkCLI:

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from awing.network import AWingNet
 from awing.original import CROP, DIVISOR, FRAME, NARROW, PAD, UNIT
-from common.converting import (
+from common.data.crops import CropConfig
+from common.errors import LabError, command
+from common.files.converting import (
     PARALLEL,
     Converted,
     OfficialFiles,
@@ -24,8 +26,6 @@ from common.converting import (
     converter_parser,
     read_official,
 )
-from common.data.crops import CropConfig
-from common.errors import LabError, command
 from common.schemes import scheme_of_size
 
 TASK_PREFIX = "net."  # where AWingTask holds its network, so that --init_from takes the converted file

@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from common.errors import LabError
-from common.validation import complaint
+from common.files.validation import complaint
 
 # Titles of methods in records before 0.2.
 FORMER_TITLES = {

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from common.data.datamodule import FaceDataModule
     from common.evaluation import evaluate
-    from common.inference import Predictor, load_task
+    from common.prediction.inference import Predictor, load_task
     from common.schemes import get_scheme
 
 __all__ = ["FaceDataModule", "Predictor", "__version__", "evaluate", "get_scheme", "load_task"]
 
 _HOMES = {
     "FaceDataModule": "common.data.datamodule",
-    "Predictor": "common.inference",
+    "Predictor": "common.prediction.inference",
     "evaluate": "common.evaluation",
     "get_scheme": "common.schemes",
-    "load_task": "common.inference",
+    "load_task": "common.prediction.inference",
 }
 
 

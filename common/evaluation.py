@@ -18,8 +18,8 @@ from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig, crop_box
 from common.data.datamodule import FaceDataModule
 from common.errors import LabError
-from common.inference import Predictor
 from common.metrics.landmark import Evaluation, FaceCollector
+from common.prediction.inference import Predictor
 from common.schemes import LandmarkScheme
 from common.task import LandmarkTask
 from common.types import FaceBatch, Prediction

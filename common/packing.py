@@ -18,7 +18,9 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from common.checkpoints import (
+from common.data.crops import CropConfig
+from common.errors import LabError, command
+from common.files.checkpoints import (
     INSTANTIATOR,
     build,
     check_content,
@@ -27,8 +29,6 @@ from common.checkpoints import (
     read_state_dict,
     save_safetensors,
 )
-from common.data.crops import CropConfig
-from common.errors import LabError, command
 
 
 @dataclasses.dataclass(frozen=True)

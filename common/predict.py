@@ -17,19 +17,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from common.aligned import aligned_crop
 from common.data.base import check_box
-from common.detection import SCORE, Detections, FaceFinder
-from common.detector_file import BOX_MAPS, open_detector
 from common.errors import LabError, command
-from common.faces import Face, find_landmarks
-from common.images import read_image, write_image
-from common.inference import Predictor, default_weights
+from common.files.images import read_image, write_image
 from common.methods import METHODS
-from common.plotting import TRUE, draw_landmarks
-from common.results import FORMATS, Results, open_results
-from common.sources import DRAWN, expand, output_names, read_rct
-from common.video import FaceTracker, OneEuro, frames, is_video
+from common.prediction.aligned import aligned_crop
+from common.prediction.detection import SCORE, Detections, FaceFinder
+from common.prediction.detector_file import BOX_MAPS, open_detector
+from common.prediction.faces import Face, find_landmarks
+from common.prediction.inference import Predictor, default_weights
+from common.prediction.plotting import TRUE, draw_landmarks
+from common.prediction.results import FORMATS, Results, open_results
+from common.prediction.sources import DRAWN, expand, output_names, read_rct
+from common.prediction.video import FaceTracker, OneEuro, frames, is_video
 
 STOPPED = 130  # exit code after Ctrl-C, as shells have it
 

@@ -17,10 +17,18 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-from common.checkpoints import INSTANTIATOR, build, load_weights, plain, read_checkpoint, upgrade, upgrade_averages
 from common.data.batching import CroppedFaces
 from common.data.datamodule import FaceDataModule
 from common.errors import LabError
+from common.files.checkpoints import (
+    INSTANTIATOR,
+    build,
+    load_weights,
+    plain,
+    read_checkpoint,
+    upgrade,
+    upgrade_averages,
+)
 from common.geometry import apply_affine
 from common.metrics.landmark import Evaluation, FaceCollector
 from common.schemes import get_scheme

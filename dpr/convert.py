@@ -19,8 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.checkpoints import load_weights
-from common.converting import (
+from common.data.crops import CropConfig
+from common.errors import LabError, command
+from common.files.checkpoints import load_weights
+from common.files.converting import (
     PARALLEL,
     Converted,
     OfficialFiles,
@@ -29,8 +31,6 @@ from common.converting import (
     converter_parser,
     read_official,
 )
-from common.data.crops import CropConfig
-from common.errors import LabError, command
 from common.schemes import scheme_of_size
 from dpr.network import DPRNet
 from dpr.parts import PREFIXES, neutral_face

@@ -8,9 +8,9 @@ import sys
 import numpy as np
 
 from common.data.synthetic.dataset import SyntheticFaces
-from common.inference import Predictor, default_weights
 from common.metrics.functional import nme, normaliser, point_errors
 from common.metrics.stats import bootstrap_interval, paired_bootstrap
+from common.prediction.inference import Predictor, default_weights
 
 FACES = 24
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from common.data.synthetic.dataset import SyntheticFaces
-from common.images import read_image, write_image
-from common.inference import Predictor, default_weights
-from common.plotting import draw_landmarks
+from common.files.images import read_image, write_image
+from common.prediction.inference import Predictor, default_weights
+from common.prediction.plotting import draw_landmarks
 
 
 def main(arguments: list[str], out: Path = Path("predictions/example.png")) -> np.ndarray:

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.converting import Converted, OfficialFiles, check_target, conclude, converter_parser
 from common.data.crops import CropConfig
 from common.errors import LabError, command
+from common.files.converting import Converted, OfficialFiles, check_target, conclude, converter_parser
 from common.schemes import scheme_of_size
 from musica.network import CHANNELS, FEATURES, LEVELS
 from musica.original import BOX_SIDE, MARGIN

@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.errors import LabError, command
+from common.files.images import decode_image
 from common.geometry import apply_affine
-from common.images import decode_image
-from common.inference import Predictor
+from common.prediction.inference import Predictor
 from musica.exit import read_policy
 from musica.network import CascadeNet
 from musica.patches import make_level

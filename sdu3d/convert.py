@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.converting import Converted, OfficialFiles, check_target, conclude, converter_parser
 from common.data.crops import CropConfig
 from common.errors import LabError, command
+from common.files.converting import Converted, OfficialFiles, check_target, conclude, converter_parser
 from common.schemes import scheme_of_size
 from sdu3d.convert_mxnet import read_params
 from sdu3d.network import SduNet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightning.pytorch.cli import ArgsType
 
-from common.cli import LandmarkCLI, run_cli
+from common.training.cli import LandmarkCLI, run_cli
 from spiga.module import SpigaTask
 
 

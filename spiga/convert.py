@@ -18,7 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.converting import (
+from common.data.crops import CropConfig
+from common.errors import LabError, command
+from common.files.converting import (
     PARALLEL,
     Converted,
     OfficialFiles,
@@ -27,8 +29,6 @@ from common.converting import (
     converter_parser,
     read_official,
 )
-from common.data.crops import CropConfig
-from common.errors import LabError, command
 from common.schemes import IBUG68, WFLW98, LandmarkScheme
 from spiga.mean_face import read_mean_face
 from spiga.network import HEADS, SAMPLES, STRIDE, WINDOW, SpigaNet

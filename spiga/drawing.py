@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import torch
 
-from common.plotting import SHIFT
 from common.pose import angles_to_matrix
+from common.prediction.plotting import SHIFT
 
 # Ends of the axes in the model's frame (towards the viewer, the subject's left, up) and their colours, RGB.
 AXES = np.array([[1.0, 0, 0], [0, -1.0, 0], [0, 0, -1.0]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from common.export import fold_batch_norms
+from common.export.folding import fold_batch_norms
 from spiga.backbone import ConvUnit, Hourglass, Residual
 from spiga.graph import PointMLP
 from spiga.network import SpigaNet

@@ -9,10 +9,10 @@ import pytest
 import torch
 import yaml
 
-from common.checkpoints import build, load_weights, read_state_dict
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
+from common.files.checkpoints import build, load_weights, read_state_dict
 from common.methods import METHODS
 from common.task import LandmarkTask
 from common.task import make_task as build_task

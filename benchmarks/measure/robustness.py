@@ -20,6 +20,7 @@ import numpy as np
 import yaml
 
 from benchmarks.provenance import ROOT
+from benchmarks.readme import table
 from benchmarks.record import Robustness, append_record, read_records
 from benchmarks.report.markdown import figure
 from benchmarks.run.plan import Trial, read_plan, restrict
@@ -28,10 +29,9 @@ from common.data.batching import Collate
 from common.data.crops import CropConfig, CroppedFace, crop_box, crop_sample, draw_matrix
 from common.errors import LabError
 from common.evaluation import Evaluation, evaluate, evaluate_batches
+from common.files.images import decode_image
 from common.geometry import invert_affine
-from common.images import decode_image
 from common.methods import METHODS
-from common.readme import table
 from common.task import LandmarkTask
 from common.types import FaceSample
 

@@ -164,8 +164,8 @@ def main(options: argparse.Namespace) -> None:
     Raises:
         LabError: there is no such method, recipe or device.
     """
+    from benchmarks.readme import table
     from benchmarks.report.markdown import count, figure
-    from common.readme import table
 
     cuda = torch.cuda.is_available()
     if options.device == "cuda" and not cuda:

@@ -11,7 +11,7 @@ import yaml
 from pydantic import AfterValidator, Field, InstanceOf
 
 from common.errors import LabError
-from common.validation import Strict, read_text, validated
+from common.files.validation import Strict, read_text, validated
 
 PUBLISHED = Path(__file__).with_name("figures.yaml")
 ACCURACY = ("nme", "fr", "auc", "p90", "p95", "p99")  # percent

@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks.published.figures import ACCURACY, LARGEST, LEAST, Figure, Printed, read_published
 from benchmarks.record import Result, numbered_records
 from common.errors import LabError
-from common.validation import read_text
+from common.files.validation import read_text
 
 # Faces of the official test sets and their subsets.
 SIZES: dict[str, dict[str, int]] = {

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from benchmarks.provenance import ROOT
 from benchmarks.published.ledger import COLUMNS, cost_figures, ledger_rows, plain, titles
+from benchmarks.readme import split_at_marks, table
 from benchmarks.report.markdown import NONE, count, described, figure, latex
 from benchmarks.report.model import Report, disturbances, flickers, read_report, risk_curves
 from benchmarks.report.page import page
 from benchmarks.report.record_sections import record_sections
 from common.errors import LabError
-from common.readme import split_at_marks, table
 
 FOLDER = Path("runs/benchmark")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.readme import table
 from benchmarks.report.model import SAME, Comparison, Entry
 from benchmarks.score.text import NONE, count, figure, interval, least_text
-from common.readme import table
 
 LATEX_SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.readme import table
 from benchmarks.report.markdown import figure, interval
-from common.readme import table
 
 TARGET_GOAL, TARGET_LIMIT, LOADER_GOAL = 50.0, 4.0, 0.85  # of the scripts whose records are told
 Found = dict[str, Any]

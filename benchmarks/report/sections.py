@@ -31,7 +31,7 @@ from benchmarks.report.tables import (
     ranged,
     words,
 )
-from common.validation import Finite, read_json, validated
+from common.files.validation import Finite, read_json, validated
 
 QUALITY = 88  # of embedded pictures
 HIGHEST = 50.0  # percent, at which charts of errors end

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.published.ledger import COLUMNS, ledger_rows, plain
 from benchmarks.report.markdown import plain_rows
 from benchmarks.report.model import Report, ced_curves, disturbances, read_report, risk_curves
-from common.tracking import wandb_logger
+from common.training.tracking import wandb_logger
 
 if TYPE_CHECKING:
     import wandb

@@ -21,8 +21,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from common.errors import LabError
+from common.files.validation import Strict, read_yaml_as
 from common.methods import METHODS
-from common.validation import Strict, read_yaml_as
 
 
 class Job(Strict):

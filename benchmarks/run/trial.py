@@ -26,12 +26,12 @@ from benchmarks.run.plan import Trial
 from common.data.datamodule import FaceDataModule
 from common.errors import LabError
 from common.evaluation import Evaluation, batches, evaluate, load_data, read_config
+from common.files.images import write_image
 from common.geometry import apply_affine, invert_affine
-from common.images import write_image
 from common.methods import METHODS
 from common.metrics.protocols import PROTOCOLS
 from common.metrics.stats import metric_intervals
-from common.plotting import TRUE, draw_landmarks
+from common.prediction.plotting import TRUE, draw_landmarks
 from common.task import LandmarkTask, load_task
 
 SHOWN = 4  # worst and median faces that are drawn for each trial

@@ -26,9 +26,9 @@ from benchmarks.score.text import figures_text, matrix_text, protocols_text
 from common.data.base import FaceDataset
 from common.data.datamodule import DATASETS, FaceDataModule
 from common.evaluation import evaluate
-from common.inference import Predictor
 from common.methods import METHODS
 from common.metrics.protocols import PROTOCOLS
+from common.prediction.inference import Predictor
 from common.schemes import SCHEMES
 
 DIGITS = 3  # printed behind the point

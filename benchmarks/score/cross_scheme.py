@@ -13,11 +13,11 @@ from functools import lru_cache
 
 import numpy as np
 
+from benchmarks.readme import table
 from benchmarks.score.text import NONE
 from common.errors import LabError
 from common.metrics.functional import nme, normaliser, point_errors
 from common.metrics.stats import bootstrap_interval
-from common.readme import table
 from common.schemes import SCHEMES, LandmarkScheme, SchemeMap
 
 FLOOR_FACES = 100  # synthetic faces of a floor

@@ -307,7 +307,10 @@ def read_subsets(path: Path, truth: Faces) -> dict[str, np.ndarray]:
     Raises:
         LabError: the file is not of that form, or names an unknown face.
     """
-    from common.validation import read_json, validated  # here: only this needs the library, and its import takes time
+    from common.files.validation import (  # here: only this needs the library, and its import takes time
+        read_json,
+        validated,
+    )
 
     content = validated(dict[str, list[str]], read_json(path), f"{path}: must map subset names to lists of face ids")
     rows = {name: row for row, name in enumerate(truth.ids)}

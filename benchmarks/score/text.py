@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.readme import table
 from common.metrics.functional import NORMALISERS
 from common.metrics.protocols import PROTOCOLS
 from common.metrics.stats import Paired, least_difference
-from common.readme import table
 
 NONE = "-"  # a figure that was not measured
 CORRELATIONS = (0.7, 0.9)  # between the errors of two methods on the same faces, as they are found in practice

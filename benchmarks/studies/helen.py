@@ -12,13 +12,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from benchmarks.readme import table
 from common.data.readers.crops import PreparedCrops
 from common.errors import LabError
 from common.geometry import apply_affine, box_center, box_sides, crop_matrix, invert_affine
 from common.metrics.functional import auc_exact, failure_rate, nme, normaliser, point_errors
 from common.metrics.stats import bootstrap_interval
-from common.plotting import write_ced
-from common.readme import table
+from common.prediction.plotting import write_ced
 from common.schemes import IBUG68
 
 THRESHOLD = 8.0

@@ -21,7 +21,7 @@ from benchmarks.measure.timing import ROUNDS, median_ms
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig, draw_matrix
 from common.data.readers.crops import PreparedCrops
-from common.images import decode_image
+from common.files.images import decode_image
 
 RECORD = Path("runs/benchmark/loader_speed.json")
 CONFIG = CropConfig(size=256, box_scale=1.28, rotation=30, scale=0.12, shift=0.05, flip=0.5)

@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.provenance import ROOT
 from common.data.synthetic import SyntheticFaces
-from common.images import write_image
-from common.plotting import TRUE, draw_landmarks, grid
+from common.files.images import write_image
+from common.prediction.plotting import TRUE, draw_landmarks, grid
 
 OUT = ROOT / "docs/pictures/synthetic_faces.jpg"
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from common.errors import LabError
-from common.validation import read_json, validated
+from common.files.validation import read_json, validated
 
 METHOD = "musica"
 

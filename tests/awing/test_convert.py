@@ -17,13 +17,13 @@ from awing.module import AWingTask
 from awing.network import AWingNet
 from awing.original import crop_window, face_window
 from common import predict
-from common.checkpoints import load_weights, read_state_dict
 from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
+from common.files.checkpoints import load_weights, read_state_dict
+from common.files.images import write_image
 from common.heatmaps import decode_quarter
-from common.images import write_image
-from common.inference import Predictor
 from common.packing import describe as describe_weights
+from common.prediction.inference import Predictor
 from tests.awing.test_network import fill_module, golden_weights
 from tests.conftest import needs_shared
 

@@ -16,8 +16,8 @@ from common.data.crops import CropConfig, crop_sample
 from common.data.datamodule import FaceDataModule
 from common.errors import LabError
 from common.evaluation import Evaluation, batches, evaluate, evaluate_batches, load_data
-from common.inference import Predictor
 from common.metrics.landmark import FaceCollector
+from common.prediction.inference import Predictor
 from tests.common.evaluations import HIDDEN, HalfAnnotated, Truth
 
 CROP = CropConfig(size=64, box_scale=1.4)

@@ -15,20 +15,20 @@ import torch
 
 from awing.module import AWingTask
 from common import predict
-from common.aligned import TEMPLATE, aligned_crop, eyes_and_mouth
-from common.checkpoints import save_safetensors
 from common.data.crops import CropConfig
 from common.data.readers._pts import read_pts
 from common.data.synthetic import SyntheticFaces
-from common.detection import Detections, FaceFinder
 from common.errors import LabError
+from common.files.checkpoints import save_safetensors
+from common.files.images import read_image
 from common.geometry import apply_affine, fit_similarity
-from common.images import read_image
 from common.packing import Description
 from common.predict import main
-from common.results import FORMATS
+from common.prediction.aligned import TEMPLATE, aligned_crop, eyes_and_mouth
+from common.prediction.detection import Detections, FaceFinder
+from common.prediction.results import FORMATS
+from common.prediction.sources import output_names, read_rct
 from common.schemes import get_scheme
-from common.sources import output_names, read_rct
 
 SETTINGS: dict[str, Any] = {"scheme": "ibug68", "input_size": 64, "stacks": 1, "width": 16, "depth": 2}
 
@@ -83,7 +83,7 @@ def test_a_box_on_the_command_line(weights: str, pictures: list[Path], tmp_path:
 def without_detectors(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Make YuNet's address a missing file and hide dlib: tests need no network and no extra."""
     monkeypatch.setenv("FACE_ALIGNMENT_CACHE", str(folder / "cache"))
-    monkeypatch.setattr("common.detector_file.YUNET_ADDRESS", (folder / "none.onnx").as_uri())
+    monkeypatch.setattr("common.prediction.detector_file.YUNET_ADDRESS", (folder / "none.onnx").as_uri())
     monkeypatch.setitem(sys.modules, "dlib", None)
 
 

@@ -13,8 +13,8 @@ import torch
 from common import predict
 from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
-from common.inference import Predictor
 from common.packing import describe
+from common.prediction.inference import Predictor
 from dpr.convert import backbone_names, main, read_released
 from dpr.module import DprTask
 from dpr.options import NetworkConfig

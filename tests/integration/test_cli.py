@@ -16,7 +16,7 @@ import torch
 
 from awing.cli import main
 from awing.module import AWingTask
-from common.checkpoints import save_safetensors
+from common.files.checkpoints import save_safetensors
 from common.types import FaceBatch
 
 ROOT = Path(__file__).resolve().parents[2]

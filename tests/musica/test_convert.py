@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from common.checkpoints import load_weights, read_state_dict
 from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
-from common.inference import Predictor
+from common.files.checkpoints import load_weights, read_state_dict
+from common.prediction.inference import Predictor
 from musica.convert import AVERAGE, convert_variables, main, name_table, read_variables
 from musica.module import MusicaTask, NetworkConfig
 from musica.network import CascadeNet

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from common.converting import Converted
 from common.data.crops import CropConfig
 from common.errors import LabError
-from common.inference import Predictor
+from common.files.converting import Converted
 from common.metrics.functional import nme, normaliser, point_errors
+from common.prediction.inference import Predictor
 from common.schemes import IBUG68, WFLW98
 from musica.convert import TASK_PREFIX
 from musica.convert import main as convert_main

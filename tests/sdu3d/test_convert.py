@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.studies.sdu3d.evaluate import load_net
-from common.checkpoints import load_weights, read_state_dict
 from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
+from common.files.checkpoints import load_weights, read_state_dict
 from common.geometry import apply_affine
-from common.inference import Predictor
+from common.prediction.inference import Predictor
 from sdu3d.convert import Size, build, convert_arrays, describe, main, released_arrays, released_names
 from sdu3d.convert_mxnet import parse_params, read_params, write_params
 from sdu3d.module import NetworkConfig, SduTask

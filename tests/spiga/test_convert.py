@@ -13,8 +13,8 @@ from torch import Tensor
 
 from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
-from common.inference import Predictor
 from common.packing import describe
+from common.prediction.inference import Predictor
 from common.task import make_task
 from spiga.convert import SIZES, constants, convert, convert_state_dict, find_scheme, main, our_name
 from spiga.mean_face import default_mean_face

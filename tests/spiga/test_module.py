@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.checkpoints import load_weights, read_state_dict, save_safetensors
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
-from common.inference import Predictor
+from common.files.checkpoints import load_weights, read_state_dict, save_safetensors
+from common.prediction.inference import Predictor
 from common.task import make_task
 from common.types import FaceBatch
 from spiga.cli import main

@@ -21,15 +21,15 @@ from torch import Tensor
 
 from benchmarks.measure.timing import count_parameters
 from benchmarks.provenance import ROOT
+from benchmarks.readme import table
 from benchmarks.studies.dpr.ablation import stage_errors
-from common.checkpoints import load_weights, read_checkpoint, save_safetensors, start_files
 from common.data.crops import CropConfig
 from common.errors import LabError, command
 from common.evaluation import evaluate, load_data, read_config
+from common.files.checkpoints import load_weights, read_checkpoint, save_safetensors, start_files
 from common.metrics.functional import failure_rate
 from common.metrics.stats import bootstrap_interval
 from common.packing import Description
-from common.readme import table
 from common.task import load_task, make_task
 from dpr.module import DprTask
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.provenance import ROOT
+from benchmarks.readme import fill, table
 from benchmarks.studies.dpr.ablation import CELLS, RECORD, read_record
 from benchmarks.studies.dpr.speed import BATCH
 from benchmarks.studies.dpr.speed import RECORD as SPEED
 from common.errors import LabError, command
 from common.metrics.stats import bootstrap_interval
-from common.readme import fill, table
 
 README = ROOT / "dpr" / "README.md"
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.plotting import PREDICTED, SHIFT, draw_landmarks, grid
+from common.prediction.plotting import PREDICTED, SHIFT, draw_landmarks, grid
 from common.schemes import LandmarkScheme
 from common.types import FaceBatch
 from musica.network import CascadeNet

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from common.readme import table
+from benchmarks.readme import table
 
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 

@@ -19,6 +19,7 @@ import torch
 from scipy import stats as scipy_stats
 
 from benchmarks.provenance import ROOT
+from benchmarks.readme import fill
 from benchmarks.studies.musica import speed
 from benchmarks.studies.musica.attention import attention_pictures, region_table
 from benchmarks.studies.musica.readme import BEGIN, END, render, write_risk_curve
@@ -27,10 +28,9 @@ from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError, command
 from common.evaluation import batches, load_data
-from common.images import write_image
+from common.files.images import write_image
 from common.metrics.functional import failure_rate
 from common.metrics.stats import bootstrap_interval
-from common.readme import fill
 from common.task import load_task
 from common.types import FaceBatch
 from musica.choose_exit import BATCHES, EVAL_BATCH, measure

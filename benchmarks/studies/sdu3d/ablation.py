@@ -15,14 +15,14 @@ from pathlib import Path
 
 from benchmarks.measure.timing import count_parameters
 from benchmarks.provenance import ROOT
-from common.checkpoints import read_checkpoint
+from benchmarks.readme import table
 from common.data.batching import CroppedFaces
 from common.data.crops import CropConfig
 from common.data.readers.crops import PreparedCrops
 from common.errors import command
 from common.evaluation import evaluate
+from common.files.checkpoints import read_checkpoint
 from common.metrics.stats import bootstrap_interval
-from common.readme import table
 from common.task import load_task
 from sdu3d.cli import main as train
 from sdu3d.module import SduTask

@@ -21,8 +21,8 @@ from common.data.synthetic import SyntheticFaces
 from common.data.wrappers import WithDepth, centre_depth
 from common.errors import LabError, command
 from common.evaluation import evaluate
-from common.images import write_image
-from common.plotting import PREDICTED, TRUE, draw_landmarks, grid
+from common.files.images import write_image
+from common.prediction.plotting import PREDICTED, TRUE, draw_landmarks, grid
 from common.schemes import IBUG68
 from common.task import load_task
 from sdu3d.module import SduTask

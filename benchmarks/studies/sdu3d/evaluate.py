@@ -22,13 +22,13 @@ import numpy as np
 import torch
 
 from benchmarks.studies.sdu3d.records import RecordFaces
-from common.checkpoints import load_weights, read_state_dict
 from common.data.base import FaceDataset
 from common.data.batching import CroppedFaces
 from common.data.crops import CropConfig
 from common.data.readers.crops import PreparedCrops
 from common.errors import LabError, command
 from common.evaluation import batches, evaluate_batches
+from common.files.checkpoints import load_weights, read_state_dict
 from common.geometry import apply_affine, compose_affine, invert_affine
 from common.metrics.functional import nme, normaliser, point_errors
 from common.schemes import IBUG68

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from common.export import fold_batch_norms
+from common.export.folding import fold_batch_norms
 from sdu3d.blocks import ConvUnit, ResnetBlock
 from sdu3d.network import SduNet
 from sdu3d.topologies import ScaleAggregation

@@ -20,9 +20,9 @@ import torch
 import yaml
 
 from benchmarks.provenance import ROOT
+from benchmarks.readme import fill, table
 from benchmarks.studies.sdu3d.speed import FORMS, recipe_size
 from common.errors import command
-from common.readme import fill, table
 from sdu3d.convert import MOVING, Size, build, released_names
 from sdu3d.convert_mxnet import params_bytes
 

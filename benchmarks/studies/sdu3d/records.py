@@ -9,8 +9,8 @@ import numpy as np
 
 from common.data.base import FaceDataset, check_box, check_points
 from common.errors import LabError
+from common.files.images import decode_image
 from common.geometry import tight_box
-from common.images import decode_image
 from common.schemes import IBUG68
 from common.types import FaceSample
 

@@ -17,9 +17,9 @@ import torch
 
 from common.data.base import check_box
 from common.errors import LabError, command
-from common.images import read_image, write_image
-from common.inference import Predictor
-from common.sources import read_rct
+from common.files.images import read_image, write_image
+from common.prediction.inference import Predictor
+from common.prediction.sources import read_rct
 from spiga.drawing import draw_attention
 from spiga.module import SpigaTask
 from spiga.network import SpigaNet

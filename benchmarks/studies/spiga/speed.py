@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.measure.timing import ROUNDS, count_macs, count_parameters, median_ms
+from benchmarks.readme import table
 from common.errors import LabError
-from common.readme import table
 from common.schemes import IBUG68, WFLW98, LandmarkScheme
 from spiga.backbone import Residual
 from spiga.convert import CROP, SIZES

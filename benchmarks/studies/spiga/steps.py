@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from benchmarks.readme import fill, table
 from common.data.datamodule import FaceDataModule
 from common.errors import LabError, command
 from common.evaluation import Faces, batches, evaluate_batches
-from common.inference import Predictor
 from common.metrics.functional import failure_rate
 from common.metrics.stats import bootstrap_interval
-from common.readme import fill, table
+from common.prediction.inference import Predictor
 from common.types import FaceBatch, Prediction
 from spiga.module import HALF, SpigaTask
 from spiga.network import FRONTAL, SpigaNet

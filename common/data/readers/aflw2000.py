@@ -10,8 +10,8 @@ from common.data.base import FaceDataset, check_box, check_points, check_root
 from common.data.readers._mat import head_pose, landmarks, read_mat
 from common.data.wrappers import centre_depth
 from common.errors import LabError
+from common.files.images import read_image
 from common.geometry import tight_box
-from common.images import read_image
 from common.schemes import IBUG68
 from common.types import FaceSample
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from common.data.base import FaceDataset, check_box, check_points, check_root
 from common.errors import LabError
+from common.files.images import decode_image
 from common.geometry import tight_box
-from common.images import decode_image
 from common.schemes import get_scheme
 from common.types import FaceSample
 

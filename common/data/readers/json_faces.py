@@ -16,11 +16,11 @@ from pydantic import BaseModel, Field
 
 from common.data.base import FaceDataset, check_box, check_points, check_root
 from common.errors import LabError
+from common.files.images import read_image
+from common.files.validation import Finite, read_json, validated
 from common.geometry import tight_box
-from common.images import read_image
 from common.schemes import get_scheme
 from common.types import FaceSample
-from common.validation import Finite, read_json, validated
 
 NORMS = ("corners", "box")
 

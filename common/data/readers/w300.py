@@ -9,8 +9,8 @@ import numpy as np
 from common.data.base import FaceDataset, check_box, check_points, check_root
 from common.data.readers._pts import read_pts
 from common.errors import LabError
+from common.files.images import read_image
 from common.geometry import tight_box
-from common.images import read_image
 from common.schemes import IBUG68
 from common.types import FaceSample
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from common.data.base import FaceDataset, check_box, check_points, check_root
 from common.errors import LabError
-from common.images import read_image
+from common.files.images import read_image
 from common.schemes import WFLW98
 from common.types import FaceSample
 

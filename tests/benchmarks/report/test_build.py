@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.readme import table
 from benchmarks.record import Result
 from benchmarks.report import build, wandb_log
 from benchmarks.report.markdown import described, escape_latex, latex, plain_rows
@@ -27,7 +28,6 @@ from benchmarks.report.model import (
 from benchmarks.report.page import page
 from benchmarks.report.sections import published_table
 from common.errors import LabError
-from common.readme import table
 from tests.benchmarks import made_up
 from tests.benchmarks.made_up import append_record
 

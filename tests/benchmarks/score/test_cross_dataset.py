@@ -14,15 +14,15 @@ from benchmarks.__main__ import main
 from benchmarks.measure.robustness import errors
 from benchmarks.report.model import read_report
 from benchmarks.score.cross_dataset import make_task, predict_faces, trained_on
-from common.checkpoints import save_safetensors
 from common.data.batching import CroppedFaces
 from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
-from common.inference import Predictor
+from common.files.checkpoints import save_safetensors
 from common.metrics.functional import NORMALISERS
 from common.metrics.protocols import PROTOCOLS
 from common.packing import Description
+from common.prediction.inference import Predictor
 
 CROP = CropConfig(size=64, box_scale=1.3)
 COUNT = 5

@@ -13,7 +13,7 @@ import torch
 
 from common.data.augment import PhotometricAugment, mix_channels
 from common.data.base import FaceDataset, check_box, check_points
-from common.images import decode_image
+from common.files.images import decode_image
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig, crop_sample, warp_image
 from common.errors import LabError

@@ -14,14 +14,15 @@ import yaml
 
 from benchmarks.studies.dpr import ablation, model_card, readme
 from benchmarks.studies.dpr.ablation import stage_errors
-from common import inference, predict
-from common.checkpoints import read_state_dict
+from common import predict
 from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.evaluation import evaluate, load_data, read_config
-from common.images import write_image
+from common.files.checkpoints import read_state_dict
+from common.files.images import write_image
 from common.methods import Method
+from common.prediction import inference
 from common.task import load_task
 from dpr.module import DprTask
 

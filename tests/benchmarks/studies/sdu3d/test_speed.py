@@ -10,9 +10,9 @@ import pytest
 import torch
 import yaml
 
+from benchmarks.readme import split_at_marks
 from benchmarks.studies.sdu3d import readme, speed
 from benchmarks.studies.sdu3d.plain import PlainGraph
-from common.readme import split_at_marks
 from sdu3d.convert import Size, build
 
 

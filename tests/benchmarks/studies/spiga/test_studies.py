@@ -12,20 +12,20 @@ import torch
 
 from benchmarks.studies.spiga import attention, steps
 from benchmarks.studies.spiga.evaluate import find_poses
-from common.checkpoints import save_safetensors
 from common.data.crops import CropConfig
 from common.data.datamodule import FaceDataModule
 from common.data.readers.crops import PreparedCrops
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.evaluation import evaluate
-from common.images import read_image, write_image
-from common.inference import Predictor
+from common.files.checkpoints import save_safetensors
+from common.files.images import read_image, write_image
 from common.metrics.functional import nme, normaliser, point_errors
 from common.packing import Description
-from common.plotting import TRUE, draw_landmarks
 from common.pose import Camera, project
 from common.predict import main as predict
+from common.prediction.inference import Predictor
+from common.prediction.plotting import TRUE, draw_landmarks
 from common.schemes import IBUG68, get_scheme
 from common.task import make_task
 from spiga import mean_face

@@ -8,8 +8,8 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from common.detection import SCORE, BoxMap, Detector, DlibDetector, YuNet
 from common.errors import LabError
+from common.prediction.detection import SCORE, BoxMap, Detector, DlibDetector, YuNet
 
 YUNET_NAME = "face_detection_yunet_2023mar.onnx"
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"

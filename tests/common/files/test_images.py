@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from common.errors import LabError
-from common.images import MAX_PIXELS, decode_image, read_image, write_image
+from common.files.images import MAX_PIXELS, decode_image, read_image, write_image
 
 
 def encoded(image: np.ndarray, ending: str = ".png") -> bytes:

@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from common.checkpoints import load_weights, plain, read_checkpoint, read_state_dict, save_safetensors
 from common.data.crops import CropConfig
 from common.errors import LabError
-from common.inference import Predictor
+from common.files.checkpoints import load_weights, plain, read_checkpoint, read_state_dict, save_safetensors
 from common.methods import get_method
 from common.packing import Description, describe
+from common.prediction.inference import Predictor
 from common.task import load_task, make_task
 from tests.conftest import needs_shared
 

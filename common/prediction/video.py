@@ -14,11 +14,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from common.detection import BoxMap, Detections, FaceFinder, overlap
 from common.errors import LabError
-from common.faces import Face, find_landmarks
 from common.geometry import tight_box
-from common.inference import Predictor
+from common.prediction.detection import BoxMap, Detections, FaceFinder, overlap
+from common.prediction.faces import Face, find_landmarks
+from common.prediction.inference import Predictor
 
 VIDEO_ENDINGS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 SAME_FACE = 0.3  # intersection over union from which a detection is a face that is followed

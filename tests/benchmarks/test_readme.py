@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.readme import fill, split_at_marks, table
 from common.errors import LabError
-from common.readme import fill, split_at_marks, table
 
 BEGIN, END = "<!-- begin -->", "<!-- end -->"
 

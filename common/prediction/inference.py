@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 import torch
 
-from common.checkpoints import load_weights, read_checkpoint, read_state_dict, save_safetensors
-from common.converting import official_hint
 from common.data.base import check_box_in
 from common.data.crops import CropConfig, draw_matrix, move_box, warp_image
 from common.errors import LabError
+from common.files.checkpoints import load_weights, read_checkpoint, read_state_dict, save_safetensors
+from common.files.converting import official_hint
 from common.geometry import apply_affine, invert_affine
 from common.methods import METHODS, get_method
 from common.packing import Description, describe, read_metadata

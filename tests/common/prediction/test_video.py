@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from common.detection import BoxMap, Detections, FaceFinder
 from common.errors import LabError
+from common.prediction.detection import BoxMap, Detections, FaceFinder
+from common.prediction.video import FaceTracker, OneEuro, Smoother, frames
 from common.types import Prediction
-from common.video import FaceTracker, OneEuro, Smoother, frames
 
 SHAPE = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1], [0.5, 0.5]])
 

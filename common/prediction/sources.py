@@ -10,7 +10,7 @@ import numpy as np
 
 from common.data.base import check_box
 from common.errors import LabError
-from common.video import VIDEO_ENDINGS
+from common.prediction.video import VIDEO_ENDINGS
 
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".gif")
 DRAWN = ".landmarks"  # before the ending of what prediction draws, so that a second run does not take it for an input

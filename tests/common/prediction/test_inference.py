@@ -14,13 +14,13 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from awing.module import AWingTask
-from common.checkpoints import save_safetensors
 from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
-from common.inference import FaceDetector, Predictor, default_weights, load_task
+from common.files.checkpoints import save_safetensors
 from common.methods import METHODS
 from common.packing import Description, describe, halved, main, read_metadata
+from common.prediction.inference import FaceDetector, Predictor, default_weights, load_task
 from tests.conftest import needs_shared
 
 CROP = CropConfig(size=64, box_scale=1.3)
@@ -247,7 +247,7 @@ def test_detector_model_must_be_one(tmp_path: Path) -> None:
 
 @needs_shared
 def test_detector_finds_the_faces_of_photographs(shared_dir: Path) -> None:
-    from common.images import read_image
+    from common.files.images import read_image
 
     model = shared_dir / "data" / "models" / "face_detection_yunet_2023mar.onnx"
     detector = FaceDetector(model)

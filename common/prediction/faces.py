@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from common.data.crops import warp_image
-from common.detection import LEVEL_ROLL, Detections, upright_matrix
 from common.errors import LabError
 from common.geometry import apply_affine, invert_affine, tight_box
-from common.inference import Predictor
+from common.prediction.detection import LEVEL_ROLL, Detections, upright_matrix
+from common.prediction.inference import Predictor
 
 PATCH_SCALE = 3.0  # side of the upright patch over the box's longer side: room for any method's crop
 LARGEST_PATCH = 1024  # side of that patch, pixels
@@ -73,7 +73,7 @@ def find_landmarks(predictor: Predictor, image: np.ndarray, found: Detections, w
     Args:
         predictor: the method.
         image: (H, W, 3) uint8, RGB.
-        found: boxes that the method expects (see `common.detection.BoxMap`), perhaps turned.
+        found: boxes that the method expects (see `common.prediction.detection.BoxMap`), perhaps turned.
         where: name of the picture for messages.
 
     Raises:

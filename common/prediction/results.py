@@ -17,8 +17,8 @@ from typing import Any, BinaryIO, Protocol, TextIO
 import numpy as np
 
 from common.errors import LabError
-from common.faces import Face
-from common.sources import output_names
+from common.prediction.faces import Face
+from common.prediction.sources import output_names
 
 FORMATS = ("json", "jsonl", "csv", "pts", "coco")
 FRAME = "image pixels, x right, y down, centre of the first pixel is (0, 0); angles in degrees: yaw turns the nose to "

@@ -12,9 +12,9 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
-from common.images import write_image
+from common.files.images import write_image
 from common.metrics.landmark import distinct_rows, gathered
-from common.plotting import TRUE, draw_landmarks, grid, write_ced
+from common.prediction.plotting import TRUE, draw_landmarks, grid, write_ced
 from common.task import LandmarkTask
 from common.types import FaceBatch, Prediction
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from torch import Tensor
 
-from common.checkpoints import read_checkpoint, save_safetensors, state_of
 from common.data.crops import CropConfig
 from common.errors import LabError
+from common.files.checkpoints import read_checkpoint, save_safetensors, state_of
 from common.packing import Description
 
 PARALLEL = "module."  # prefix of weights that were saved from several GPUs

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.detection import (
+from common.errors import LabError
+from common.geometry import apply_affine
+from common.prediction.detection import (
     BoxMap,
     Detections,
     DlibDetector,
@@ -20,8 +22,6 @@ from common.detection import (
     upright_matrix,
     without_repeats,
 )
-from common.errors import LabError
-from common.geometry import apply_affine
 from tests.conftest import needs_shared
 
 UPRIGHT_FIVE = np.array([[30.0, 40], [70, 40], [50, 60], [35, 80], [65, 80]])

@@ -14,17 +14,17 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from common.callbacks import PredictionFile, PredictionPictures, SaveConfig
-from common.checkpoints import load_weights, read_checkpoint, read_state_dict, start_files, upgrade
 from common.data.base import one_thread
 from common.data.datamodule import FaceDataModule
 from common.errors import USER_ERROR, LabError
+from common.files.checkpoints import load_weights, read_checkpoint, read_state_dict, start_files, upgrade
 from common.packing import read_metadata
 from common.task import LandmarkTask, check_method
-from common.tracking import wandb_logger
-from common.words import check_config_files, rename_former, typed_keys
+from common.training.callbacks import PredictionFile, PredictionPictures, SaveConfig
+from common.training.tracking import wandb_logger
+from common.training.words import check_config_files, rename_former, typed_keys
 
-DEFAULTS = Path(__file__).parent / "configs" / "defaults.yaml"
+DEFAULTS = Path(__file__).parents[1] / "configs" / "defaults.yaml"
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 CROP_OF_NETWORK = ("size", "box_scale", "side_rule", "nearest")  # what must be as it was in training
 

@@ -1,0 +1,1 @@
+"""Files that are read with care: pictures, checkpoints, weights of other implementations."""

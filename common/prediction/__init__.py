@@ -1,0 +1,1 @@
+"""From a picture or a video to landmarks: detectors, tracking, formats of the results, drawing."""

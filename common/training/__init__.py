@@ -1,0 +1,1 @@
+"""The command line of a training run: options, checks, callbacks, tracking."""

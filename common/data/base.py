@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -11,6 +15,35 @@ from torch.utils.data import Dataset
 from common.errors import LabError
 from common.schemes import LandmarkScheme
 from common.types import FaceSample
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+_listed: ContextVar[list[str] | None] = ContextVar("_listed", default=None)
+
+
+@contextmanager
+def all_faults() -> Iterator[list[str]]:
+    """Make readers list the faults of a set and leave out the faces that have one; else they stop at the first."""
+    faults: list[str] = []
+    token = _listed.set(faults)
+    try:
+        yield faults
+    finally:
+        _listed.reset(token)
+
+
+def each(parse: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
+    """Return what a reader's `parse` makes of each annotated face; within `all_faults`, of those without a fault."""
+    faults = _listed.get()
+    if faults is None:
+        return [parse(item) for item in items]
+    made = []
+    for item in items:
+        try:
+            made.append(parse(item))
+        except LabError as error:
+            faults.append(str(error))
+    return made
 
 
 def one_thread(worker: int = 0) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from common.data.base import FaceDataset, check_box, check_points, check_root
+from common.data.base import FaceDataset, check_box, check_points, check_root, each
 from common.errors import LabError
 from common.schemes import COFW29
 from common.types import FaceSample
@@ -47,14 +47,18 @@ class COFW(FaceDataset):
             count = file[self.images_key].size
         if phis.shape != (count, 3 * L) or boxes.shape != (count, 4):
             raise LabError(f"{self.path}: {count} images, but landmarks {phis.shape} and boxes {boxes.shape}")
-        self.points, self.boxes = [], []
-        for row in range(count):
+
+        def face(row: int) -> tuple[int, np.ndarray, np.ndarray]:
             where = f"{self.path}: face {row + 1}"
             xy = np.stack([phis[row, :L], phis[row, L : 2 * L]], axis=1) - 1
-            self.points.append(check_points(xy, COFW29, where))
             x, y, width, height = boxes[row]
-            self.boxes.append(check_box(np.array([x - 1, y - 1, x - 1 + width, y - 1 + height]), where))
-        self.visible = phis[:, 2 * L :] < 0.5
+            box = check_box(np.array([x - 1, y - 1, x - 1 + width, y - 1 + height]), where)
+            return row, check_points(xy, COFW29, where), box
+
+        read = each(face, range(count))
+        self.rows = [row for row, _, _ in read]
+        self.points, self.boxes = [points for _, points, _ in read], [box for *_, box in read]
+        self.visible = phis[self.rows, 2 * L :] < 0.5
 
     def _open(self) -> h5py.File:
         try:
@@ -70,7 +74,7 @@ class COFW(FaceDataset):
 
     def __getitem__(self, index: int) -> FaceSample:
         with self._open() as file:  # opened anew: HDF5 handles do not survive a fork
-            reference = np.asarray(file[self.images_key]).reshape(-1)[index]
+            reference = np.asarray(file[self.images_key]).reshape(-1)[self.rows[index]]
             stored = np.asarray(file[reference])
         # MATLAB stores columns first: (3, W, H) in HDF5 is (H, W, 3) there; grey pictures have no third axis.
         image = stored.transpose(2, 1, 0) if stored.ndim == 3 else np.repeat(stored.T[..., None], 3, axis=2)
@@ -79,5 +83,5 @@ class COFW(FaceDataset):
             points=self.points[index],
             visible=self.visible[index],
             box=self.boxes[index],
-            id=f"{self.path.name}/{index + 1}",
+            id=f"{self.path.name}/{self.rows[index] + 1}",
         )

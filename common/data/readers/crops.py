@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.base import FaceDataset, check_box, check_points, check_root
+from common.data.base import FaceDataset, check_box, check_points, check_root, each
 from common.errors import LabError
 from common.files.images import decode_image
 from common.geometry import tight_box
@@ -45,14 +45,20 @@ class PreparedCrops(FaceDataset):
         landmarks = arrays["landmarks_crop"]
         if len(landmarks) != len(self.files):
             raise LabError(f"{table}: {len(self.files)} file names but {len(landmarks)} sets of landmarks")
-        self.points = np.stack(
-            [check_points(p, self.scheme, f"{table}: row {row}") for row, p in enumerate(landmarks)]
-        ) if len(landmarks) else np.zeros((0, self.scheme.num_points, 2), np.float32)  # fmt: skip
-        self.boxes = np.stack([check_box(tight_box(p), f"{table}: row {i}") for i, p in enumerate(self.points)])
+
+        def face(row: int) -> tuple[int, np.ndarray, np.ndarray]:
+            points = check_points(landmarks[row], self.scheme, f"{table}: row {row}")
+            return row, points, check_box(tight_box(points), f"{table}: row {row}")
+
+        read = each(face, range(len(landmarks)))
+        rows = [row for row, _, _ in read]
+        self.points = np.array([points for _, points, _ in read]).reshape(-1, self.scheme.num_points, 2)
+        self.boxes = np.array([box for *_, box in read])
+        self.files = [self.files[row] for row in rows]
         subset = arrays.get("subset")
-        self.subsets = [str(value) for value in subset] if subset is not None else [""] * len(self.files)
+        self.subsets = [str(subset[row]) for row in rows] if subset is not None else [""] * len(self.files)
         self.subset_names = tuple(sorted(set(self.subsets) - {""}))
-        self.identities = [str(value) for value in arrays.get("identity", self.files)]
+        self.identities = [str(arrays["identity"][row]) for row in rows] if "identity" in arrays else list(self.files)
         self.visible = np.ones(self.scheme.num_points, dtype=bool)
         self._stored: dict[str, tuple[int, int, int]] = {}  # member -> offset, length and CRC of its bytes
         self._sound: set[str] = set()  # members whose bytes this process has checked

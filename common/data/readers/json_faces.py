@@ -9,12 +9,13 @@ Coordinates are 0-based image pixels.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, Field
 
-from common.data.base import FaceDataset, check_box, check_points, check_root
+from common.data.base import FaceDataset, check_box, check_points, check_root, each
 from common.errors import LabError
 from common.files.images import read_image
 from common.files.validation import Finite, read_json, validated
@@ -71,11 +72,13 @@ class JsonFaces(FaceDataset):
             raise LabError(f"{listed}: ldm_ids names {len(order)} points; scheme {scheme} has {self.scheme.num_points}")
         subsets = {k: set(rows) for k, rows in (about.test_subsets or {}).items()} if split == "test" else {}
         self.subset_names = tuple(subsets)
-        self.rows = [self._sample(value, order, f"{path}: face {n}") for n, value in enumerate(samples)]
-        self.member_of = [tuple(k for k, rows in subsets.items() if n in rows) for n in range(len(samples))]
+        numbered = list(enumerate(samples))
+        self.rows = each(lambda face: self._sample(face[1], order, face[0], path), numbered)
+        self.member_of = [tuple(k for k, rows in subsets.items() if row["number"] in rows) for row in self.rows]
 
-    def _sample(self, value: _Sample, order: dict[int, int], where: str) -> dict[str, Any]:
+    def _sample(self, value: _Sample, order: dict[int, int], number: int, path: Path) -> dict[str, Any]:
         """Return a checked sample as arrays in the scheme's order."""
+        where = f"{path}: face {number}"
         count, ids = self.scheme.num_points, value.ids
         foreign = [name for name in ids if name not in order]
         if foreign or len(set(ids)) < len(ids):
@@ -92,8 +95,8 @@ class JsonFaces(FaceDataset):
         checked = check_points(points, self.scheme, where)
         if not known.any():
             raise LabError(f"{where}: no landmark is annotated; remove this face")
-        return {"image": value.imgpath, "points": checked, "annotated": known, "visible": seen, "pose": pose,
-                "box": check_box(np.array([x, y, x + width, y + height]), where),
+        return {"number": number, "image": value.imgpath, "points": checked, "annotated": known, "visible": seen,
+                "pose": pose, "box": check_box(np.array([x, y, x + width, y + height]), where),
                 "norm": self._norm(checked, known, where)}  # fmt: skip
 
     def _norm(self, points: np.ndarray, known: np.ndarray, where: str) -> float:
@@ -119,7 +122,7 @@ class JsonFaces(FaceDataset):
             box=row["box"],
             pose=row["pose"],
             subsets=self.member_of[index],
-            id=f"{index:05d}/{row['image']}",  # a photograph may hold several faces
+            id=f"{row['number']:05d}/{row['image']}",  # a photograph may hold several faces
             annotated=row["annotated"],
             norm=row["norm"],
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.base import FaceDataset, check_box, check_points, check_root
+from common.data.base import FaceDataset, check_box, check_points, check_root, each
 from common.data.readers._pts import read_pts
 from common.errors import LabError
 from common.files.images import read_image
@@ -50,17 +50,23 @@ class W300(FaceDataset):
         self.name, self.scheme = f"w300/{split}", IBUG68
         self.subset_names = tuple(dict.fromkeys(SPLITS[split].values()))
         self.root, self.headerless = folder, headerless
-        self.items: list[tuple[Path, Path, str]] = []
+        found: list[tuple[Path | None, Path | None, str]] = []
         for part, subset in SPLITS[split].items():
             if not (folder / part).is_dir():
                 if allow_missing:
                     continue
                 raise LabError(f"{folder / part}: folder is missing; split {split} of w300 needs it")
-            self.items += [(image, pts, subset) for image, pts in _pairs(folder / part)]
-        self.points = [self._read_points(pts) for _, pts, _ in self.items]
+            found += [(image, pts, subset) for image, pts in _pairs(folder / part)]
+        read = each(self._read_face, found)
+        self.items, self.points = [item for item, _ in read], [points for _, points in read]
 
-    def _read_points(self, path: Path) -> np.ndarray:
-        return check_points(read_pts(path, self.scheme.num_points, self.headerless) - 1, self.scheme, str(path))
+    def _read_face(self, found: tuple[Path | None, Path | None, str]) -> tuple[tuple[Path, Path, str], np.ndarray]:
+        image, path, subset = found
+        if image is None or path is None:
+            wanted = "its photograph" if image is None else "its .pts file"
+            raise LabError(f"{path or image}: {wanted} is missing; is the data set complete?")
+        points = read_pts(path, self.scheme.num_points, self.headerless) - 1
+        return (image, path, subset), check_points(points, self.scheme, str(path))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -81,12 +87,8 @@ class W300(FaceDataset):
         )
 
 
-def _pairs(folder: Path) -> list[tuple[Path, Path]]:
-    """Return (photograph, landmark file) of a folder by name; one without the other is an error."""
+def _pairs(folder: Path) -> list[tuple[Path | None, Path | None]]:
+    """Return (photograph, landmark file) of a folder by name; None for one that is missing."""
     landmarks = {path.stem: path for path in sorted(folder.glob("*.pts"))}
     images = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
-    for stem in sorted(landmarks.keys() ^ images.keys()):
-        found = landmarks.get(stem) or images[stem]
-        wanted = "its photograph" if stem in landmarks else "its .pts file"
-        raise LabError(f"{found}: {wanted} is missing; is the data set complete?")
-    return [(images[stem], path) for stem, path in landmarks.items()]
+    return [(images.get(stem), landmarks.get(stem)) for stem in sorted(landmarks.keys() | images.keys())]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.base import FaceDataset, check_box, check_points, check_root
+from common.data.base import FaceDataset, check_box, check_points, check_root, each
 from common.errors import LabError
 from common.files.images import read_image
 from common.schemes import WFLW98
@@ -41,10 +41,15 @@ class WFLW(FaceDataset):
             raise LabError(f"{path}: list is missing; wflw has the splits train and test")
         self.name, self.scheme, self.images = f"wflw/{split}", WFLW98, folder / "WFLW_images"
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        self.rows = [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
-        for number, row in enumerate(self.rows, 1):
-            if not (self.images / row[3]).is_file():
-                raise LabError(f"{path}:{number}: photograph {self.images / row[3]} is missing")
+        numbered = [(f"{path}:{number}", line) for number, line in enumerate(lines, 1) if line.strip()]
+        self.rows = each(self._row, numbered)
+
+    def _row(self, numbered: tuple[str, str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...], str]:
+        where, line = numbered
+        row = _parse(line, where)
+        if not (self.images / row[3]).is_file():
+            raise LabError(f"{where}: photograph {self.images / row[3]} is missing")
+        return row
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from common.errors import LabError
+from common.files.checksum import is_sound
 
 KEYS_SHOWN = 5
 SAFETENSORS = ".safetensors"
@@ -67,12 +68,14 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
 
     Raises:
         LabError: the file is missing, truncated, damaged or something else (see `check_content`), or would have to run
-            code to be read.
+            code to be read; or its checksum, where it has one, is not that of its content.
     """
     path = Path(path)
     if not path.is_file():
         raise LabError(f"{path}: checkpoint is missing; check the path, or train it first")
     check_content(path)
+    if path.suffix != SAFETENSORS and is_sound(path) is False:
+        raise LabError(f"{path}: checkpoint is damaged (its SHA-256 differs); copy or download it again")
     try:
         if path.suffix == SAFETENSORS:
             content: Any = {"state_dict": load_file(path)}

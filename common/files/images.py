@@ -7,7 +7,6 @@ the system's own message arrives when a disk is full.
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from common.errors import LabError
+from common.files.whole import write_whole
 
 MAX_PIXELS = 250_000_000  # a 200-megapixel photograph is genuine; more is refused from the header
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
@@ -103,10 +103,4 @@ def write_image(path: Path, image: np.ndarray) -> None:
         done = False
     if not done:
         raise LabError(f"{path}: cannot write pictures of this kind; use .png or .jpg")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content.tobytes())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, content.tobytes())

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from common.data.crops import move_box
 from common.errors import LabError
+from common.files.whole import save_arrays
 from common.geometry import apply_affine
 from common.metrics.functional import auc_exact, failure_rate, nme, normaliser, percentiles, point_errors
 from common.schemes import LandmarkScheme
@@ -128,10 +129,9 @@ class Evaluation:
 
     def save(self, path: Path) -> None:
         """Write ids, points, nme and subset/NAME to an .npz file; its folder is made."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         members: dict[str, Any] = {f"subset/{name}": rows for name, rows in self.subsets.items()}
         points = self.points.astype(np.float32)
-        np.savez_compressed(path, ids=np.array(self.ids), points=points, nme=self.nme, **members)
+        save_arrays(path, ids=np.array(self.ids), points=points, nme=self.nme, **members)
 
 
 def gathered(parts: list[Part]) -> list[Part]:

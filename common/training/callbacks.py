@@ -13,6 +13,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
 from common.files.images import write_image
+from common.files.whole import save_arrays, write_whole
 from common.metrics.landmark import distinct_rows, gathered
 from common.prediction.plotting import TRUE, draw_landmarks, grid, write_ced
 from common.task import LandmarkTask
@@ -45,9 +46,8 @@ class SaveConfig(SaveConfigCallback):
         if not trainer.is_global_zero:
             return
         folder = run_folder(trainer)
-        folder.mkdir(parents=True, exist_ok=True)
         text = self.parser.dump(as_given(self.config, folder), skip_none=False)
-        (folder / "config.yaml").write_text(text, encoding="utf-8")
+        write_whole(folder / "config.yaml", text.encode())
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.experiment.config.update({"cli": self.config.as_dict()}, allow_val_change=True)
@@ -130,13 +130,12 @@ class PredictionFile(Callback):
         parts = gathered(own)
         if not trainer.is_global_zero or not parts or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        folder = run_folder(trainer)
-        folder.mkdir(parents=True, exist_ok=True)
         ids = np.array([i for part in parts for i in part["ids"]])
         names = [name for name, value in parts[0].items() if isinstance(value, torch.Tensor)]
         arrays: dict[str, Any] = {name: torch.cat([part[name] for part in parts]).numpy() for name in names}
         if len(parts) > len(own):
             order = distinct_rows(arrays["rows"])
             ids, arrays = ids[order], {name: values[order] for name, values in arrays.items()}
-        np.savez_compressed(folder / "predictions.npz", ids=ids, **arrays)
-        print(f"wrote {len(ids)} faces to {folder / 'predictions.npz'}")
+        path = run_folder(trainer) / "predictions.npz"
+        save_arrays(path, ids=ids, **arrays)
+        print(f"wrote {len(ids)} faces to {path}")

@@ -11,12 +11,14 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from common.data.base import one_thread
 from common.data.datamodule import FaceDataModule
 from common.errors import USER_ERROR, LabError
+from common.files.checkpoint_io import WholeCheckpoints
 from common.files.checkpoints import load_weights, read_checkpoint, read_state_dict, start_files, upgrade
 from common.packing import read_metadata
 from common.task import LandmarkTask, check_method
@@ -124,6 +126,9 @@ class LandmarkCLI(LightningCLI):
             if self._value("track") and self.subcommand in ("fit", "test"):
                 loggers.append(wandb_logger(folder, self._method(), self.subcommand))
             kwargs["logger"] = loggers
+        plugins = config_list(self.config_init[self.subcommand].trainer.plugins)
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            kwargs["plugins"] = [*plugins, WholeCheckpoints()]
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError, RuntimeError) as error:
@@ -159,6 +164,11 @@ class LandmarkCLI(LightningCLI):
 
     def before_predict(self) -> None:
         self._use_weights()
+
+
+def config_list(value: Any) -> list[Any]:
+    """Return what may be given as one, several or none."""
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
 def forget(tree: dict[str, Any], path: list[str]) -> None:

@@ -78,5 +78,5 @@ def test_an_unsafe_reading_cannot_be_asked_for(tmp_path: Path) -> None:
 
     torch.save({"state_dict": Bomb()}, tmp_path / "bomb.ckpt")
     with pytest.raises(LabError, match="refused"):
-        WholeCheckpoints().load_checkpoint(tmp_path / "bomb.ckpt", weights_only=False)
+        WholeCheckpoints().load_checkpoint(tmp_path / "bomb.ckpt", None, False)
     assert not (tmp_path / "ran").exists()

@@ -15,6 +15,7 @@ from common.data.crops import warp_image
 from common.errors import LabError
 from common.geometry import apply_affine, invert_affine, tight_box
 from common.prediction.detection import LEVEL_ROLL, Detections, upright_matrix
+from common.prediction.head_pose import fit_pose
 from common.prediction.inference import Predictor
 
 PATCH_SCALE = 3.0  # side of the upright patch over the box's longer side: room for any method's crop
@@ -33,7 +34,8 @@ class Face:
         roll: degrees clockwise by which the face was turned before the network saw it; 0 for an upright one.
         points: (L, 2) x, y, image pixels.
         score: (L,) confidence of the method, larger is surer; None if it gives none.
-        pose: (3,) yaw, pitch, roll in degrees (frame of `common.pose`), or None.
+        pose: (3,) yaw, pitch, roll in degrees (frame of `common.pose`), by the method's own head or fitted to the
+            points; None where neither is known.
         detector_score: the detector's score in 0..1, or None for a given box.
         warnings: what the answer may suffer from, in words.
     """
@@ -97,7 +99,8 @@ def _upright(predictor: Predictor, image: np.ndarray, boxes: np.ndarray, where: 
     if not np.isfinite(points).all():
         raise LabError(f"{where}: the network gave no finite landmarks; are the weights trained?")
     score = None if prediction.score is None else prediction.score.double().cpu().numpy()
-    pose = None if prediction.pose is None else prediction.pose.double().cpu().numpy()
+    own = prediction.pose
+    pose = fit_pose(points[..., :2], predictor.scheme) if own is None else own.double().cpu().numpy()
     return [
         Face(
             box=np.asarray(boxes[row], float),

@@ -66,9 +66,23 @@ def test_points_and_drawings_are_written(weights: str, pictures: list[Path], tmp
         (face,) = record["faces"]
         assert np.array(face["points"]).shape == (68, 2) and np.isfinite(face["points"]).all()
         np.testing.assert_allclose(face["box"], faces[index].box, atol=0.051)
+        assert set(face["pose"]) == {"yaw", "pitch", "roll"} and "yaw turns the nose" in content["frame"]
         drawn = read_image(out / f"{name}.landmarks.png")
         changed = (drawn != faces[index].image).any(-1)
         assert drawn.shape == (256, 256, 3) and 50 < changed.sum() < 256 * 256 / 4
+
+
+def test_a_scheme_without_a_3d_mean_face_has_no_pose_and_says_so_once(
+    pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    settings = {**SETTINGS, "scheme": "aflw19"}
+    path = tmp_path / "aflw.safetensors"
+    task = AWingTask(**settings)
+    save_safetensors(task.state_dict(), path, Description("awing", task.settings(), CropConfig(size=64)).metadata())
+    assert main([*map(str, pictures), "--weights", str(path), "--out", str(tmp_path / "out"), "--no-pictures"]) == 0
+    records = json.loads((tmp_path / "out" / "predictions.json").read_text())["pictures"]
+    assert all("pose" not in face for record in records for face in record["faces"])
+    assert capsys.readouterr().out.count("no head pose: scheme aflw19 has no 3D mean face") == 1
 
 
 def test_a_box_on_the_command_line(weights: str, pictures: list[Path], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from common.errors import LabError
 from common.prediction.detection import BoxMap, Detections, FaceFinder
 from common.prediction.video import FaceTracker, OneEuro, Smoother, frames
+from common.schemes import COFW29
 from common.types import Prediction
 
 SHAPE = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1], [0.5, 0.5]])
@@ -27,6 +28,7 @@ class Squares:
     side: float = 40.0
     name: str = "squares"
     looks: int = 0
+    scheme = COFW29  # no 3D mean face: no pose
 
     def detect(self, image: np.ndarray) -> Detections:
         self.looks += 1

@@ -175,7 +175,7 @@ def load_data(
         data = FaceDataModule(**{**content, "crop": CropConfig(**crop)})
     except TypeError as error:
         raise LabError(f"{config}: data: {error}") from None
-    if task is not None and (data.crop.size != task.input_size or data.scheme != task.scheme.name):
-        raise LabError(f"{config}: crops of {data.crop.size} px with scheme {data.scheme}, but the checkpoint has "
-                       f"{task.input_size} px and {task.scheme.name}")  # fmt: skip
+    if task is not None and (data.crop.size != task.input_size or data.scheme != task.scheme.word):
+        raise LabError(f"{config}: crops of {data.crop.size} px with scheme {data.landmarks.name}, but the checkpoint "
+                       f"has {task.input_size} px and {task.scheme.name}")  # fmt: skip
     return data

@@ -42,7 +42,7 @@ class LandmarkTask(L.LightningModule):
     """Base of every method.
 
     Args:
-        scheme: name of the landmark scheme that the method predicts.
+        scheme: landmark scheme that the method predicts: its name, or a file of your own (`get_scheme`).
         input_size: side of the crops in pixels.
         threshold: FR and AUC threshold in percent of the normaliser.
         train: optimiser, schedule, moving average and photometric changes.
@@ -146,7 +146,8 @@ class LandmarkTask(L.LightningModule):
 
     def settings(self) -> dict[str, Any]:
         """Return the constructor's arguments as plain values, as checkpoints keep them."""
-        return {key: plain(value) for key, value in self.hparams.items() if key != INSTANTIATOR}
+        found = {key: plain(value) for key, value in self.hparams.items() if key != INSTANTIATOR}
+        return found | ({"scheme": self.scheme.word} if "scheme" in found else {})  # a file may not be there later
 
     def configure_callbacks(self) -> list[Callback]:
         return [MovingAverage(self.train_config.ema)] if self.train_config.ema else []

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.data.base import FaceDataset
 from common.data.batching import CroppedFaces
+from common.data.shapes import rough_mean, training_shapes
+from common.data.synthetic import DRAWN
 from common.errors import LabError
 from common.task import LandmarkTask
 from common.train_config import TrainConfig
@@ -41,7 +42,6 @@ STAGES: dict[str, tuple[str, ...]] = {
     "local": ("local_reinit", "local_regress"),
     "glsr": ("global_reinit", "global_regress", "local_reinit", "local_regress"),
 }
-MEAN_SAMPLES = 2000  # shapes that the mean face is taken from, where reading them means reading pictures
 SECOND_STREAM = 1  # draws of boxes and of photometric changes must not share their random numbers
 
 
@@ -161,7 +161,9 @@ class DprTask(LandmarkTask):
     def prepare(self, train: CroppedFaces) -> None:
         """Take the mean face from the training set, unless the weights brought theirs."""
         if not bool(self.net.mean_known):
-            mean = average_face(training_shapes(train.faces), neutral_face(self.scheme), self.scheme.mirror)
+            shapes = training_shapes(train.faces)
+            upright = neutral_face(self.scheme) if self.scheme.name in DRAWN else rough_mean(shapes)
+            mean = average_face(shapes, upright, self.scheme.mirror)
             self.net.set_mean_face(torch.from_numpy(mean))
 
     def on_train_epoch_start(self) -> None:
@@ -305,12 +307,3 @@ def start_he(net: DPRNet) -> None:
         answers += net.local_regress.last
     for answer in answers:
         initialise(answer)
-
-
-def training_shapes(faces: FaceDataset) -> np.ndarray:
-    """Return landmarks (N, L, 2) of a data set, without reading pictures where it keeps its points at hand."""
-    points = faces.shapes()
-    if points is not None:
-        return points[..., :2]
-    step = max(1, len(faces) // MEAN_SAMPLES)
-    return np.stack([faces[index].points[:, :2] for index in range(0, len(faces), step)])

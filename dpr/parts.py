@@ -20,11 +20,18 @@ MARGIN = 1.2  # side of a mean part's frame over the longer side of its points
 
 
 def part_indices(scheme: LandmarkScheme) -> tuple[Indices, ...]:
-    """Return each part's landmarks in the order of PREFIXES, ascending: the order of the networks' outputs.
+    """Return each part's landmarks, ascending: the order of the networks' outputs.
+
+    Parts of known schemes come in the order of PREFIXES, those of the user's own scheme are what its file says.
 
     Raises:
-        LabError: the scheme has no landmarks, or only one, in some part.
+        LabError: the scheme has no parts, or no landmarks, or only one, in some part.
     """
+    if scheme.text:
+        if not scheme.parts:
+            raise LabError(f"scheme {scheme.name} has no curves besides the jaw, and so no parts; add `curves` or "
+                           "`parts` to its file")  # fmt: skip
+        return scheme.parts
     parts = tuple(
         tuple(index for index, name in enumerate(scheme.names) if name.startswith(prefixes))
         for prefixes in PREFIXES.values()

@@ -36,7 +36,7 @@ class NetworkConfig:
 
     Attributes:
         patches: landmarks that get a patch: all, every_second (official), two_of_three, a named set, or the indices;
-            or a list of these, one for each iteration.
+            or a list of these, one for each iteration. In a scheme of your own, all in place of a named set.
         iterations: 2, 3 (official), 4 or 5.
         levels: level of the pyramid of each iteration; None for the paper's (3 iterations: 2, 1, 0).
         units: hidden units (official: 512).
@@ -149,7 +149,7 @@ class MusicaTask(LandmarkTask):
         self.origin = origin
         self.start_faces = start_faces
         options = asdict(net)
-        indices = patch_sets(options.pop("patches"), self.scheme.num_points)
+        indices = patch_sets(options.pop("patches"), self.scheme.num_points, bool(self.scheme.text))
         self.net = CascadeNet(self.scheme.num_points, indices, **options)
         self.net.start.copy_(default_shape(self.scheme, input_size))
         self._native: NativeCascade | None = None

@@ -38,12 +38,14 @@ NAMED: dict[str, tuple[int, tuple[int, ...]]] = {
 RULES = {"all": ((0,), 1), "every_second": ((0,), 2), "two_of_three": ((0, 1), 3)}
 
 
-def patch_indices(patches: str | Sequence[int], num_points: int) -> tuple[int, ...]:
+def patch_indices(patches: str | Sequence[int], num_points: int, own: bool = False) -> tuple[int, ...]:
     """Return the landmarks that get a patch.
 
     Args:
         patches: a name of RULES or NAMED, or the indices themselves.
         num_points: landmarks of the scheme.
+        own: a scheme of the user's own, whose landmarks all get a patch where a set of NAMED is asked for: recipes ask
+            for one, and no set can know the scheme.
 
     Raises:
         LabError: the name is unknown or made for another number of landmarks, or an index is repeated or too large.
@@ -54,6 +56,8 @@ def patch_indices(patches: str | Sequence[int], num_points: int) -> tuple[int, .
             return tuple(index for index in range(num_points) if index % of in taken)
         if patches not in NAMED:
             raise LabError(f"patches must be {', '.join((*RULES, *NAMED))} or a list of landmarks, got {patches}")
+        if own:
+            return tuple(range(num_points))
         made_for, indices = NAMED[patches]
         if made_for != num_points:
             raise LabError(f"patches {patches} is a set for {made_for} landmarks, but the scheme has {num_points}")
@@ -64,19 +68,20 @@ def patch_indices(patches: str | Sequence[int], num_points: int) -> tuple[int, .
     return chosen
 
 
-def patch_sets(patches: str | Sequence[Any], num_points: int) -> Sequence[Any]:
+def patch_sets(patches: str | Sequence[Any], num_points: int, own: bool = False) -> Sequence[Any]:
     """Return the landmarks that get a patch: one set (M,) for all iterations, or several, one for each.
 
     Args:
         patches: what `patch_indices` takes, or several of that.
         num_points: landmarks of the scheme.
+        own: see `patch_indices`.
 
     Raises:
         LabError: as `patch_indices`.
     """
     if isinstance(patches, str) or all(isinstance(item, int) for item in patches):
-        return patch_indices(patches, num_points)
-    return tuple(patch_indices(item, num_points) for item in patches)
+        return patch_indices(patches, num_points, own)
+    return tuple(patch_indices(item, num_points, own) for item in patches)
 
 
 def one_set_each(indices: Sequence[int] | Sequence[Sequence[int]], iterations: int) -> list[list[int]]:

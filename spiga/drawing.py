@@ -22,17 +22,16 @@ def axis_ends(angles: np.ndarray, length: float) -> np.ndarray:
     return (AXES @ rotation.T)[:, :2] * length
 
 
-def draw_pose_axes(image: np.ndarray, angles: np.ndarray, points: np.ndarray, origin: int) -> np.ndarray:
+def draw_pose_axes(image: np.ndarray, angles: np.ndarray, points: np.ndarray, start: np.ndarray) -> np.ndarray:
     """Return a copy of an RGB image (H, W, 3) with the head's axes.
 
     Args:
         image: of any frame.
         angles: (3,) yaw, pitch, roll in degrees.
         points: (L, 2) in the image's pixels; their box gives the length of the axes.
-        origin: point at which the axes start.
+        start: (2,) where the axes start, in its pixels.
     """
     canvas = np.ascontiguousarray(image).copy()
-    start = points[origin, :2]
     ends = start + axis_ends(angles[:3], AXIS_SHARE * float(np.ptp(points[:, :2], axis=0).max()))
     if not (np.isfinite(ends).all() and np.isfinite(start).all()):
         return canvas

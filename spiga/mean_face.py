@@ -5,6 +5,10 @@ looked at, changed and given back with --model.mean_face; networks take the same
 
 Frame of `common.pose`: first axis minus the depth, second to the subject's right, third down; origin at the tip of the
 nose; the unit makes the distance of the outer eye corners 0.84, as the official models have it.
+
+For a scheme of the user's own the face is an estimate: across, the mean shape of the training set, made symmetric; in
+depth, the surface of the mean synthetic head where a point lies once the eyes are laid on each other. It is meant for
+points on a face whose eyes the scheme names; for others give a face by --model.mean_face.
 """
 
 from __future__ import annotations
@@ -19,12 +23,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.data.shapes import mean_shape
 from common.data.synthetic import mean_face
 from common.errors import LabError, command
+from common.geometry import apply_affine, fit_similarity
 from common.schemes import IBUG68, WFLW98, LandmarkScheme, get_scheme
-from spiga.schemes import NOSE_TIP, check_scheme, identifiers
+from spiga.schemes import check_scheme, identifiers, origin
 
 EYE_DISTANCE = 0.84
+NEAR, FALL = 0.02, 4  # of the weights by which the head's depth is interpolated, distance in eye distances
 SUFFIXES = (".npy", ".txt")
 
 
@@ -39,14 +46,43 @@ def normalise(points: np.ndarray, scheme: LandmarkScheme) -> np.ndarray:
     """Return a face (L, 3) that equals its mirror image, with the official origin and unit."""
     mirrored = points[list(scheme.mirror)] * [1, -1, 1]
     points = (points + mirrored) / 2
-    points = points - points[NOSE_TIP[scheme.name]]
+    points = points - points[list(origin(scheme))].mean(0)
     left, right = scheme.corners
     return points * (EYE_DISTANCE / float(np.linalg.norm(points[left] - points[right])))
 
 
 def default_mean_face(scheme: LandmarkScheme) -> Tensor:
-    """Return this project's own mean face (L, 3) float64: the mean of the synthetic heads, all looking straight."""
+    """Return this project's own mean face (L, 3) float64: the mean of the synthetic heads, all looking straight.
+
+    A scheme of the user's own gets points on a circle until `estimated_face` is known.
+    """
+    if scheme.text:
+        angle = np.linspace(0, 2 * np.pi, scheme.num_points, endpoint=False)
+        face = np.stack([np.zeros_like(angle), np.cos(angle), np.sin(angle)], axis=1) * EYE_DISTANCE / 2
+        return torch.from_numpy(face)
     return torch.from_numpy(_default(scheme.name).copy())
+
+
+def estimated_face(shapes: np.ndarray, scheme: LandmarkScheme) -> Tensor:
+    """Return a mean face (L, 3) float64 from shapes (N, L, 2) in image pixels; see above.
+
+    Raises:
+        LabError: the two points of the scheme's normaliser coincide in the mean shape.
+    """
+    flat, head = mean_shape(shapes), mean_face(WFLW98.name)
+    corners = tuple((point,) for point in scheme.corners)
+    same = WFLW98.pupils if scheme.pupils != corners else tuple((point,) for point in WFLW98.corners)
+    ends = [np.stack([points[list(eye), :2].mean(0) for eye in eyes])
+            for points, eyes in ((flat, scheme.pupils), (head, same))]  # fmt: skip
+    left, right = scheme.corners
+    if np.allclose(ends[0][0], ends[0][1]) or np.allclose(flat[left], flat[right]):
+        raise LabError(f"scheme {scheme.name}: {scheme.names[left]} and {scheme.names[right]} coincide in the mean of "
+                       "the training set; choose two other points as normaliser")  # fmt: skip
+    across = apply_affine(fit_similarity(*ends), flat)
+    distance = np.linalg.norm(across[:, None] - head[None, :, :2], axis=-1)
+    weight = 1 / (distance + NEAR) ** FALL
+    depth = weight @ head[:, 2] / weight.sum(1)
+    return torch.from_numpy(normalise(np.column_stack([depth, -across[:, 0], across[:, 1]]), scheme))
 
 
 def read_mean_face(path: Path | str, scheme: LandmarkScheme) -> Tensor:

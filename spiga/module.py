@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.data.batching import CroppedFaces
+from common.data.shapes import training_shapes
 from common.errors import LabError
 from common.task import LandmarkTask
 from common.train_config import TrainConfig
@@ -17,10 +19,10 @@ from common.types import FaceBatch, Prediction
 from spiga.drawing import draw_pose_axes
 from spiga.graph import GraphKind, make_edges
 from spiga.loss import cascade_loss, landmark_loss, pose_loss, read_points
-from spiga.mean_face import default_mean_face, read_mean_face
+from spiga.mean_face import default_mean_face, estimated_face, read_mean_face
 from spiga.network import SpigaNet
 from spiga.original import predict_official
-from spiga.schemes import NOSE_TIP, check_scheme, edge_curves
+from spiga.schemes import edge_curves, origin
 from spiga.targets import TargetMaker
 
 STAGES = (1, 2, 3)
@@ -74,7 +76,7 @@ class SpigaTask(LandmarkTask):
     """Multitask backbone, projected mean face and graph attention cascade (Prados-Torreblanca et al., BMVC 2022).
 
     Args:
-        scheme: landmark scheme: wflw98, ibug68 or merlrav68.
+        scheme: landmark scheme: wflw98, ibug68, merlrav68 or a file of your own.
         input_size: side of the crops in pixels; 16 * 2 ** depth.
         stage: what is trained: 1 maps of points and edges; 2 these and the head pose; 3 the cascade, on a backbone that
             is frozen, BatchNorm statistics included.
@@ -125,12 +127,14 @@ class SpigaTask(LandmarkTask):
     ) -> None:
         super().__init__(scheme, input_size, threshold, train)
         self.save_hyperparameters(ignore=["mean_face"])
-        check_scheme(self.scheme)
         self._check(stage, stage_epochs, official, answer)
         self.stage_epochs = tuple(stage_epochs)
         self.given_face = mean_face
         self.answer = STAGE_ANSWER[stage] if answer == "auto" else answer
         self.loss_weights = loss
+        if self.scheme.text and graph.kind == "knn":
+            raise LabError(f"graph.kind knn needs a mean face from the start, which scheme {self.scheme.name} has not; "
+                           "use complete or anatomical")  # fmt: skip
         own = default_mean_face(self.scheme)
         face = own if mean_face is None else read_mean_face(mean_face, self.scheme)
         # The graph's neighbours come from our own face, so that they are the same wherever the weights are used.
@@ -193,6 +197,12 @@ class SpigaTask(LandmarkTask):
         last = f"net.backbone.heads.{len(self.net.backbone.hourglasses) - 1}."
         return (last, "net.mean_face") if self.given_face else (last,)
 
+    def prepare(self, train: CroppedFaces) -> None:
+        """Estimate the mean face of a scheme of the user's own, unless the weights or a file brought it."""
+        face = self.net.mean_face
+        if self.scheme.text and torch.equal(face.cpu(), default_mean_face(self.scheme).float()):
+            face.copy_(estimated_face(training_shapes(train.faces), self.scheme))
+
     def start_hint(self, source: str) -> str:
         folder, name = Path(__file__).parent, Path(source).parent.parent.name
         recipe = name if (folder / f"{name}.yaml").is_file() else f"stage{max(1, self.stage - 1)}"
@@ -239,7 +249,9 @@ class SpigaTask(LandmarkTask):
         return Prediction(points=pixels[-1], pose=None if pose is None else pose[:, :3], steps=pixels)
 
     def decorate(self, canvas: np.ndarray, points: np.ndarray, pose: np.ndarray | None) -> np.ndarray:
-        return canvas if pose is None else draw_pose_axes(canvas, pose, points, NOSE_TIP[self.scheme.name])
+        if pose is None:
+            return canvas
+        return draw_pose_axes(canvas, pose, points, points[list(origin(self.scheme)), :2].mean(0))
 
     def predict_official(self, image: np.ndarray, boxes: np.ndarray) -> Prediction:
         return predict_official(self.net, image, boxes)

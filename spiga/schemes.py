@@ -28,15 +28,38 @@ _SHARED = {WFLW98.name: _SHARED98, IBUG68.name: _SHARED68, MERLRAV68.name: _SHAR
 
 
 def check_scheme(scheme: LandmarkScheme) -> LandmarkScheme:
-    """Return the scheme, or raise a LabError when no pose points are known for it."""
+    """Return the scheme, or raise a LabError when no 3D face and no pose points are known for it."""
     if scheme.name not in POSE_POINTS:
-        raise LabError(f"this method knows the schemes {', '.join(POSE_POINTS)}, not {scheme.name}")
+        raise LabError(f"this method knows the schemes {', '.join(POSE_POINTS)} and your own, not {scheme.name}")
     return scheme
 
 
+def check_trainable(scheme: LandmarkScheme) -> LandmarkScheme:
+    """Return a scheme of the user's own, or as `check_scheme`."""
+    return scheme if scheme.text else check_scheme(scheme)
+
+
+def pose_points(scheme: LandmarkScheme) -> Indices:
+    """Return the points that the pose is computed from: all of a scheme of the user's own."""
+    return POSE_POINTS.get(scheme.name, tuple(range(scheme.num_points)))
+
+
+def origin(scheme: LandmarkScheme) -> Indices:
+    """Return the points whose mean is the mean face's origin: the tip of the nose where it is known, else all."""
+    return (NOSE_TIP[scheme.name],) if scheme.name in NOSE_TIP else tuple(range(scheme.num_points))
+
+
 def edge_curves(scheme: LandmarkScheme) -> tuple[Indices, ...]:
-    """Return the E curves as ordered points, in the order of the edge maps."""
-    return tuple(c.points[::-1] if c.name in REVERSED else c.points for c in check_scheme(scheme).curves)
+    """Return the E curves as ordered points, in the order of the edge maps; closed ones end where they begin.
+
+    Raises:
+        LabError: the scheme has no curves, or as `check_trainable`.
+    """
+    if not check_trainable(scheme).curves:
+        raise LabError(f"scheme {scheme.name} has no curves, whose edges this method attends to; add `curves` to its "
+                       "file")  # fmt: skip
+    lines = (c.points + c.points[:1] if c.closed else c.points for c in scheme.curves)
+    return tuple(line[::-1] if c.name in REVERSED else line for c, line in zip(scheme.curves, lines, strict=True))
 
 
 def identifiers(scheme: LandmarkScheme) -> Indices:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from common.pose import Camera, posit
 from common.schemes import Indices, LandmarkScheme
-from spiga.schemes import POSE_POINTS, edge_curves
+from spiga.schemes import edge_curves, pose_points
 
 POINT_SIGMA, EDGE_SIGMA = 1.5, 1.0  # cells
 CUT = 3.0  # boundary maps end at so many sigmas
@@ -107,7 +107,7 @@ class TargetMaker:
     def __init__(self, scheme: LandmarkScheme, size: int, map_size: int, rounded: bool) -> None:
         self.curves, self.size, self.map_size, self.rounded = edge_curves(scheme), size, map_size, rounded
         self.pose_points = torch.zeros(scheme.num_points)
-        self.pose_points[list(POSE_POINTS[scheme.name])] = 1
+        self.pose_points[list(pose_points(scheme))] = 1
 
     def mask(self, shares: Tensor, weight: Tensor) -> Tensor:
         """Return 1 (B, L) where a point of non-zero weight lies inside the crop; rounded first if asked for."""

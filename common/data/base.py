@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,6 +15,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from common.errors import LabError
+from common.geometry import tight_box
 from common.schemes import LandmarkScheme
 from common.types import FaceSample
 
@@ -71,7 +74,10 @@ class FaceDataset(Dataset[FaceSample]):
         raise NotImplementedError
 
     def shapes(self) -> np.ndarray | None:
-        """Return all landmarks (N, L, D), image pixels, where they are at hand without reading a picture; else None."""
+        """Return all landmarks (N, L, D), image pixels, where they are at hand without reading a picture; else None.
+
+        NaN where a point is not annotated.
+        """
         return None
 
     def points3d(self, index: int) -> np.ndarray:
@@ -94,10 +100,12 @@ def check_points(points: np.ndarray, scheme: LandmarkScheme, where: str) -> np.n
     """
     if points.ndim != 2 or points.shape[0] != scheme.num_points or points.shape[1] not in (2, 3):
         raise LabError(f"{where}: {points.shape[0]} landmarks, but scheme {scheme.name} has {scheme.num_points}")
-    bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = points.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(single).all(axis=1))
     if bad.size:
         raise LabError(f"{where}: landmark {int(bad[0])} is not finite; correct or remove this face")
-    return points.astype(np.float32)
+    return single
 
 
 def check_box(box: np.ndarray, where: str) -> np.ndarray:
@@ -106,7 +114,8 @@ def check_box(box: np.ndarray, where: str) -> np.ndarray:
     Raises:
         LabError: it is not finite or has no area.
     """
-    box = np.asarray(box, dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        box = np.asarray(box, dtype=np.float32)
     if box.shape != (4,) or not np.isfinite(box).all():
         raise LabError(f"{where}: box {box.tolist()} is not four finite numbers")
     if box[2] <= box[0] or box[3] <= box[1]:
@@ -129,6 +138,49 @@ def check_box_in(box: np.ndarray, height: int, width: int, where: str) -> np.nda
     if x1 <= 0 or y1 <= 0 or x0 >= width - 1 or y0 >= height - 1:
         raise LabError(f"{where}: box {box.tolist()} (x0 y0 x1 y1) is outside the picture of {width} x {height} pixels")
     return box
+
+
+def check_photo(path: Path, where: str) -> Path:
+    """Return the path of a photograph that exists.
+
+    Raises:
+        LabError: it does not; says so where a file of the same name in another Unicode form does.
+    """
+    if path.is_file():
+        return path
+    name = unicodedata.normalize("NFC", path.name)
+    if path.parent.is_dir() and not path.name.isascii():
+        if any(unicodedata.normalize("NFC", other.name) == name for other in path.parent.iterdir()):
+            raise LabError(f"{where}: photograph {path} is there under a name that looks the same in another Unicode "
+                           "form; rename the file, or write the list in the form of the file's name")  # fmt: skip
+    raise LabError(f"{where}: photograph {path} is missing; is the data set complete?")
+
+
+NORMS = ("corners", "box")  # what errors of lists of one's own are divided by
+
+
+def check_norm(norm: str) -> str:
+    """Return a name of NORMS, or raise a LabError that lists them."""
+    if norm not in NORMS:
+        raise LabError(f"--data.norm must be one of {', '.join(NORMS)}, got {norm}")
+    return norm
+
+
+def own_norm(points: np.ndarray, known: np.ndarray, scheme: LandmarkScheme, norm: str, where: str) -> float:
+    """Return the normaliser of a face of points (L, 2), image pixels, of which known (L,) bool are annotated.
+
+    Raises:
+        LabError: it is 0, or a point that it needs is not annotated.
+    """
+    if norm == "box":
+        x0, y0, x1, y1 = tight_box(points[known]).tolist()
+        length = math.sqrt((x1 - x0) * (y1 - y0))
+    else:
+        left, right = scheme.corners
+        length = math.dist(points[left].tolist(), points[right].tolist()) if known[left] and known[right] else 0.0
+    if not length > 0:
+        raise LabError(f"{where}: its normaliser ({norm}) is 0 or not annotated; try --data.norm box")
+    return length
 
 
 def check_root(root: Path | str | None, what: str) -> Path:

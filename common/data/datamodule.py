@@ -33,7 +33,7 @@ class FaceDataModule(L.LightningDataModule):
     Args:
         dataset: one of DATASETS; those ending in 3d have depth.
         root: folder of the data set; not needed for synthetic faces.
-        scheme: landmark scheme.
+        scheme: landmark scheme: a name, or the YAML file of one of your own (docs/your_landmarks.md).
         crop: crop and augmentation of training; validation and test use the same crop without augmentation.
         batch_size: faces a training batch.
         eval_batch_size: faces a batch otherwise.
@@ -46,7 +46,7 @@ class FaceDataModule(L.LightningDataModule):
         eval_split: split for validation and test where the data set has several (w300: full, common, challenge,
             private).
         train_split: split for training where the data set has several (w300: train, or public for the private test).
-        norm: normaliser of data set json, corners or box; the others have their own.
+        norm: normaliser of data sets csv and json, corners or box; the others have their own.
         cache: keep decoded samples in memory (needs H * W * 3 bytes a face and worker).
         store: folder in which synthetic faces are kept once drawn, for later epochs and runs; None draws them anew
             each time.
@@ -78,8 +78,8 @@ class FaceDataModule(L.LightningDataModule):
         if batch_size < 1 or eval_batch_size < 1 or num_workers < 0:
             raise LabError(f"batch sizes must be positive and num_workers not negative, got {batch_size}, "
                            f"{eval_batch_size}, {num_workers}")  # fmt: skip
-        get_scheme(scheme)
-        self.dataset, self.root, self.scheme, self.crop = dataset, root, scheme, crop
+        self.landmarks = get_scheme(scheme)
+        self.dataset, self.root, self.scheme, self.crop = dataset, root, self.landmarks.word, crop
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.train_count, self.val_count, self.test_count = train_count, val_count, test_count
         self.synthetic_seed, self.seed, self.eval_split, self.cache = synthetic_seed, seed, eval_split, cache
@@ -113,10 +113,10 @@ class FaceDataModule(L.LightningDataModule):
         """
         if split not in self._sets:
             faces = self.faces(split)
-            if faces.scheme.num_points != get_scheme(self.scheme).num_points:
+            if faces.scheme.num_points != self.landmarks.num_points or faces.scheme.text != self.landmarks.text:
                 raise LabError(
                     f"data set {self.dataset} has {faces.scheme.num_points} landmarks ({faces.scheme.name}), "
-                    f"but --data.scheme is {self.scheme}"
+                    f"but --data.scheme is {self.landmarks.name}"
                 )
             if len(faces) == 0:
                 raise LabError(f"data set {self.dataset}, split {split}: no face in {self.root}")

@@ -24,6 +24,20 @@ class Strict(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
+class UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that is given twice in one section."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[Any, int] = {}
+        for key, _ in node.value:
+            name, line = key.value, key.start_mark.line + 1
+            if isinstance(name, str) and name in lines:
+                raise LabError(f"key {name} is given twice, in lines {lines[name]} and {line}; keep one of them")
+            if isinstance(name, str):
+                lines[name] = line
+        return super().construct_mapping(node, deep)
+
+
 def read_text(path: Path, hint: str = "") -> str:
     """Return a text file's content; `hint` says what to do, for the end of the message.
 
@@ -47,24 +61,34 @@ def read_json(path: Path, hint: str = "") -> Any:
     Raises:
         LabError: as `read_text`; or the text is not JSON, is nested too deeply, or holds a number of too many digits.
     """
-    text = read_text(path, hint)
+    return parse_json(read_text(path, hint), str(path), hint)
+
+
+def parse_json(text: str, where: str, hint: str = "") -> Any:
+    """Return the content of a JSON text.
+
+    Raises:
+        LabError: as `read_json`.
+    """
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise LabError(f"{path}:{error.lineno}: is not valid JSON: {error.msg}{hint and '; '}{hint}") from None
+        raise LabError(f"{where}:{error.lineno}: is not valid JSON: {error.msg}{hint and '; '}{hint}") from None
     except (RecursionError, ValueError) as error:
-        raise LabError(f"{path}: is not valid JSON: {_reason(error)}") from None
+        raise LabError(f"{where}: is not valid JSON: {_reason(error)}") from None
 
 
 def read_yaml(path: Path, hint: str = "") -> Any:
     """Return the content of a YAML file.
 
     Raises:
-        LabError: as `read_text`; or the text is not YAML, or is nested too deeply.
+        LabError: as `read_text`; or the text is not YAML, gives a key twice, or is nested too deeply.
     """
     text = read_text(path, hint)
     try:
-        return yaml.safe_load(text)
+        return UniqueKeys(text).get_single_data()
+    except LabError as error:
+        raise LabError(f"{path}: {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise LabError(f"{path}{f':{mark.line + 1}' if mark else ''}: is not valid YAML") from None
@@ -119,8 +143,13 @@ def read_yaml_as(schema: type[Schema], path: Path, hint: str = "") -> Schema:
     try:
         return TypeAdapter(schema).validate_python(content)
     except ValidationError as error:
-        line = _line(yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader), error.errors()[0]["loc"])
+        line = line_of(path, error.errors()[0]["loc"])
         raise LabError(f"{path}:{line}: {complaint(error)}{hint and '; '}{hint}") from None
+
+
+def line_of(path: Path, place: Place) -> int:
+    """Return the line of a place in a YAML file that was read before, or of the innermost part of it that is there."""
+    return _line(yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader), place)
 
 
 def _line(node: yaml.Node | None, place: Place) -> int:

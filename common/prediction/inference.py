@@ -126,7 +126,7 @@ class Predictor:
         """
         target = Path(folder) / PRETRAINED
         target.parent.mkdir(parents=True, exist_ok=True)
-        about = Description(self.task.METHOD, dict(self.task.hparams), self.crop, self.official)
+        about = Description(self.task.METHOD, self.task.settings(), self.crop, self.official)
         save_safetensors(self.task.state_dict(), target, about.metadata(), overwrite=overwrite)
         return target
 

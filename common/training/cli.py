@@ -21,6 +21,7 @@ from common.errors import USER_ERROR, LabError
 from common.files.checkpoint_io import WholeCheckpoints
 from common.files.checkpoints import load_weights, read_checkpoint, read_state_dict, start_files, upgrade
 from common.packing import read_metadata
+from common.schemes import get_scheme
 from common.task import LandmarkTask, check_method
 from common.training.callbacks import PredictionFile, PredictionPictures, SaveConfig
 from common.training.tracking import wandb_logger
@@ -102,6 +103,8 @@ class LandmarkCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config, folder = self.config[self.subcommand], self._folder()
+        # A file of the user's own goes into the run's configuration whole: it may not be there later.
+        config.data.scheme = config.model.scheme = get_scheme(config.data.scheme).word
         if self.subcommand != "fit" and config.ckpt_path is None and not start_files(config.get("init_from")):
             raise LabError(f"{self.subcommand} needs weights: give --ckpt_path FILE, best or last, or --init_from FILE")
         if self.subcommand == "fit" and not config.trainer.fast_dev_run:

@@ -5,26 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from common.errors import LabError
+from common.files.validation import UniqueKeys
 
 FLAG = re.compile(r"--([\w.]+)(?:=(.*))?", re.DOTALL)
-
-
-class UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that is given twice in one section."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        lines: dict[Any, int] = {}
-        for key, _ in node.value:
-            name, line = key.value, key.start_mark.line + 1
-            if name in lines:
-                raise LabError(f"key {name} is given twice, in lines {lines[name]} and {line}; keep one of them")
-            lines[name] = line
-        return super().construct_mapping(node, deep)
 
 
 def typed_keys(args: list[str]) -> set[str]:

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
+from common.data.shapes import training_shapes
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.geometry import compose_affine, tight_box
 from common.task import make_task
 from common.types import FaceBatch
 from dpr.boxes import grow
-from dpr.module import STAGES, DprTask, training_shapes
+from dpr.module import STAGES, DprTask
 from dpr.targets import normalising_map
 from dpr.transform import move_points, scaled, theta_map
 from tests.conftest import needs_shared

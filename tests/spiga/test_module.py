@@ -213,7 +213,7 @@ def test_pose_axes_and_attention_are_drawn() -> None:
     drawn = make().decorate(blank, points, np.array([10.0, 5, 0]))
     assert drawn.any() and not blank.any()
     np.testing.assert_array_equal(make().decorate(blank, points, None), blank)
-    lost = draw_pose_axes(blank, np.array([np.nan, 0, 0]), points, 30)
+    lost = draw_pose_axes(blank, np.array([np.nan, 0, 0]), points, points[30])
     assert not lost.any()
     weights = np.zeros(68)
     weights[40] = 1

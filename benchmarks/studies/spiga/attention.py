@@ -64,7 +64,7 @@ def picture(
     task = predictor.task
     if not isinstance(task, SpigaTask):
         raise LabError("the weights are of another method, which has no attention between landmarks")
-    point = NOSE_TIP[task.scheme.name] if point is None else point
+    point = NOSE_TIP.get(task.scheme.name, 0) if point is None else point
     if not 0 <= point < task.scheme.num_points:
         raise LabError(f"--point must be in 0 ... {task.scheme.num_points - 1}, got {point}")
     points = predictor(image, boxes).points.double().cpu().numpy()

@@ -10,6 +10,7 @@ from common.data.readers.aflw2000 import AFLW2000
 from common.data.readers.cofw import COFW
 from common.data.readers.crops import PreparedCrops
 from common.data.readers.json_faces import JsonFaces
+from common.data.readers.own_faces import OwnFaces
 from common.data.readers.w300 import W300
 from common.data.readers.w300lp import W300LP
 from common.data.readers.wflw import WFLW
@@ -43,6 +44,7 @@ READERS: dict[str, Callable[[str, Wanted], FaceDataset]] = {
     "w300": lambda root, wanted: W300(root, wanted.own("train", "full")),
     "cofw": lambda root, wanted: COFW(root, wanted.own("train", "test")),
     "json": lambda root, wanted: JsonFaces(root, wanted.own("train", "test"), wanted.scheme, wanted.norm),
+    "csv": lambda root, wanted: OwnFaces(root, wanted.split, wanted.scheme, wanted.norm),
     "w300lp": lambda root, wanted: W300LP(root, wanted.own("train", "val")),
     "aflw2000": _aflw2000,
     "aflw2000_3d": lambda root, wanted: _aflw2000(root, wanted, 3),

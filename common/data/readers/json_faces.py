@@ -8,22 +8,18 @@ Coordinates are 0-based image pixels.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, Field
 
-from common.data.base import FaceDataset, check_box, check_points, check_root, each
+from common.data.base import FaceDataset, check_box, check_norm, check_points, check_root, each, own_norm
 from common.errors import LabError
 from common.files.images import read_image
 from common.files.validation import Finite, read_json, validated
-from common.geometry import tight_box
 from common.schemes import get_scheme
 from common.types import FaceSample
-
-NORMS = ("corners", "box")
 
 
 class _About(BaseModel):
@@ -59,9 +55,7 @@ class JsonFaces(FaceDataset):
     """
 
     def __init__(self, root: str, split: str, scheme: str = "ibug68", norm: str = "corners") -> None:
-        self.root, self.scheme, self.norm = check_root(root, "json"), get_scheme(scheme), norm
-        if norm not in NORMS:
-            raise LabError(f"--data.norm must be one of {', '.join(NORMS)}, got {norm}")
+        self.root, self.scheme, self.norm = check_root(root, "json"), get_scheme(scheme), check_norm(norm)
         self.name, path = f"{self.root.name}/{split}", self.root / f"{split}.json"
         hint = "a split is SPLIT.json beside db_info.json"
         listed = self.root / "db_info.json"
@@ -69,7 +63,9 @@ class JsonFaces(FaceDataset):
         samples = validated(list[_Sample], read_json(path, hint), str(path))
         order = {name: row for row, name in enumerate(about.ldm_ids)}
         if not len(order) == len(about.ldm_ids) == self.scheme.num_points:
-            raise LabError(f"{listed}: ldm_ids names {len(order)} points; scheme {scheme} has {self.scheme.num_points}")
+            raise LabError(
+                f"{listed}: ldm_ids names {len(order)} points; scheme {self.scheme.name} has {self.scheme.num_points}"
+            )
         subsets = {k: set(rows) for k, rows in (about.test_subsets or {}).items()} if split == "test" else {}
         self.subset_names = tuple(subsets)
         numbered = list(enumerate(samples))
@@ -97,21 +93,13 @@ class JsonFaces(FaceDataset):
             raise LabError(f"{where}: no landmark is annotated; remove this face")
         return {"number": number, "image": value.imgpath, "points": checked, "annotated": known, "visible": seen,
                 "pose": pose, "box": check_box(np.array([x, y, x + width, y + height]), where),
-                "norm": self._norm(checked, known, where)}  # fmt: skip
-
-    def _norm(self, points: np.ndarray, known: np.ndarray, where: str) -> float:
-        if self.norm == "box":
-            x0, y0, x1, y1 = tight_box(points[known]).tolist()
-            norm = math.sqrt((x1 - x0) * (y1 - y0))
-        else:
-            left, right = self.scheme.corners
-            norm = math.dist(points[left].tolist(), points[right].tolist()) if known[left] and known[right] else 0.0
-        if not norm > 0:
-            raise LabError(f"{where}: its normaliser ({self.norm}) is 0 or not annotated; try --data.norm box")
-        return norm
+                "norm": own_norm(checked, known, self.scheme, self.norm, where)}  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def shapes(self) -> np.ndarray:
+        return np.stack([np.where(row["annotated"][:, None], row["points"], np.nan) for row in self.rows])
 
     def __getitem__(self, index: int) -> FaceSample:
         row = self.rows[index]

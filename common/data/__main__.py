@@ -1,0 +1,79 @@
+"""`python -m common.data COMMAND`: look at a data set, check a copy of it, prepare it for fast reading.
+
+python -m common.data doctor wflw --root data/wflw
+python -m common.data prepare wflw --root data/wflw --out store/wflw
+python -m common.data show wflw --root data/wflw --out faces.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from common.data.datamodule import DATASETS, FaceDataModule
+from common.errors import command
+
+SPLITS = ("train", "val", "test")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    result = argparse.ArgumentParser(
+        prog="python -m common.data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = result.add_subparsers(dest="command", required=True)
+    doctor = commands.add_parser("doctor", help="list everything that is wrong with a copy of a data set")
+    doctor.add_argument(
+        "--manifest", type=Path, help="SHA-256 of every file: compared with this file, or written to it"
+    )
+    doctor.add_argument("--all", action="store_true", help="list all faults, not the first ten of each kind")
+    for each in (doctor,):
+        _add_data(each)
+        each.add_argument("--workers", type=int, help="processes that read pictures; default one a core")
+    return result
+
+
+def _add_data(one: argparse.ArgumentParser) -> None:
+    one.add_argument("name", help=f"as --data.dataset takes it: {', '.join(DATASETS)}")
+    one.add_argument("--root", help="folder of the data set")
+    one.add_argument("--scheme", default="ibug68", help="landmark scheme, where the set has not its own")
+    one.add_argument("--norm", default="corners", help="normaliser of data set json: corners or box")
+    one.add_argument("--train-split", help="as --data.train_split")
+    one.add_argument("--eval-split", help="as --data.eval_split")
+    one.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS, help="default all three")
+
+
+def data_module(options: argparse.Namespace, **more: Any) -> FaceDataModule:
+    """Return the data module that the options of `_add_data` name."""
+    return FaceDataModule(
+        options.name,
+        options.root,
+        scheme=options.scheme,
+        norm=options.norm,
+        train_split=options.train_split,
+        eval_split=options.eval_split,
+        num_workers=0,
+        **more,
+    )
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Examine a data set; return 0 where it is sound, else 1."""
+    from common.data.doctor import diagnose
+
+    report = diagnose(data_module(options), options.splits, options.workers, manifest=options.manifest)
+    print(report.text(None if options.all else 10))
+    return 0 if report.sound else 1
+
+
+@command
+def main(args: list[str] | None = None) -> int:
+    """Run a command; a user's mistake is printed as one line, exit code 2."""
+    options = parser().parse_args(args)
+    return {"doctor": doctor}[options.command](options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from awing.loss import AWingObjective, LossConfig
@@ -169,17 +168,12 @@ class AWingTask(LandmarkTask):
                 cells = soft_argmax(maps, temperature=1 / self.integral_beta)
         return cells_to_crop(cells, STRIDE) - (self.frame_shift - 0.5), maps.flatten(2).amax(-1)
 
-    def _mirror_back(self, points: Tensor) -> Tensor:
-        """Return points (B, L, 2) of mirrored crops in the pixels of the crops."""
-        swapped = points[:, self.scheme.mirror]
-        return torch.stack([self.input_size - 1 - swapped[..., 0], swapped[..., 1]], dim=-1)
-
     def predict_batch(self, batch: FaceBatch) -> Prediction:
         decoded = [self.decode_maps(maps) for maps in self(batch.image)]
         if self.flip_test:
             mirrored = [self.decode_maps(maps) for maps in self(batch.image.flip(-1))]
             decoded = [
-                ((one + self._mirror_back(two)) / 2, (high + low[:, self.scheme.mirror]) / 2)
+                ((one + self.mirror_back(two)) / 2, (high + low[:, self.scheme.mirror]) / 2)
                 for (one, high), (two, low) in zip(decoded, mirrored, strict=True)
             ]
         points, score = decoded[-1]

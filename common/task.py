@@ -200,6 +200,11 @@ class LandmarkTask(L.LightningModule):
         with torch.autocast(batch.image.device.type, enabled=False):
             return self.predict_batch(batch)
 
+    def mirror_back(self, points: Tensor) -> Tensor:
+        """Return points (B, L, 2+) of mirrored crops in the pixels of the crops, left and right landmarks exchanged."""
+        swapped = points[:, self.scheme.mirror]
+        return torch.cat([self.input_size - 1 - swapped[..., :1], swapped[..., 1:]], dim=-1)
+
     def to_image_pixels(self, points: Tensor, batch: FaceBatch) -> Tensor:
         """Return crop points (B, L, D) in image pixels, float32 or better."""
         return apply_affine(batch.to_image.float(), points if points.dtype == torch.float64 else points.float())

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.heatmaps import decode_argmax, decode_quarter, decode_window
+from common.heatmaps import decode_argmax, decode_quarter, decode_window, soft_argmax
 
-Decoder = Literal["released", "argmax", "quarter", "window", "local_soft"]
+Decoder = Literal["released", "argmax", "quarter", "window", "local_soft", "soft"]
 DECODERS: tuple[Decoder, ...] = get_args(Decoder)
 SOFT_RADIUS = 2  # cells each side of the peak
 SOFT_SHARE = 0.15  # temperature of the local soft-arg-max over the peak's height above the map's mean
@@ -65,3 +65,5 @@ def decode(maps: Tensor, kind: Decoder, factor: int = 2) -> Tensor:
             return decode_window(maps, SOFT_RADIUS)
         case "local_soft":
             return decode_local_soft(maps)
+        case "soft":
+            return soft_argmax(maps, temperature=1.0)

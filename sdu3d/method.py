@@ -14,6 +14,7 @@ METHOD = Method(
         "hg2d3-cab": "sdu3d/hg2d3-cab.yaml",
         "sat2d3-cab": "sdu3d/sat2d3-cab.yaml",
         "helen": "sdu3d/helen.yaml",
+        "helen_ema": "sdu3d/helen_ema.yaml",
     },
     published={"300W private": 5.65, "AFLW2000-3D": 3.01},
 )

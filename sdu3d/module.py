@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from common.errors import LabError
 from common.heatmaps import cells_to_crop
+from common.losses import integral_loss
 from common.task import LandmarkTask
 from common.train_config import TrainConfig
 from common.types import FaceBatch, Prediction
@@ -48,6 +49,8 @@ class NetworkConfig:
         inside: transformer inside the network.
         border: border rule of deformable convolutions: torchvision, or mxnet for official weights.
         depth_head: predict z too, so that points are (B, L, 3); needs data with depth.
+        stem: blocks (official), or strided convolutions, with a stride of 4 [ours].
+        growth: channels that each level of an hourglass has more than the one outside it (official: 0) [ours].
     """
 
     topology: Literal["hourglass", "sat", "sat_gate"] = "hourglass"
@@ -59,6 +62,8 @@ class NetworkConfig:
     inside: Literal["none", "dcn_join", "dcn_heads", "dcn", "stn"] = "none"
     border: Literal["torchvision", "mxnet"] = "torchvision"
     depth_head: bool = False
+    stem: Literal["blocks", "strided"] = "blocks"
+    growth: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ class LossConfig:
         peak: height of the targets of l2 and ce (official: 20); 1 suits short trainings with larger steps.
         quantise: centre targets on the middle of the point's cell, as the official loader does; else on the point.
         depth_weight: factor of the depth loss.
+        integral_weight: factor of the mean coordinate error, in cells, of the maps' soft-arg-max [ours].
 
     Raises:
         LabError: a factor is negative or the height not positive.
@@ -81,11 +87,15 @@ class LossConfig:
     peak: float = PEAK
     quantise: bool = True
     depth_weight: float = 1.0
+    integral_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.depth_weight < 0 or self.sigma < 0 or self.peak <= 0:
-            raise LabError("loss.depth_weight and loss.sigma must not be negative and loss.peak must be positive, got "
-                           f"{self.depth_weight}, {self.sigma} and {self.peak}")  # fmt: skip
+        factors = (self.depth_weight, self.integral_weight, self.sigma)
+        if not min(factors) >= 0 or not self.peak > 0:
+            raise LabError("loss.depth_weight, loss.integral_weight and loss.sigma must not be negative and loss.peak "
+                           f"must be positive, got {', '.join(map(str, factors))} and {self.peak}")  # fmt: skip
+        if self.integral_weight and self.kind != "ce":
+            raise LabError(f"loss.integral_weight is for loss.kind ce, whose maps are a distribution, not {self.kind}")
 
 
 @dataclass(frozen=True)
@@ -121,7 +131,9 @@ class SduTask(LandmarkTask):
         net: stacked U-shaped networks.
         loss: targets and losses.
         views: transformed views for the coherent loss.
-        decode: released (arg-max of enlarged maps), argmax, quarter, window (centre of mass) or local_soft.
+        decode: released (arg-max of enlarged maps), argmax, quarter, window (centre of mass), local_soft or soft (the
+            mean of the distribution that loss.kind ce trains).
+        flip_test: return the mean of the crop's and the mirrored crop's points; twice the time.
         official_frame: target cells are trunc(x / 2) as in the official implementation, half a pixel off this
             project's; for its weights.
         threshold: FR and AUC threshold in percent of the normaliser.
@@ -146,6 +158,7 @@ class SduTask(LandmarkTask):
         views: ViewConfig = ViewConfig(),  # noqa: B008
         decode: Decoder = "released",
         official_frame: bool = False,
+        flip_test: bool = False,
         threshold: float = 10.0,
         train: TrainConfig = TRAIN,
     ) -> None:
@@ -160,6 +173,7 @@ class SduTask(LandmarkTask):
         self.peak = 1.0 if loss.kind == "bce" else loss.peak
         self.stride = net.stride
         self.official_frame = official_frame
+        self.flip_test = flip_test
         try:
             self.net = SduNet(self.scheme.num_points, **asdict(net))
         except ValueError as error:
@@ -219,6 +233,11 @@ class SduTask(LandmarkTask):
             f"stack{i}": heatmap_loss(self.loss.kind, maps, torch.where(weight > 0, targets, maps.detach()))
             for i, maps in enumerate(heatmaps)
         }
+        if self.loss.integral_weight:
+            cells = (points[..., :2] + 0.5) / self.stride
+            for i, maps in enumerate(heatmaps):
+                error = integral_loss(maps, cells, 1.0, weight[..., 0, 0])
+                parts[f"integral{i}"] = self.loss.integral_weight * error
         if views is not None:
             parts["coherent"] = self.views.weight * self._coherent(heatmaps, views)
         if depth is not None:
@@ -262,6 +281,9 @@ class SduTask(LandmarkTask):
     def predict_batch(self, batch: FaceBatch) -> Prediction:
         heatmaps, depth = self(batch.image)
         steps = [self.decode_maps(maps) for maps in heatmaps]
+        if self.flip_test:
+            mirrored = [self.mirror_back(self.decode_maps(maps)) for maps in self(batch.image.flip(-1)).heatmaps]
+            steps = [(one + two) / 2 for one, two in zip(steps, mirrored, strict=True)]
         presence = self.presence(heatmaps[-1].float())
         if depth is not None:
             z = self.depths(depth.float(), presence)[..., None]

@@ -17,6 +17,7 @@ from sdu3d.topologies import Hourglass, ScaleAggregation, init_he
 TOPOLOGIES = ("hourglass", "sat", "sat_gate")
 # Where deformable convolutions stand: in the heads, between the stacks, or both (official net_dcn 2, 1, 3).
 INSIDE = ("none", "dcn_join", "dcn_heads", "dcn", "stn")
+STEMS = ("blocks", "strided")
 PIXEL_MEAN, PIXEL_SCALE = 127.5, 0.0078125
 FULL_WIDTH = 256
 MIN_WIDTH = 32  # of the stem's first stages
@@ -44,6 +45,9 @@ class SduNet(nn.Module):
             stn (spatial transformer round each stack).
         border: border rule of deformable convolutions, mxnet for official weights.
         depth_head: one more map per landmark, of depth (not in the official code).
+        stem: blocks, as published, at twice the maps' side, or strided (with a stride of 4): two strided 3x3
+            convolutions, which are at the maps' side at once.
+        growth: channels that each level of an hourglass has more than the one outside it (official: 0).
 
     Raises:
         ValueError: a choice or a size is unknown.
@@ -61,14 +65,18 @@ class SduNet(nn.Module):
         inside: str = "none",
         border: str = "mxnet",
         depth_head: bool = False,
+        stem: str = "blocks",
+        growth: int = 0,
     ) -> None:
         super().__init__()
         _check(topology, block, inside, border, stride, width, depth, stacks)
+        _check_stem(stem, stride, growth, topology)
         self.num_points, self.topology, self.depth, self.stacks = num_points, topology, depth, stacks
         self.heads_deform = border if inside in ("dcn_heads", "dcn") else None
         self.join = inside in ("dcn_join", "dcn")
         self.refine = self.join and topology == "hourglass"
         self.stride, self.border = stride, border
+        self.strided, self.growth = stem == "strided", growth
         self._stem(block, width)
         for i in range(stacks):
             self._stack(i, block, width, inside == "stn")
@@ -86,13 +94,16 @@ class SduNet(nn.Module):
         self.conv0 = nn.Conv2d(3, small, kernel, stride, kernel // 2, bias=False)
         self.bn0 = batch_norm(small)
         self.res0 = make_block(block, small, middle, match=small == middle)
+        if self.strided:
+            self.conv0 = nn.Conv2d(3, small, 3, 2, 1, bias=False)
+            self.res0 = nn.Conv2d(small, middle, 3, 2, 1, bias=False)
         self.res1 = make_block(block, middle, middle)
         self.res2 = make_block(block, middle, width, match=False)
 
     def _stack(self, i: int, block: str, width: int, stn: bool) -> None:
         last, points = i == self.stacks - 1, self.num_points
         if self.topology == "hourglass":
-            self.add_module(f"stack{i}_hg", Hourglass(block, width, self.depth))
+            self.add_module(f"stack{i}_hg", Hourglass(block, width, self.depth, self.growth))
         else:
             self.add_module(f"sat{i}", ScaleAggregation(width, self.depth, self.topology == "sat_gate"))
         self.add_module(f"stack{i}_unit0", make_block(block, width, width))
@@ -121,7 +132,7 @@ class SduNet(nn.Module):
         """Return features (B, width, S / 2, S / 2) of RGB crops (B, 3, S, S), uint8 or float in 0..255."""
         x = (image.to(self.conv0.weight.dtype) - PIXEL_MEAN) * PIXEL_SCALE
         x = self.res0(F.relu(self.bn0(self.conv0(x))))
-        x = self.res1(F.max_pool2d(x, 2))
+        x = self.res1(x if self.strided else F.max_pool2d(x, 2))
         y: Tensor = self.res2(x)
         return y
 
@@ -174,6 +185,13 @@ def _check(
     if width % 8 or width < MIN_WIDTH or depth < 1 or stacks < 1:
         raise ValueError(f"width must be a multiple of 8 from {MIN_WIDTH} on, depth and stacks at least 1: "
                          f"{width}, {depth}, {stacks}")  # fmt: skip
+
+
+def _check_stem(stem: str, stride: int, growth: int, topology: str) -> None:
+    if stem not in STEMS or (stem == "strided" and stride != 4):
+        raise ValueError(f"stem must be one of {', '.join(STEMS)}, strided with a stride of 4: {stem}, {stride}")
+    if growth < 0 or growth % 8 or (growth and topology != "hourglass"):
+        raise ValueError(f"growth must be a multiple of 8 and is for hourglasses: {growth}, {topology}")
 
 
 def count_running(net: nn.Module) -> int:

@@ -18,16 +18,19 @@ class Hourglass(nn.Module):
         kind: block, see `sdu3d.blocks.BLOCKS`.
         channels: in and out.
         depth: times that the map is halved.
+        growth: channels that each level has more than the one outside it (official: 0), where blocks that cannot
+            change the width become what `make_block` says.
     """
 
-    def __init__(self, kind: str, channels: int, depth: int) -> None:
+    def __init__(self, kind: str, channels: int, depth: int, growth: int = 0) -> None:
         super().__init__()
+        inside, same = channels + growth, growth == 0
         self.up1_0 = make_block(kind, channels, channels)
-        self.low1_0 = make_block(kind, channels, channels)
+        self.low1_0 = make_block(kind, channels, inside, same)
         self.inner = str(depth - 1) if depth > 1 else "low2_0"  # official numbers run downwards
-        child = Hourglass(kind, channels, depth - 1) if depth > 1 else None
-        self.add_module(self.inner, child or make_block(kind, channels, channels))
-        self.low3_0 = make_block(kind, channels, channels)
+        child = Hourglass(kind, inside, depth - 1, growth) if depth > 1 else None
+        self.add_module(self.inner, child or make_block(kind, inside, inside))
+        self.low3_0 = make_block(kind, inside, channels, same)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, H, W); H and W are multiples of 2 ** depth."""

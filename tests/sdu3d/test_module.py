@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def deep() -> FaceBatch:
         {"loss": "bce", "inside": "stn"},
         {"topology": "sat", "inside": "dcn", "coherent": 0.1},
         {"block": "hpm"},
+        {"loss.kind": "ce", "loss.integral_weight": 0.5, "net.stem": "strided", "net.growth": 16},
     ],
 )
 def test_every_option_gives_a_loss_that_reaches_every_parameter(options: dict[str, Any], flat: FaceBatch) -> None:
@@ -62,6 +64,26 @@ def test_every_option_gives_a_loss_that_reaches_every_parameter(options: dict[st
     parts["loss"].backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in made.parameters())
     assert made.eval().predict_batch(flat).points.shape == (4, 68, 2)
+
+
+def test_the_coordinate_term_is_the_error_of_the_distribution_s_mean(flat: FaceBatch) -> None:
+    made = task(**{"loss.kind": "ce", "loss.integral_weight": 2.0, "decode": "soft"}).eval()
+    parts = made.training_loss(flat)
+    inside = ((flat.points >= -0.5) & (flat.points <= 63.5)).all(-1) & (flat.weight > 0)
+    error = (made.predict_batch(flat).points - flat.points).abs().mean(-1)[inside].mean() / 4  # in cells
+    torch.testing.assert_close(parts["integral1"], 2.0 * error)
+    with pytest.raises(LabError, match="loss.kind ce"):
+        task(**{"loss.kind": "l2", "loss.integral_weight": 1.0})
+
+
+def test_flip_test_gives_mirrored_crops_mirrored_points(flat: FaceBatch) -> None:
+    mirrored = replace(flat, image=flat.image.flip(-1))
+    plain, both = task(decode="local_soft").eval(), task(decode="local_soft", flip_test=True).eval()
+    error = [
+        (made.mirror_back(made.predict_batch(mirrored).points) - made.predict_batch(flat).points).abs().max()
+        for made in (plain, both)
+    ]
+    assert error[0] > 1 and error[1] < 1e-3
 
 
 def test_views_are_of_the_same_faces(flat: FaceBatch) -> None:

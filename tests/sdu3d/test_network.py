@@ -143,9 +143,18 @@ def test_four_pixels_a_cell_and_other_sizes() -> None:
     assert small(stacks=1)(torch.zeros(1, 3, 48, 32)).heatmaps[0].shape == (1, 5, 24, 16)
 
 
+@pytest.mark.parametrize("block", ["cab", "resnet"])
+def test_a_strided_stem_and_growth_keep_the_maps_size(block: str) -> None:
+    net = small(stride=4, stem="strided", growth=16, block=block)
+    assert [maps.shape for maps in net(torch.zeros(1, 3, 64, 64)).heatmaps] == [(1, 5, 16, 16)] * 2
+    widths = {m.weight.shape[0] for m in net.stack0_hg.modules() if isinstance(m, torch.nn.BatchNorm2d)}
+    assert {32 + 16, 32 + 2 * 16} & widths and not widths & {32 + 3 * 16}
+
+
 @pytest.mark.parametrize(
     "wrong", [{"topology": "ring"}, {"block": "vgg"}, {"inside": "yes"}, {"border": "none"}, {"stride": 3},
-              {"width": 20}, {"depth": 0}, {"stacks": 0}],
+              {"width": 20}, {"depth": 0}, {"stacks": 0}, {"stem": "none"}, {"stem": "strided"}, {"growth": 4},
+              {"growth": 8, "topology": "sat"}],
 )  # fmt: skip
 def test_wrong_choices_are_told(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="must be"):

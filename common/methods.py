@@ -115,6 +115,19 @@ def _loaded(point: EntryPoint) -> Method:
 METHODS = Installed()
 
 
+def method_weights(name: str) -> Path:
+    """Return the weights that come with a method.
+
+    Raises:
+        LabError: there is no such method, or it has none.
+    """
+    found = METHODS[name].weights() if name in METHODS else []
+    if not found:
+        with_weights = ", ".join(method.name for method in METHODS.values() if method.weights())
+        raise LabError(f"--method {name}: has no embedded weights (these have: {with_weights}); give --weights FILE")
+    return found[0]
+
+
 def get_method(name: str) -> Method:
     """Return a method.
 

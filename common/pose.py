@@ -52,7 +52,7 @@ def angles_to_matrix(angles: Tensor) -> Tensor:
     Args:
         angles: (..., 3) yaw, pitch, roll in degrees; not changed.
     """
-    yaw, pitch, roll = torch.deg2rad(angles).unbind(-1)
+    yaw, pitch, roll = (angles * (torch.pi / 180)).unbind(-1)  # ONNX has no deg2rad
     quarter = torch.pi / 2
     # First about x, then z, then y. The quarter turns bring the model's axes onto the camera's.
     turn, nod, tilt = -(yaw - quarter), -pitch, -(roll + quarter)

@@ -20,7 +20,7 @@ import numpy as np
 from common.data.base import check_box
 from common.errors import LabError, command
 from common.files.images import read_image, write_image
-from common.methods import METHODS
+from common.methods import method_weights
 from common.prediction.aligned import aligned_crop
 from common.prediction.detection import SCORE, Detections, FaceFinder
 from common.prediction.detector_file import BOX_MAPS, open_detector
@@ -73,19 +73,6 @@ class Job:
             write_image(self.options.out / "crops" / f"{name}-{index + 1}.png", crop)
         if not self.options.no_pictures:
             write_image(self.options.out / f"{name}{DRAWN}.png", draw_faces(self.predictor, image, faces))
-
-
-def method_weights(name: str) -> Path:
-    """Return the weights that come with a method.
-
-    Raises:
-        LabError: there is no such method, or it has none.
-    """
-    found = METHODS[name].weights() if name in METHODS else []
-    if not found:
-        with_weights = ", ".join(method.name for method in METHODS.values() if method.weights())
-        raise LabError(f"--method {name}: has no embedded weights (these have: {with_weights}); give --weights FILE")
-    return found[0]
 
 
 def make_finder(options: argparse.Namespace) -> FaceFinder:

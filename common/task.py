@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from common.data.batching import CroppedFaces
 from common.data.datamodule import FaceDataModule
 from common.errors import LabError
+from common.export.graph import CropGraph, GraphPart
 from common.files.checkpoints import (
     INSTANTIATOR,
     build,
@@ -81,6 +82,14 @@ class LandmarkTask(L.LightningModule):
     def inference(self) -> Callable[[Tensor], Any]:
         """Return what predicts uint8 crops (B, 3, S, S), as it is timed: the network, or a faster version of it."""
         return self.network()
+
+    def exportable(self) -> CropGraph:
+        """Return what `common.export` writes: crops and boxes in, the fields of a prediction out, in crop pixels."""
+        return CropGraph(self, self.predict_batch)
+
+    def export_parts(self) -> dict[str, GraphPart]:
+        """Return further graphs by their names, such as each iteration of a cascade; none for most methods."""
+        return {}
 
     def predict_batch(self, batch: FaceBatch) -> Prediction:
         """Return points in the batch's crop pixels; no loss, no logging."""

@@ -8,9 +8,6 @@ Needs the extra `fast` (pip install 'face-alignment-lab[fast]').
 from __future__ import annotations
 
 import copy
-import io
-import logging
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.errors import LabError
+from common.export.graph import to_onnx
+from common.export.runtime import OnnxSession
 from common.geometry import compose_affine
 from dpr.network import DPRNet
 from dpr.reinit import SIZE
 from dpr.transform import box_map, invert, move_points, normalise, scaled, theta_map
 
 FACES_ALONE = 2  # faces for each thread from which it is faster that none waits for another
-OPSET = 17  # first with layer normalisation; ONNX Runtime reads it since 1.12
 
 
 class _FromPixels(nn.Module):
@@ -41,30 +38,6 @@ class _FromPixels(nn.Module):
         return self.net(normalise(crops.float()).permute(*range(axes - 3), axes - 1, axes - 3, axes - 2))
 
 
-def export(net: nn.Module, example: Tensor) -> bytes:
-    """Return a network as an ONNX file's content, with any batch size.
-
-    Raises:
-        LabError: the packages of the extra `fast` are missing.
-    """
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        raise LabError(f"{error.name}: is not installed; pip install 'face-alignment-lab[fast]'") from None
-    file: Any = io.BytesIO()  # the annotation knows paths only
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter(
-            "ignore"
-        )  # the tracing exporter is announced as old; the new one takes a minute a network
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        torch.onnx.export(
-            net, (example,), file, dynamo=False, opset_version=OPSET, input_names=["x"],
-            dynamic_axes={"x": {0: "batch"}},
-        )  # fmt: skip
-    return file.getvalue()
-
-
 class _Session:
     """An exported network; takes and returns arrays whose first axis is the batch.
 
@@ -75,22 +48,13 @@ class _Session:
     """
 
     def __init__(self, net: nn.Module, example: Tensor, threads: int) -> None:
-        content = export(net, example)
-        import onnxruntime as ort
-
-        def start(threads: int) -> Any:
-            options = ort.SessionOptions()
-            options.intra_op_num_threads, options.log_severity_level = threads, 3
-            # Three networks run in turn: a pool that spins while it waits would take the cores from the next one.
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-        self.together = start(threads)
-        self.alone = start(1) if threads > 1 else self.together
+        content = to_onnx(net, (example,), ("x",))
+        self.together = OnnxSession(content, threads)
+        self.alone = OnnxSession(content, 1) if threads > 1 else self.together
 
     def __call__(self, x: np.ndarray, alone: bool) -> list[Tensor]:
         session = self.alone if alone else self.together
-        return [torch.from_numpy(y) for y in session.run(None, {"x": x})]
+        return [torch.from_numpy(y) for y in session({"x": x}).values()]
 
 
 class FastDpr:

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from common.data.batching import CroppedFaces
 from common.errors import LabError
+from common.export.graph import CropGraph, GraphPart
 from common.native import usable
 from common.task import LandmarkTask
 from common.train_config import TrainConfig
 from common.types import FaceBatch, Prediction
 from musica.augment import PaperAugment
 from musica.exit import ExitPolicy, read_policy
+from musica.exit.graphs import iterations, run_by_grids
 from musica.loss import CascadeLoss
 from musica.native.loops import NativeCascade
 from musica.network import CascadeNet
@@ -190,6 +192,12 @@ class MusicaTask(LandmarkTask):
 
     def inference(self) -> Callable[[Tensor], CascadeRun]:
         return self.run_crops
+
+    def exportable(self) -> CropGraph:
+        return CropGraph(self, lambda batch: self.prediction(run_by_grids(self.net, batch.image, self._origin(batch))))
+
+    def export_parts(self) -> dict[str, GraphPart]:
+        return iterations(self.net, self.input_size, self.origin == "box")
 
     def new_parts(self) -> tuple[str, ...]:
         # Without a file of the start shape, the default one stays.

@@ -62,7 +62,7 @@ class HiddenLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (A, U)."""
         faces, inputs = x.shape
-        if faces > FEW_FACES or inputs % PIECES:
+        if faces > FEW_FACES or inputs % PIECES or torch.onnx.is_in_onnx_export():
             return x @ self.kernel if self.bias is None else torch.addmm(self.bias, x, self.kernel)
         pieces = x.view(faces, PIECES, -1).transpose(0, 1), self.kernel.view(PIECES, inputs // PIECES, -1)
         product = torch.bmm(*pieces).sum(0)
@@ -290,7 +290,7 @@ class CascadeNet(nn.Module):
         run = CascadeRun([], [], torch.full((len(start),), len(self.level_of), device=start.device))
         faces: Tensor | None = None  # None: all of them, so that a whole batch is not indexed
         origin, moved = start, torch.zeros_like(start)
-        state = start.new_zeros(len(start), self.stage_list[0].units)
+        state = start.new_zeros(start.shape[0], self.stage_list[0].units)
         for t, (level, stage, indices) in enumerate(zip(self.level_of, self.stage_list, self.index_sets, strict=True)):
             centres = (origin / 2**level + moved)[:, indices]  # (A, M, 2)
             features = describe(stage, pyramid.levels[level], centres, faces, pyramid.scale)

@@ -154,7 +154,7 @@ class Backbone(nn.Module):
         rows, columns = line[:, None].expand(size, size), line.expand(size, size)
         radius = ((rows - RADIUS_CENTRE) ** 2 + (columns - RADIUS_CENTRE) ** 2).sqrt()
         planes = torch.stack([rows, columns, radius]).to(image.dtype)
-        return torch.cat([image, planes.expand(len(image), -1, -1, -1)], dim=1)
+        return torch.cat([image, planes.expand(image.shape[0], -1, -1, -1)], dim=1)
 
     def forward(self, image: Tensor, cores: str = "all", last_head: bool = True) -> Features:
         """Run the stacks on BGR pictures (B, 3, S, S) in [0, 1].

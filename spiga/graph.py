@@ -92,11 +92,11 @@ class PointMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, L, first width) to (B, L, last width)."""
-        lead = x.shape[:2]
+        points = int(x.shape[1])
         x = x.flatten(0, 1)
         for layer, norm in zip(self.layers[:-1], self.norms, strict=True):
             x = F.relu(norm(layer(x)))
-        result: Tensor = self.layers[-1](x).unflatten(0, lead)
+        result: Tensor = self.layers[-1](x).unflatten(0, (-1, points))
         return result
 
 
@@ -135,6 +135,8 @@ class GraphAttention(nn.Module):
         if edges is None:
             query, key, value = (part.transpose(1, 2) for part in (query, key, value))
             return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        if torch.onnx.is_in_onnx_export():  # message passing has no form there; the masked product gives the same
+            return (self.attention(x, edges) @ value.transpose(1, 2)).transpose(1, 2).flatten(2)
         batch, count = x.shape[:2]
         # Faces of a batch are one graph without edges between them.
         starts = torch.arange(batch, device=x.device).repeat_interleave(edges.shape[1]) * count

@@ -51,11 +51,8 @@ def test_there_are_pages_and_commands() -> None:
 @pytest.mark.parametrize("command", list(COMMANDS), ids=" ".join)
 def test_command_starts_and_knows_its_options(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     module, *sub = command
-    name = (
-        f"{module}.__main__"
-        if importlib.util.find_spec(f"{module}.__main__" if "." not in module else "none")
-        else module
-    )
+    package = importlib.util.find_spec(module)
+    name = f"{module}.__main__" if package is not None and package.submodule_search_locations else module
     with pytest.raises(SystemExit) as end:
         importlib.import_module(name).main([*sub, "--help"])
     shown = capsys.readouterr().out

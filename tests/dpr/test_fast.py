@@ -14,8 +14,9 @@ import torch
 from benchmarks.studies.dpr import speed
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
+from common.export.graph import to_onnx
 from common.schemes import IBUG68
-from dpr.fast import FastDpr, export
+from dpr.fast import FastDpr
 from dpr.network import DPRNet
 from dpr.parts import neutral_face
 from tests.conftest import needs_shared
@@ -96,7 +97,7 @@ def test_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(LabError, match=r"onnxruntime: is not installed; pip install"):
-        export(torch.nn.Identity(), torch.zeros(1))
+        to_onnx(torch.nn.Identity(), (torch.zeros(1),), ("x",))
 
 
 def test_speed_writes_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,157 @@
+"""Exported graphs on the CPU: ONNX Runtime or OpenVINO, crops in, a prediction out."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+
+from common.errors import LabError
+from common.export.graph import EXTRA, need_onnx, prediction
+from common.types import FaceBatch, Prediction
+
+Runtime = Literal["onnx", "openvino"]
+Precision = Literal["float32", "bf16"]
+PACKAGES: dict[Runtime, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
+
+
+def installed_runtimes() -> tuple[Runtime, ...]:
+    """Return the runtimes that are installed."""
+    return tuple(name for name, package in PACKAGES.items() if importlib.util.find_spec(package) is not None)
+
+
+class Session(Protocol):
+    """An opened graph."""
+
+    inputs: tuple[str, ...]
+
+    def __call__(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the outputs by their names."""
+
+
+class OnnxSession:
+    """A graph run by ONNX Runtime.
+
+    Args:
+        content: of an ONNX file.
+        threads: that work on one call.
+    """
+
+    def __init__(self, content: bytes, threads: int = 1) -> None:
+        need_onnx()
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = threads, 3
+        # A pool that spins while it waits would take the cores from whatever runs between two calls.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self.inputs = tuple(given.name for given in self.session.get_inputs())
+        self.outputs = [found.name for found in self.session.get_outputs()]
+
+    def __call__(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(self.outputs, self.session.run(None, dict(feeds)), strict=True))
+
+
+class OpenVinoSession:
+    """A graph run by OpenVINO.
+
+    Args:
+        content: of an ONNX file.
+        threads: that work on one call.
+        precision: in which it computes; its own default would be bf16 wherever the processor has it.
+
+    Raises:
+        LabError: the package is missing, or the processor has no bf16.
+    """
+
+    def __init__(self, content: bytes, threads: int = 1, precision: Precision = "float32") -> None:
+        try:
+            import openvino
+        except ImportError:
+            raise LabError(f"openvino: is not installed; {EXTRA}") from None
+        core = openvino.Core()
+        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise LabError("precision bf16: this processor has no bf16 arithmetic; leave it at float32")
+        hint = {"float32": "f32", "bf16": "bf16"}[precision]
+        settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": hint}
+        self.model = core.compile_model(core.read_model(content), "CPU", settings)
+        self.inputs = tuple(given.get_any_name() for given in self.model.inputs)
+        self.outputs = [found.get_any_name() for found in self.model.outputs]
+
+    def __call__(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        found = self.model(dict(feeds))
+        return {name: np.array(found[place]) for place, name in enumerate(self.outputs)}  # copies: its memory is reused
+
+
+def open_session(
+    content: bytes, runtime: Runtime, threads: int | None = None, precision: Precision = "float32"
+) -> Session:
+    """Return an opened graph.
+
+    Args:
+        content: of an ONNX file.
+        runtime: what runs it.
+        threads: that work on one call; None for torch's number.
+        precision: in which it computes.
+
+    Raises:
+        LabError: the runtime is missing or cannot compute in this precision, or the file is damaged.
+    """
+    if precision == "bf16" and runtime != "openvino":
+        raise LabError("precision bf16 needs OpenVINO: choose the backend openvino")
+    count = threads or torch.get_num_threads()
+    try:
+        return OnnxSession(content, count) if runtime == "onnx" else OpenVinoSession(content, count, precision)
+    except LabError:
+        raise
+    except Exception as error:  # each runtime raises classes of its own, all below Exception
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise LabError(f"the graph cannot be opened by {runtime} ({reason}); export it again") from None
+
+
+class GraphRunner:
+    """Predicts batches by an opened graph; the counterpart of `LandmarkTask.predict_batch`."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def __call__(self, batch: FaceBatch) -> Prediction:
+        """Return points in the batch's crop pixels.
+
+        Raises:
+            LabError: the graph looks at the faces' boxes and the batch has none.
+        """
+        given = {"image": batch.image, "box": batch.box}
+        feeds = {}
+        for name in self.session.inputs:
+            value = given[name]
+            if value is None:
+                raise LabError("this graph looks at the faces' boxes; the batch has none")
+            feeds[name] = np.ascontiguousarray(value.cpu().numpy())
+        return prediction({name: torch.from_numpy(value) for name, value in self.session(feeds).items()})
+
+
+def graph_metadata(path: Path) -> dict[str, str]:
+    """Return what an exported file says of itself.
+
+    Raises:
+        LabError: the file is missing, damaged or not of this project, or `onnx` is not installed.
+    """
+    if not path.is_file():
+        raise LabError(f"{path}: weights are missing; check the path")
+    need_onnx()
+    import onnx
+
+    try:
+        model = onnx.load(str(path))
+    except Exception:  # protobuf's errors have no public class of their own
+        raise LabError(f"{path}: is no ONNX file, or it is damaged; export it again") from None
+    found = {entry.key: entry.value for entry in model.metadata_props}
+    if not {"method", "hyper_parameters", "crop"} <= found.keys():
+        raise LabError(f"{path}: is no export of this project; make one with python -m common.export")
+    return found

@@ -16,6 +16,7 @@ MODULES = {
     "cross": ("benchmarks.score.cross_dataset", "score a trained model on a data set that it was not trained on"),
     "speed": ("benchmarks.measure.speed", "parameters, multiply-adds, time and memory of the networks"),
     "robustness": ("benchmarks.measure.robustness", "wrong boxes, bad pictures, confidence and flicker"),
+    "confidence": ("benchmarks.measure.confidence", "errors from a detector's boxes; fit what a method's scores mean"),
     "report": (
         "benchmarks.report.build",
         "write tables and report.html from the records; --documents: BENCHMARKS.md and README too",

@@ -162,3 +162,13 @@ def fit_similarity(source: Array, target: Array, weight: Array | None = None) ->
     b = (w[..., 0] * (p[..., 0] * q[..., 1] - p[..., 1] * q[..., 0])).sum(-1) / spread
     linear = torch.stack([a, -b, b, a], dim=-1).unflatten(-1, (2, 2))
     return torch.cat([linear, (q0 - (linear @ p0[..., None])[..., 0])[..., None]], dim=-1)
+
+
+def disagreement(one: Tensor, other: Tensor) -> Tensor:
+    """Return how far points (B, L, 2) lie from others of the same faces (B, L), as a share of the faces' size.
+
+    The size is the root of the area of the second points' tight box;
+    """
+    one, other = one[..., :2], other[..., :2]
+    size = (other.amax(dim=1) - other.amin(dim=1)).prod(dim=-1).clamp(min=1e-12).sqrt()
+    return (one - other).norm(dim=-1) / size[:, None]

@@ -29,6 +29,8 @@ from common.files.checkpoints import (
     read_state_dict,
     save_safetensors,
 )
+from common.prediction.confidence import Confidence
+from common.prediction.detection import BoxMap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,19 +42,29 @@ class Description:
         hyper_parameters: arguments of its task.
         crop: what its data module cut out.
         official: converted official weights, which see photographs through the official crop and decoding.
+        confidence: what their scores mean, where it was fitted.
+        box_maps: name of a detector -> from its box to the one that they were trained on, where it was fitted.
     """
 
     method: str
     hyper_parameters: dict[str, Any]
     crop: CropConfig
     official: bool = False
+    confidence: Confidence | None = None
+    box_maps: Mapping[str, BoxMap] = dataclasses.field(default_factory=dict)
 
     def metadata(self) -> dict[str, str]:
         """Return the entries of a `.safetensors` file's metadata."""
         crop = dataclasses.asdict(self.crop.still())
         settings = json.dumps(self.hyper_parameters, default=dataclasses.asdict)  # groups of options as mappings
         about = {"method": self.method, "hyper_parameters": settings, "crop": json.dumps(crop)}
-        return {**about, "official": "true"} if self.official else about
+        if self.official:
+            about["official"] = "true"
+        if self.confidence is not None:
+            about["confidence"] = self.confidence.text()
+        if self.box_maps:
+            about["box_maps"] = json.dumps({name: dataclasses.asdict(found) for name, found in self.box_maps.items()})
+        return about
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -90,7 +102,10 @@ def describe(path: Path, config: Path | None = None) -> Description:
             former = hyper.pop("release_crop", False)  # the former converter's mark
             official = bool(former) or found.get("official") == "true"
             crop = json.loads(found["crop"]) if config is None else _crop_of(config)
-            return Description(found["method"], hyper, build(CropConfig, crop, path).still(), official)
+            confidence = Confidence.read(found["confidence"]) if "confidence" in found else None
+            maps = {name: BoxMap(**given) for name, given in json.loads(found.get("box_maps", "{}")).items()}
+            about = build(CropConfig, crop, path).still()
+            return Description(found["method"], hyper, about, official, confidence, maps)
         except (KeyError, ValueError, TypeError):
             raise LabError(
                 f"{path}: does not say what network it is for (method, hyper_parameters, crop in its metadata); pack "

@@ -23,7 +23,7 @@ from common.files.images import read_image, write_image
 from common.methods import method_weights
 from common.prediction.aligned import aligned_crop
 from common.prediction.detection import SCORE, Detections, FaceFinder
-from common.prediction.detector_file import BOX_MAPS, open_detector
+from common.prediction.detector_file import open_detector
 from common.prediction.faces import Face, find_landmarks
 from common.prediction.inference import Predictor, default_weights
 from common.prediction.plotting import TRUE, draw_landmarks
@@ -63,7 +63,7 @@ class Job:
             return _given(read_rct(beside), image, str(beside))
         if self.finder is None:
             self.finder = make_finder(self.options)
-        return BOX_MAPS[self.finder.detector.name](self.finder.detect(image))
+        return self.predictor.box_maps[self.finder.detector.name](self.finder.detect(image))
 
     def write(self, name: str, image: np.ndarray, faces: list[Face]) -> None:
         """Write the drawn picture and the aligned crops that were asked for."""
@@ -114,7 +114,7 @@ def predict_video(job: Job, source: Path | int, name: str) -> int:
     """Predict a video or a camera frame by frame; return the number of faces in all frames."""
     if job.finder is None:
         job.finder = make_finder(job.options)
-    box_map = BOX_MAPS[job.finder.detector.name]
+    box_map = job.predictor.box_maps[job.finder.detector.name]
     smooth = OneEuro() if job.options.smooth else None
     tracker = FaceTracker(job.predictor, job.finder, box_map, job.options.every, smooth)
     count = 0

@@ -12,6 +12,7 @@ from common.data.batching import CroppedFaces
 from common.data.shapes import rough_mean, training_shapes
 from common.data.synthetic import DRAWN
 from common.errors import LabError
+from common.geometry import disagreement
 from common.task import LandmarkTask
 from common.train_config import TrainConfig
 from common.types import FaceBatch, Prediction
@@ -260,8 +261,22 @@ class DprTask(LandmarkTask):
         found = self._steps(self.net(batch.image, self.given_box(batch), self._local_answers()))
         if self.flip_test:
             found = [(a + b) / 2 for a, b in zip(found, self._mirrored(batch), strict=True)]
-        steps = [points.float() for points in found]
-        return Prediction(points=steps[-1], steps=steps)
+        return self._answer([points.float() for points in found])
+
+    def _answer(self, steps: list[Tensor]) -> Prediction:
+        """Return the stages' points (B, L, 2) as a prediction, surer where both stages agree [ours].
+
+        The score is minus the distance of the stages' points as a share of the face; points that no part refines get
+        the mean of the others. GSR alone has none.
+        """
+        if len(steps) < 2:
+            return Prediction(points=steps[-1], steps=steps)
+        score = -disagreement(steps[-2], steps[-1])
+        refined = sorted(point for part in self.net.parts for point in part)
+        mask = torch.zeros(score.shape[1], dtype=torch.bool, device=score.device)
+        mask[refined] = True
+        mean = score[:, refined].mean(dim=1, keepdim=True)
+        return Prediction(points=steps[-1], score=torch.where(mask, score, mean), steps=steps)
 
     def _steps(self, stages: Stages) -> list[Tensor]:
         """Return GSR's points and, where the local stage ran, GLSR's (B, L, 2)."""
@@ -286,8 +301,7 @@ class DprTask(LandmarkTask):
         """
         pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1).float()[None]
         box = grow(torch.from_numpy(np.asarray(boxes, np.float64)).to(self.device), self.box_grow)
-        steps = self._steps(self.net(pixels.expand(len(box), -1, -1, -1), box, self._local_answers()))
-        return Prediction(points=steps[-1], steps=steps)
+        return self._answer(self._steps(self.net(pixels.expand(len(box), -1, -1, -1), box, self._local_answers())))
 
     def predict_official(self, image: np.ndarray, boxes: np.ndarray) -> Prediction:
         return predict_official(self.net, image, boxes)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from common.data.batching import CroppedFaces
 from common.data.shapes import training_shapes
 from common.errors import LabError
+from common.geometry import disagreement
 from common.task import LandmarkTask
 from common.train_config import TrainConfig
 from common.types import FaceBatch, Prediction
@@ -240,13 +241,15 @@ class SpigaTask(LandmarkTask):
         if self.answer == "maps":
             found = self.net.backbone(bgr, cores="none")
             steps, pose = [read_points(maps.attended) for maps in found.heads], None
+            score = found.heads[-1].attended.float().flatten(2).softmax(-1).amax(-1)
         else:
             whole = self.net.answer(bgr)
             steps, pose = whole.steps, whole.poses[-1]
+            score = -disagreement(steps[-2], steps[-1])  # how far the cascade still moved each point
             if self.answer == "pose":
                 steps = steps[:1]
         pixels = [step.float() * self.input_size - HALF for step in steps]
-        return Prediction(points=pixels[-1], pose=None if pose is None else pose[:, :3], steps=pixels)
+        return Prediction(pixels[-1], score, None if pose is None else pose[:, :3], pixels)
 
     def decorate(self, canvas: np.ndarray, points: np.ndarray, pose: np.ndarray | None) -> np.ndarray:
         if pose is None:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from common.errors import LabError
+from common.geometry import disagreement
 from common.types import Prediction
 from spiga.network import SpigaNet
 
@@ -108,4 +109,5 @@ def predict_official(net: SpigaNet, image: np.ndarray, boxes: np.ndarray) -> Pre
     factor = torch.tensor([box[2] / crop.box[2] for box, crop in zip(given, crops, strict=True)], device=device)
     start = torch.from_numpy(np.stack([box[:2] for box in given])).to(device)[:, None]
     steps = [(SIZE * step.double() - corner) * factor[:, None, None] + start for step in found.steps]
-    return Prediction(points=steps[-1], pose=found.poses[-1][:, :3], steps=steps)
+    score = -disagreement(steps[-2], steps[-1])
+    return Prediction(points=steps[-1], score=score, pose=found.poses[-1][:, :3], steps=steps)

@@ -6,7 +6,7 @@ and its points are brought back. Frames: image pixels, centre of the first pixel
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,16 @@ import numpy as np
 from common.data.crops import warp_image
 from common.errors import LabError
 from common.geometry import apply_affine, invert_affine, tight_box
+from common.prediction.confidence import LARGEST_TRUSTED
 from common.prediction.detection import LEVEL_ROLL, Detections, upright_matrix
-from common.prediction.head_pose import fit_pose
+from common.prediction.head_pose import fit_pose, five_points_pose
 from common.prediction.inference import Predictor
 
 PATCH_SCALE = 3.0  # side of the upright patch over the box's longer side: room for any method's crop
 LARGEST_PATCH = 1024  # side of that patch, pixels
 SMALL_SIDE = 32.0  # box sides below this give the network a blurred face
 FAR_YAW = 60.0  # degrees from which half of the face is hidden
+FAR_YAW_OF_FIVE = 67.0  # the same by a detector's five points, which make yaws of 30 degrees and more 6 too large
 DECIMALS = 3
 
 
@@ -37,6 +39,9 @@ class Face:
         pose: (3,) yaw, pitch, roll in degrees (frame of `common.pose`), by the method's own head or fitted to the
             points; None where neither is known.
         detector_score: the detector's score in 0..1, or None for a given box.
+        expected_error: mean error of the points to be expected, percent of the distance of the outer eye corners; None
+            where it is not known what the method's scores mean (see `common.prediction.confidence`).
+        point_errors: (L,) the same for each point.
         warnings: what the answer may suffer from, in words.
     """
 
@@ -46,6 +51,8 @@ class Face:
     score: np.ndarray | None = None
     pose: np.ndarray | None = None
     detector_score: float | None = None
+    expected_error: float | None = None
+    point_errors: np.ndarray | None = None
     warnings: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
@@ -59,6 +66,9 @@ class Face:
             record["pose"] = dict(zip(("yaw", "pitch", "roll"), rounded(self.pose), strict=True))
         if self.detector_score is not None:
             record["detector_score"] = round(self.detector_score, DECIMALS)
+        if self.expected_error is not None and self.point_errors is not None:
+            record["expected_error"] = round(self.expected_error, 2)
+            record["point_errors"] = np.round(self.point_errors, 2).tolist()
         if self.warnings:
             record["warnings"] = list(self.warnings)
         return record
@@ -89,8 +99,8 @@ def find_landmarks(predictor: Predictor, image: np.ndarray, found: Detections, w
     for row in range(len(found)):
         if row not in faces:
             faces[row] = _turned(predictor, image, found.boxes[row], float(found.roll[row]), where)
-    scores = found.scores
-    return [_judged(faces[row], image, float(scores[row])) for row in range(len(found))]
+    yaw = five_points_pose(found.five)[:, 0]
+    return [_judged(faces[row], image, float(found.scores[row]), float(yaw[row])) for row in range(len(found))]
 
 
 def _upright(predictor: Predictor, image: np.ndarray, boxes: np.ndarray, where: str) -> list[Face]:
@@ -101,7 +111,7 @@ def _upright(predictor: Predictor, image: np.ndarray, boxes: np.ndarray, where: 
     score = None if prediction.score is None else prediction.score.double().cpu().numpy()
     own = prediction.pose
     pose = fit_pose(points[..., :2], predictor.scheme) if own is None else own.double().cpu().numpy()
-    return [
+    faces = [
         Face(
             box=np.asarray(boxes[row], float),
             roll=0.0,
@@ -111,6 +121,10 @@ def _upright(predictor: Predictor, image: np.ndarray, boxes: np.ndarray, where: 
         )
         for row in range(len(boxes))
     ]
+    if score is None or predictor.confidence is None:
+        return faces
+    expected = zip(faces, *predictor.confidence.expected(score), strict=True)
+    return [replace(face, expected_error=float(error), point_errors=errors) for face, error, errors in expected]
 
 
 def _turned(predictor: Predictor, image: np.ndarray, box: np.ndarray, roll: float, where: str) -> Face:
@@ -125,11 +139,19 @@ def _turned(predictor: Predictor, image: np.ndarray, box: np.ndarray, roll: floa
     if pose is not None:
         pose = pose + np.array([0.0, 0.0, roll])
         pose[2] = (pose[2] + 180) % 360 - 180
-    return Face(np.asarray(box, float), roll, apply_affine(invert_affine(matrix), face.points), face.score, pose)
+    points = apply_affine(invert_affine(matrix), face.points)
+    return replace(face, box=np.asarray(box, float), roll=roll, points=points, pose=pose)
 
 
-def _judged(face: Face, image: np.ndarray, detector_score: float) -> Face:
-    """Return the face with the detector's score and warnings of what the network was not trained for."""
+def _judged(face: Face, image: np.ndarray, detector_score: float, detector_yaw: float) -> Face:
+    """Return the face with the detector's score and warnings of what the network was not trained for.
+
+    Args:
+        face: with its points.
+        image: (H, W, 3).
+        detector_score: NaN for a given box.
+        detector_yaw: degrees, by the detector's five points; NaN where there are none.
+    """
     height, width = image.shape[:2]
     warnings = []
     if face.roll:
@@ -139,7 +161,9 @@ def _judged(face: Face, image: np.ndarray, detector_score: float) -> Face:
     x0, y0, x1, y1 = tight_box(face.points).tolist()
     if x0 < -0.5 or y0 < -0.5 or x1 > width - 0.5 or y1 > height - 0.5:
         warnings.append("partly outside the picture")
-    if face.pose is not None and abs(face.pose[0]) > FAR_YAW:
-        warnings.append("profile")
+    if (face.pose is not None and abs(face.pose[0]) > FAR_YAW) or abs(detector_yaw) > FAR_YAW_OF_FIVE:
+        warnings.append("profile: the far half of the face is hidden")
+    if face.expected_error is not None and face.expected_error > LARGEST_TRUSTED:
+        warnings.append(f"expected error {face.expected_error:.1f} %, above {LARGEST_TRUSTED:g}")
     score = detector_score if np.isfinite(detector_score) else None
-    return Face(face.box, face.roll, face.points, face.score, face.pose, score, tuple(warnings))
+    return replace(face, detector_score=score, warnings=tuple(warnings))

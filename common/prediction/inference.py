@@ -8,6 +8,7 @@ those that are installed (`common.methods`).
 from __future__ import annotations
 
 import glob
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from common.files.converting import official_hint
 from common.geometry import apply_affine, invert_affine
 from common.methods import METHODS, get_method
 from common.packing import Description, describe, read_metadata
+from common.prediction.confidence import Confidence
+from common.prediction.detection import BoxMap
+from common.prediction.detector_file import BOX_MAPS
 from common.schemes import LandmarkScheme
 from common.task import LandmarkTask, make_task
 from common.task import load_task as load_checkpoint_task
@@ -71,10 +75,20 @@ class Predictor:
         task: the method with its weights.
         crop: the crop that it was trained on.
         official: these are converted official weights.
+        confidence: what the method's scores mean, where it was fitted.
+        box_maps: name of a detector -> from its box to the one that the method was trained on.
     """
 
-    def __init__(self, task: LandmarkTask, crop: CropConfig, official: bool = False) -> None:
+    def __init__(
+        self,
+        task: LandmarkTask,
+        crop: CropConfig,
+        official: bool = False,
+        confidence: Confidence | None = None,
+        box_maps: Mapping[str, BoxMap] | None = None,
+    ) -> None:
         self.task, self.crop, self.official = task.eval(), crop.still(), official
+        self.confidence, self.box_maps = confidence, {**BOX_MAPS, **(box_maps or {})}
 
     @classmethod
     def load(cls, path: Path | str, config: Path | None = None, device: str = "cpu") -> Predictor:
@@ -92,7 +106,8 @@ class Predictor:
             if hint is None:
                 raise
             raise LabError(f"{path}: {hint}") from None
-        return cls(_task_of(path, found).to(place), found.crop, found.official)
+        task = _task_of(path, found).to(place)
+        return cls(task, found.crop, found.official, found.confidence, found.box_maps)
 
     @classmethod
     def from_pretrained(cls, source: Path | str, device: str = "cpu") -> Predictor:
@@ -126,7 +141,9 @@ class Predictor:
         """
         target = Path(folder) / PRETRAINED
         target.parent.mkdir(parents=True, exist_ok=True)
-        about = Description(self.task.METHOD, self.task.settings(), self.crop, self.official)
+        about = Description(
+            self.task.METHOD, self.task.settings(), self.crop, self.official, self.confidence, self.box_maps
+        )
         save_safetensors(self.task.state_dict(), target, about.metadata(), overwrite=overwrite)
         return target
 

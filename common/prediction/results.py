@@ -22,7 +22,8 @@ from common.prediction.sources import output_names
 
 FORMATS = ("json", "jsonl", "csv", "pts", "coco")
 FRAME = "image pixels, x right, y down, centre of the first pixel is (0, 0); angles in degrees: yaw turns the nose to "
-FRAME += "the picture's right, pitch raises it, roll turns the head clockwise"
+FRAME += "the picture's right, pitch raises it, roll turns the head clockwise; expected errors in percent of the "
+FRAME += "distance of the outer eye corners"
 Header = dict[str, Any]
 Size = tuple[int, ...]  # height and width
 
@@ -143,10 +144,10 @@ class JsonLines:
 
 
 class CsvResults:
-    """One row a face: picture, face, box, detector's score, then x and y of every landmark."""
+    """One row a face: picture, face, box, detector's score, expected error, pose, then x and y of every landmark."""
 
     def __init__(self, path: Path, header: Header, points: int) -> None:
-        names = ["picture", "face", "x0", "y0", "x1", "y1", "detector_score"]
+        names = ["picture", "face", "x0", "y0", "x1", "y1", "detector_score", "expected_error", "yaw", "pitch", "roll"]
         names += [f"{axis}_{index}" for index in range(points) for axis in ("x", "y")]
         self.done: set[str] = set()
         if path.exists() and path.stat().st_size:
@@ -168,8 +169,9 @@ class CsvResults:
                 csv.writer(self._file).writerow(self._names)
         rows = csv.writer(self._file)
         for index, face in enumerate(faces):
-            score = "" if face.detector_score is None else round(face.detector_score, 3)
-            rows.writerow([picture, index, *_flat(face.box), score, *_flat(face.points)])
+            known = ["" if value is None else round(value, 3) for value in (face.detector_score, face.expected_error)]
+            pose = ["", "", ""] if face.pose is None else _flat(face.pose)
+            rows.writerow([picture, index, *_flat(face.box), *known, *pose, *_flat(face.points)])
         if not faces:  # a row without numbers, so that the picture is known to have been looked at
             rows.writerow([picture, *[""] * (len(self._names) - 1)])
         self._file.flush()
@@ -248,6 +250,8 @@ class CocoFile:
             }
             if face.detector_score is not None:
                 entry["score"] = round(face.detector_score, 3)
+            if face.expected_error is not None:
+                entry["expected_error"] = round(face.expected_error, 2)
             annotations.append(entry)
         self.done.add(picture)
         if number % self.EVERY == 0:

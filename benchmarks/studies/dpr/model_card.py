@@ -134,7 +134,8 @@ def card(files: Sequence[Mapping[str, Any]], contents: Sequence[Mapping[str, Any
     content, *earlier = contents
     lines = [
         "# Embedded weights of DPR", "",
-        f"Written by `{typed}`; not to be edited. Landmarks: {content['data'].get('scheme')}. Input: an RGB "
+        f"Written by `{typed}`, but for the section on confidence; not to be edited. "
+        f"Landmarks: {content['data'].get('scheme')}. Input: an RGB "
         "photograph and a rough face box.", "",
         f"`{files[0]['name']}`, {files[0]['bytes'] / 1e6:.1f} MB, is the default of `python -m common.predict`.", "",
     ]  # fmt: skip
@@ -155,7 +156,7 @@ def card(files: Sequence[Mapping[str, Any]], contents: Sequence[Mapping[str, Any
         *[line for before in earlier for line in ("Before it:", "", *_recipe_lines(before), "")],
         "## What they are not", "", "- Not the weights of the paper; the recipe, data and sizes of the crops differ.",
         "- Nobody measured how their error differs between groups of people. Do not use them to decide about people.",
-        "- Boxes must hold the face roughly; there is no face detector and no measure of confidence.", "",
+        "- Boxes must hold the face roughly.", "",
     ]  # fmt: skip
     return "\n".join(lines)
 

@@ -82,8 +82,8 @@ WALK = {  # method -> what makes its smoke recipe tiny
     "awing": ("--model.width", "16", "--model.depth", "2", "--data.crop.size", "64", "--trainer.max_epochs", "1"),
     "dpr": ("--trainer.max_epochs", "1"),
     "sdu3d": ("--model.net.width", "32", "--data.crop.size", "64", "--trainer.max_epochs", "1"),
-    "spiga": ("--model.stage_epochs", "[1, 1]", "--model.depth", "2", "--data.crop.size", "64", "--trainer.max_epochs",
-              "3"),
+    "spiga": ("--model.stage_epochs", "[1, 1]", "--model.steps", "2", "--model.depth", "2", "--data.crop.size", "64",
+              "--trainer.max_epochs", "3"),
 }  # fmt: skip
 
 

@@ -98,9 +98,9 @@ def evaluate(
     if not isinstance(data, FaceDataset):
         data = data.cropped(split).faces if isinstance(data, FaceDataModule) else data.faces
     crops = CroppedFaces(data, model.crop)
-    photographs = model.official or type(model.task).predict_image is not LandmarkTask.predict_image
-    if not photographs:
-        return evaluate_batches(model.task, batches(crops, size=batch_size, count=count), scheme=data.scheme)
+    if not model.photographs:
+        faces = batches(crops, size=batch_size, count=count)
+        return evaluate_batches(model.task, faces, model.fast, data.scheme, model.device)
     found, collate = FaceCollector(data.scheme), Collate(data.subset_names)
     for row in range(min(len(data), count or len(data))):
         sample = data[row]
@@ -114,6 +114,7 @@ def evaluate_batches(
     faces: Iterable[FaceBatch],
     predict: Predict | None = None,
     scheme: LandmarkScheme | None = None,
+    device: torch.device | None = None,
 ) -> Evaluation:
     """Predict batches of faces and compare with their truth, in float32 or better.
 
@@ -122,6 +123,7 @@ def evaluate_batches(
         faces: batches.
         predict: what predicts a batch, crop pixels; default the task.
         scheme: of the true points, where it may be another than the task's; errors can then not be computed.
+        device: where the faces go; default the task's.
 
     Raises:
         LabError: there is no face, the data do not fit the task, or a face has no annotated point.
@@ -129,10 +131,10 @@ def evaluate_batches(
     task.eval()
     found = FaceCollector(scheme or task.scheme, task.threshold)
     for batch in faces:
-        batch = batch.to(task.device)
+        batch = batch.to(device or task.device)
         if scheme is None:
             task.check_batch(batch)
-        with torch.autocast(task.device.type, enabled=False):
+        with torch.autocast(batch.image.device.type, enabled=False):
             found.add(batch, (predict or task.predict_batch)(batch))
     return found.result()
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from common.data.crops import CropConfig
 from common.errors import LabError, command
+from common.export.runtime import ONNX, graph_metadata
 from common.files.checkpoints import (
     INSTANTIATOR,
     build,
@@ -87,14 +88,14 @@ def describe(path: Path, config: Path | None = None) -> Description:
     """Return what a file of weights is.
 
     Args:
-        path: `.safetensors` or `.ckpt`.
+        path: `.safetensors`, `.ckpt`, or an exported `.onnx`.
         config: configuration of the run, for the crop; default: config.yaml in the run's folder of a checkpoint.
 
     Raises:
         LabError: the file does not say it.
     """
-    if path.suffix == ".safetensors":
-        found: Mapping[str, Any] = read_metadata(path)
+    if path.suffix in (".safetensors", ONNX):
+        found: Mapping[str, Any] = graph_metadata(path) if path.suffix == ONNX else read_metadata(path)
         if "lacking" in found:
             raise LabError(f"{path}: cannot predict yet: {found['lacking']}")
         try:

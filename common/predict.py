@@ -19,6 +19,8 @@ import numpy as np
 
 from common.data.base import check_box
 from common.errors import LabError, command
+from common.export.fast import BACKENDS
+from common.export.runtime import PRECISIONS
 from common.files.images import read_image, write_image
 from common.methods import method_weights
 from common.prediction.aligned import aligned_crop
@@ -167,7 +169,7 @@ def run(options: argparse.Namespace) -> int:
         raise LabError("--box is for one picture; put .rct files beside several, or give --detector")
     check_outputs(sources, options)
     weights = options.weights or (default_weights() if options.method is None else method_weights(options.method))
-    predictor = Predictor.load(weights, options.config, options.device)
+    predictor = Predictor.load(weights, options.config, options.device, options.backend, options.precision)
     header = {"weights": Path(weights).name, "method": predictor.task.METHOD, "scheme": predictor.scheme.name}
     finder = make_finder(options) if options.detector else None
     results = open_results(options.format, options.out, header, predictor.scheme.names, options.overwrite)
@@ -231,7 +233,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--list", type=Path, help="text file that names a picture on each line")
     result.add_argument("--camera", type=int, help="number of a camera; Ctrl-C ends it")
     result.add_argument("--frames", type=int, help="stop a video or camera after so many frames")
-    result.add_argument("--weights", type=Path, help=".safetensors or .ckpt; default: the embedded weights")
+    result.add_argument("--weights", type=Path, help=".safetensors, .ckpt or .onnx; default: the embedded weights")
     result.add_argument("--method", help="use this method's embedded weights")
     result.add_argument("--config", type=Path, help="config.yaml of the run that made the weights, if they need it")
     result.add_argument("--box", type=float, nargs=4, metavar=("X0", "Y0", "X1", "Y1"), help="face of one picture")
@@ -247,6 +249,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--overwrite", action="store_true", help="begin the file of predictions anew")
     result.add_argument("--crops", type=int, choices=(112, 256), help="also write faces aligned by eyes and mouth")
     result.add_argument("--device", default="cpu", help="device that the network runs on")
+    result.add_argument("--backend", choices=BACKENDS, help="what runs the network; default auto: what is fastest")
+    result.add_argument("--precision", choices=PRECISIONS, default="float32", help="bf16 is faster where there is one")
     result.add_argument("--no-pictures", action="store_true", help="draw nothing")
     return result
 

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     weights = options.weights or method_weights(options.method)
     out = options.out or Path(f"{weights.stem}.onnx")
-    predictor = Predictor.load(weights, options.config)
+    predictor = Predictor.load(weights, options.config, backend="eager")
     task, parts = predictor.task, predictor.task.export_parts() if options.parts else {}
     if options.parts and not parts:
         raise LabError(f"--parts: {task.METHOD} is no cascade, it has no parts")
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in (out, *files.values()):
         if path.exists() and not options.overwrite:
             raise LabError(f"{path}: exists; give --overwrite to replace it, or another --out")
-    content, difference = checked_export(task, predictor.crop)
+    content, difference = checked_export(task, predictor.crop, predictor.description())
     write(out, content)
     report(out, task.METHOD, content, difference)
     for name, part in parts.items():

@@ -125,7 +125,7 @@ def to_onnx(
                 output_names=None if outputs is None else list(outputs),
                 dynamic_axes={name: {0: "batch"} for name in names},
             )  # fmt: skip
-        except torch.onnx.errors.OnnxExporterError as error:
+        except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError, ValueError) as error:
             raise LabError(f"this network cannot be exported: {str(error).splitlines()[0][:160]}") from None
         finally:
             for parameter in trained:

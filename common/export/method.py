@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -45,8 +44,13 @@ def largest_difference(task: LandmarkTask, runner: GraphRunner, batches: list[Fa
     return float(np.max([difference(runner(batch), task.predict_batch(batch)) for batch in batches]))
 
 
-def export_task(task: LandmarkTask, crop: CropConfig) -> bytes:
+def export_task(task: LandmarkTask, crop: CropConfig, about: Description | None = None) -> bytes:
     """Return a method as an ONNX file's content, not yet compared with the network.
+
+    Args:
+        task: the method with its weights.
+        crop: the crop that it was trained on.
+        about: what its file says of itself, where more is known than method, settings and crop.
 
     Raises:
         LabError: the packages of the optional dependency `fast` are missing, or an operation has no form in ONNX.
@@ -57,24 +61,23 @@ def export_task(task: LandmarkTask, crop: CropConfig) -> bytes:
     assert example.box is not None
     with torch.no_grad():
         names = list(tensors(graph.predict(crops_only(example.image, example.box))))
-    about = Description(task.METHOD, task.settings(), crop).metadata() | {
+    about = about or Description(task.METHOD, task.settings(), crop, box_maps=BOX_MAPS)
+    said = replace(about, official=False).metadata() | {
         "scheme": task.scheme.name, "input_size": str(task.input_size), "version": version("face-alignment-lab"),
-        # From a detector's box to the box that the crop is made of.
-        "box_maps": json.dumps({name: asdict(found) for name, found in BOX_MAPS.items()}),
     }  # fmt: skip
     try:
-        return to_onnx(graph, (example.image.contiguous(), example.box), INPUTS, names, about)
+        return to_onnx(graph, (example.image.contiguous(), example.box), INPUTS, names, said)
     except LabError as error:
         raise LabError(f"{task.METHOD}: {error}") from None
 
 
-def checked_export(task: LandmarkTask, crop: CropConfig) -> tuple[bytes, float]:
+def checked_export(task: LandmarkTask, crop: CropConfig, about: Description | None = None) -> tuple[bytes, float]:
     """Return a method as an ONNX file's content, and by how many pixels its points differ from the network's.
 
     Raises:
         LabError: see `export_task`; or they differ by more than TOLERANCE.
     """
-    content = export_task(task, crop)
+    content = export_task(task, crop, about)
     found = largest_difference(task, GraphRunner(OnnxSession(content)), check_batches(task, crop))
     if not found <= TOLERANCE:
         raise LabError(f"{task.METHOD}: points of the exported graph are up to {found:.3g} px off the network's, more "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from common.types import FaceBatch, Prediction
 
 Runtime = Literal["onnx", "openvino"]
 Precision = Literal["float32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+ONNX = ".onnx"
 PACKAGES: dict[Runtime, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
 
 
@@ -81,11 +83,12 @@ class OpenVinoSession:
         settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": hint}
         self.model = core.compile_model(core.read_model(content), "CPU", settings)
         self.inputs = tuple(given.get_any_name() for given in self.model.inputs)
-        self.outputs = [found.get_any_name() for found in self.model.outputs]
+        self.outputs = [found.get_names() for found in self.model.outputs]  # one tensor may have several
 
     def __call__(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         found = self.model(dict(feeds))
-        return {name: np.array(found[place]) for place, name in enumerate(self.outputs)}  # copies: its memory is reused
+        arrays = [np.array(found[place]) for place in range(len(self.outputs))]  # copies: its memory is used again
+        return {name: array for names, array in zip(self.outputs, arrays, strict=True) for name in names}
 
 
 def open_session(

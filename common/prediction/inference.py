@@ -19,6 +19,8 @@ import torch
 from common.data.base import check_box_in
 from common.data.crops import CropConfig, draw_matrix, move_box, warp_image
 from common.errors import LabError
+from common.export.fast import Backend, FastPath, default_backend
+from common.export.runtime import ONNX, Precision
 from common.files.checkpoints import load_weights, read_checkpoint, read_state_dict, save_safetensors
 from common.files.converting import official_hint
 from common.geometry import apply_affine, invert_affine
@@ -33,7 +35,7 @@ from common.task import load_task as load_checkpoint_task
 from common.types import FaceBatch, Prediction
 
 PRETRAINED = "model.safetensors"  # file of weights in a folder or a repository of the model hub
-WEIGHT_FILES = (".safetensors", ".ckpt", ".pt", ".pth")
+WEIGHT_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ONNX)
 DETECTOR_SIDE = 640  # longer side that a photograph is shrunk to; the detector's range is faces of 10 to 300 px
 DETECTOR_SCORE = 0.6
 
@@ -71,12 +73,22 @@ class Predictor:
     take more of the photograph than one crop (`predict_image`); else its `predict_batch` gets the crop that it was
     trained on.
 
+    On a CPU its exported graph takes the network's place where it is equal and faster (`common.export.fast`).
+
     Args:
         task: the method with its weights.
         crop: the crop that it was trained on.
         official: these are converted official weights.
         confidence: what the method's scores mean, where it was fitted.
         box_maps: name of a detector -> from its box to the one that the method was trained on.
+        backend: auto, eager (the network itself), onnx or openvino; None for FACE_ALIGNMENT_BACKEND, else auto.
+        precision: float32, or bf16 where OpenVINO and the processor have it.
+
+    Attributes:
+        fast: what predicts batches.
+
+    Raises:
+        LabError: see `FastPath`.
     """
 
     def __init__(
@@ -86,13 +98,30 @@ class Predictor:
         official: bool = False,
         confidence: Confidence | None = None,
         box_maps: Mapping[str, BoxMap] | None = None,
+        backend: Backend | None = None,
+        precision: Precision = "float32",
     ) -> None:
         self.task, self.crop, self.official = task.eval(), crop.still(), official
         self.confidence, self.box_maps = confidence, {**BOX_MAPS, **(box_maps or {})}
+        self.device, self.graph_only = task.device, False
+        # A task may take more of a photograph than a crop, which no graph does.
+        self.photographs = official or type(task).predict_image is not LandmarkTask.predict_image
+        if self.photographs and (backend not in (None, "auto", "eager") or precision != "float32"):
+            raise LabError(f"backend {backend or 'auto'}, precision {precision}: these weights look at the whole "
+                           "photograph, which only their network does; export them for a graph of crops")  # fmt: skip
+        way = "eager" if self.photographs else backend or default_backend()
+        self.fast = FastPath(self.task, self.crop, way, precision)
 
     @classmethod
-    def load(cls, path: Path | str, config: Path | None = None, device: str = "cpu") -> Predictor:
-        """Return the predictor of a file of weights.
+    def load(
+        cls,
+        path: Path | str,
+        config: Path | None = None,
+        device: str = "cpu",
+        backend: Backend | None = None,
+        precision: Precision = "float32",
+    ) -> Predictor:
+        """Return the predictor of a file of weights, or of an exported `.onnx` file.
 
         Raises:
             LabError: see `describe`; the weights do not fit; they are official ones that must be converted first; or
@@ -106,8 +135,23 @@ class Predictor:
             if hint is None:
                 raise
             raise LabError(f"{path}: {hint}") from None
+        if path.suffix == ONNX:
+            return cls._of_graph(path, found, place, backend, precision)
         task = _task_of(path, found).to(place)
-        return cls(task, found.crop, found.official, found.confidence, found.box_maps)
+        return cls(task, found.crop, found.official, found.confidence, found.box_maps, backend, precision)
+
+    @classmethod
+    def _of_graph(
+        cls, path: Path, found: Description, place: torch.device, backend: Backend | None, precision: Precision
+    ) -> Predictor:
+        if place.type != "cpu":
+            raise LabError(f"{path}: an exported graph runs on the CPU here; leave --device out")
+        task = make_task(get_method(found.method).task_class(), found.hyper_parameters, path)
+        made = cls(task, found.crop, False, found.confidence, found.box_maps, "eager")
+        made.fast = FastPath.of_file(task, made.crop, path, backend or default_backend(), precision)
+        task.to("meta")  # it has no weights: whatever would use them fails
+        made.photographs, made.graph_only = False, True
+        return made
 
     @classmethod
     def from_pretrained(cls, source: Path | str, device: str = "cpu") -> Predictor:
@@ -137,15 +181,19 @@ class Predictor:
         """Write the weights and what they are into a folder that `from_pretrained` reads; return the file.
 
         Raises:
-            LabError: the file exists and `overwrite` is off.
+            LabError: the file exists and `overwrite` is off; or there are no weights but a graph.
         """
+        if self.graph_only:
+            raise LabError("an exported graph holds no weights that could be saved; take the file that it was made of")
         target = Path(folder) / PRETRAINED
         target.parent.mkdir(parents=True, exist_ok=True)
-        about = Description(
-            self.task.METHOD, self.task.settings(), self.crop, self.official, self.confidence, self.box_maps
-        )
-        save_safetensors(self.task.state_dict(), target, about.metadata(), overwrite=overwrite)
+        save_safetensors(self.task.state_dict(), target, self.description().metadata(), overwrite=overwrite)
         return target
+
+    def description(self) -> Description:
+        """Return what a file of these weights says of itself."""
+        task = self.task
+        return Description(task.METHOD, task.settings(), self.crop, self.official, self.confidence, self.box_maps)
 
     @property
     def scheme(self) -> LandmarkScheme:
@@ -167,11 +215,11 @@ class Predictor:
         checked = np.stack([check_box_in(box, height, width, f"face {index}") for index, box in enumerate(boxes)])
         if self.official:
             return self.task.predict_official(image, checked)
-        whole = self.task.predict_image(image, checked)
+        whole = self.task.predict_image(image, checked) if self.photographs else None
         if whole is not None:
             return whole
         batch = self.batch(image, checked)
-        found = self.task.predict_batch(batch)
+        found = self.fast(batch)
         back = batch.to_image.double()
         move = [apply_affine(back, points.double()) for points in (found.points, *found.steps)]
         return Prediction(points=move[0], score=found.score, pose=found.pose, steps=move[1:])
@@ -194,7 +242,7 @@ class Predictor:
             ids=[str(index) for index in range(count)],
             box=torch.from_numpy(np.stack([move_box(m, box) for m, box in zip(matrices, boxes, strict=True)])),
         )
-        return batch.to(self.task.device)
+        return batch.to(self.device)
 
 
 class FaceDetector:

@@ -1,0 +1,278 @@
+"""The fast way of a method on a CPU: its exported graph, built once, compared, timed, and kept in the user's cache.
+
+A graph replaces the network where its points are the network's (`TOLERANCE`) and it is faster; otherwise the network
+stays. Building takes seconds, so with `auto` it waits until the network itself has worked for `PATIENCE` seconds,
+unless the cache has the graph already: a single picture is not worth it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache, partial
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+
+from common.data.crops import CropConfig
+from common.errors import LabError
+from common.export.graph import EXTRA
+from common.export.method import TOLERANCE, check_batches, export_task, largest_difference
+from common.export.runtime import PRECISIONS, GraphRunner, Precision, Runtime, installed_runtimes, open_session
+from common.files.whole import write_whole
+from common.prediction.detector_file import cache_folder
+from common.task import LandmarkTask
+from common.types import FaceBatch, Prediction
+
+Backend = Literal["auto", "eager", "onnx", "openvino"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+PATIENCE = 2.0  # seconds of the network's own work after which a graph is built
+ROUNDS = 5  # timed calls of each way, in turns
+VERSIONED = ("face-alignment-lab", "torch", "onnx", "onnxruntime", "openvino")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was found when a graph was built; kept beside it.
+
+    Attributes:
+        backend: the fastest way whose points are the network's.
+        milliseconds: of one face, each way.
+        difference: of each graph's points from the network's, pixels, at most.
+        digest: SHA-256 of the graph's file.
+        reason: why there is no graph.
+    """
+
+    backend: str
+    milliseconds: dict[str, float] = field(default_factory=dict)
+    difference: dict[str, float] = field(default_factory=dict)
+    digest: str = ""
+    reason: str = ""
+
+
+def default_backend() -> Backend:
+    """Return the backend that the environment names (FACE_ALIGNMENT_BACKEND), else auto."""
+    return os.environ.get("FACE_ALIGNMENT_BACKEND", "auto")  # type: ignore[return-value]  # FastPath checks it
+
+
+def processor() -> str:
+    """Return the name of this machine's processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
+@lru_cache
+def _sources(package: str) -> str:
+    """Return the digest of a package's code, so that a graph of another state of it is not taken for this one's."""
+    spec, found = find_spec(package), hashlib.sha256()
+    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+        for path in sorted(Path(folder).rglob("*.py")):
+            found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def graph_key(task: LandmarkTask, crop: CropConfig, precision: Precision = "float32") -> str:
+    """Return what a graph is kept under: weights, settings, code, versions, processor and threads."""
+    about = [task.METHOD, json.dumps(task.settings(), sort_keys=True, default=str), repr(crop), precision, processor(),
+             str(torch.get_num_threads()), _sources("common"), _sources(type(task).__module__.partition(".")[0]),
+             *map(_version, VERSIONED)]  # fmt: skip
+    found = hashlib.sha256("\n".join(about).encode())
+    for name, value in sorted(task.state_dict().items()):
+        found.update(name.encode())
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()[:32]
+
+
+def timed(calls: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
+    """Return the shortest time of each call in milliseconds; they take turns."""
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds + 1):  # the first turn warms up
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            found[name].append(1000 * (time.perf_counter() - start))
+    return {name: min(times[1:]) for name, times in found.items()}
+
+
+@torch.inference_mode()
+def compare(
+    task: LandmarkTask, crop: CropConfig, content: bytes, runtimes: tuple[Runtime, ...], precision: Precision
+) -> Choice:
+    """Return which way is the fastest among the network and its graph in each runtime."""
+    batches = check_batches(task, crop)
+    ways: dict[str, Callable[[FaceBatch], Prediction]] = {"eager": task.predict_batch}
+    difference: dict[str, float] = {}
+    for name in runtimes:
+        try:
+            runner = GraphRunner(open_session(content, name, precision=precision))
+            difference[name] = largest_difference(task, runner, batches)
+        except Exception:  # noqa: BLE001 - each runtime raises classes of its own
+            continue  # a runtime that lacks an operation; another, or the network, takes its place
+        if precision != "float32" or difference[name] <= TOLERANCE:
+            ways[name] = runner
+    one = batches[0]
+    took = timed({name: partial(way, one) for name, way in ways.items()})
+    best = min(took, key=lambda name: took[name])
+    return Choice(best, took, difference, hashlib.sha256(content).hexdigest())
+
+
+class FastPath:
+    """Predicts batches by the network, or by its graph where that is equal and faster.
+
+    Args:
+        task: the method with its weights.
+        crop: the crop that it was trained on.
+        backend: auto chooses; eager is the network itself; onnx and openvino are the graph in that runtime, at once.
+        precision: bf16 computes in half precision, about 0.1 px off; it needs OpenVINO and a processor that has it.
+
+    Attributes:
+        choice: what was found; None as long as nothing was built or read.
+
+    Raises:
+        LabError: a backend other than auto is not installed, or cannot be had on this device or in this precision.
+    """
+
+    def __init__(
+        self, task: LandmarkTask, crop: CropConfig, backend: Backend = "auto", precision: Precision = "float32"
+    ) -> None:
+        if backend not in BACKENDS:
+            raise LabError(f"backend must be one of {', '.join(BACKENDS)}, got {backend}")
+        if precision not in PRECISIONS:
+            raise LabError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision}")
+        if precision == "bf16" and backend in ("eager", "onnx"):
+            raise LabError(f"precision bf16 needs OpenVINO; the backend is {backend}")
+        if backend not in ("auto", "eager") and task.device.type != "cpu":
+            raise LabError(f"backend {backend} runs on the CPU; the device is {task.device}")
+        self.task, self.crop, self.backend, self.precision = task, crop, backend, precision
+        self.choice: Choice | None = None
+        self.spent, self.looked = 0.0, False
+        self.runner: GraphRunner | None = None
+        values = (*task.parameters(), *task.buffers())
+        self.values, self.state = [value for value in values if not value.is_inference()], 0
+        if precision == "bf16":
+            self.backend = "openvino"
+        if self.backend in ("onnx", "openvino"):
+            self.prepare()
+
+    @classmethod
+    def of_file(
+        cls, task: LandmarkTask, crop: CropConfig, path: Path, backend: Backend, precision: Precision
+    ) -> FastPath:
+        """Return what predicts by an exported file alone; auto takes the faster runtime.
+
+        Raises:
+            LabError: no runtime is installed, or the file is damaged.
+        """
+        if backend == "eager":
+            raise LabError(f"{path}: holds no network for the backend eager; give the weights that it was made of")
+        made, content = cls(task, crop, "eager"), path.read_bytes()
+        names: tuple[Runtime, ...] = installed_runtimes() if backend == "auto" else (backend,)
+        names = ("openvino",) if precision == "bf16" else names
+        runners = {name: GraphRunner(open_session(content, name, precision=precision)) for name in names}
+        if not runners:
+            raise LabError(f"{path}: no runtime for it is installed; {EXTRA}")
+        one = check_batches(task, crop, (1,))[0]
+        took = timed({name: partial(runner, one) for name, runner in runners.items()}) if len(runners) > 1 else {}
+        best = min(runners, key=lambda name: took.get(name, 0.0))
+        made.runner, made.choice = runners[best], Choice(best, took)
+        return made
+
+    def __call__(self, batch: FaceBatch) -> Prediction:
+        """Return points in the batch's crop pixels, as `LandmarkTask.predict_batch` does."""
+        if self.runner is not None and self.backend != "eager" and self.weights_state() != self.state:
+            self.runner = self.choice = None  # the weights were changed since: another graph
+            if self.backend != "auto":
+                self.prepare()
+        if self.backend == "auto" and self.choice is None and batch.image.device.type == "cpu":
+            if not self.looked or self.spent > PATIENCE:
+                self.prepare(build=self.spent > PATIENCE)
+        if self.runner is not None:
+            return self.runner(batch)
+        start = time.perf_counter()
+        found = self.task.predict_batch(batch)
+        self.spent += time.perf_counter() - start
+        return found
+
+    def weights_state(self) -> int:
+        """Return a number that every change of a weight in its place makes larger."""
+        return sum(value._version for value in self.values)
+
+    def prepare(self, build: bool = True) -> None:
+        """Take the graph from the cache, or build it; what is slower than the network, or not equal, is left alone.
+
+        Args:
+            build: make the graph if the cache does not have it.
+
+        Raises:
+            LabError: the backend was named, and its graph cannot be built or is not equal.
+        """
+        self.looked, self.state = True, self.weights_state()
+        runtimes: tuple[Runtime, ...] = installed_runtimes() if self.backend == "auto" else (self.backend,)  # type: ignore[assignment]
+        if self.backend == "eager" or not runtimes:
+            self.choice = Choice("eager", reason="no runtime is installed")
+            return
+        file = cache_folder() / "graphs" / f"{self.task.METHOD}-{graph_key(self.task, self.crop, self.precision)}.onnx"
+        found = _read(file)
+        if found is None and build:
+            found = self._build(file, runtimes)
+        if found is not None:
+            self._take(found)
+
+    def _take(self, found: tuple[Choice, bytes]) -> None:
+        choice, content = found
+        name = choice.backend if self.backend == "auto" else self.backend
+        if name not in ("onnx", "openvino"):
+            self.choice = choice
+            return
+        if self.backend != "auto" and self.precision == "float32":
+            if name not in choice.milliseconds:
+                off = choice.difference.get(name, float("nan"))
+                raise LabError(f"backend {name}: its points are {off:.3g} px off the network's, more than {TOLERANCE}")
+        self.runner = GraphRunner(open_session(content, name, precision=self.precision))  # type: ignore[arg-type]
+        self.choice = choice
+
+    def _build(self, file: Path, runtimes: tuple[Runtime, ...]) -> tuple[Choice, bytes]:
+        try:
+            content = export_task(self.task, self.crop)
+        except LabError as error:
+            if self.backend != "auto":
+                raise
+            content, choice = b"", Choice("eager", reason=str(error))
+        else:
+            choice = compare(self.task, self.crop, content, installed_runtimes(), self.precision)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(file, content)
+            write_whole(file.with_suffix(".json"), json.dumps(asdict(choice), indent=1).encode())
+        except (OSError, LabError):
+            pass  # a cache that cannot be written: the graph serves this process only
+        return choice, content
+
+
+def _read(file: Path) -> tuple[Choice, bytes] | None:
+    """Return what the cache holds, or None where it holds nothing or something broken."""
+    try:
+        choice = Choice(**json.loads(file.with_suffix(".json").read_text(encoding="utf-8")))
+        content = file.read_bytes()
+    except (OSError, ValueError, TypeError):
+        return None
+    whole = choice.reason or hashlib.sha256(content).hexdigest() == choice.digest
+    return (choice, content) if whole else None

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from common.data.datamodule import DATASETS, FaceDataModule
-from common.errors import command
+from common.data.packed.layout import Packing
+from common.data.packed.w300_crops import write_crops
+from common.data.packed.write import prepare as write_store
+from common.errors import LabError, command
 
 SPLITS = ("train", "val", "test")
 
@@ -29,7 +33,15 @@ def parser() -> argparse.ArgumentParser:
         "--manifest", type=Path, help="SHA-256 of every file: compared with this file, or written to it"
     )
     doctor.add_argument("--all", action="store_true", help="list all faults, not the first ten of each kind")
-    for each in (doctor,):
+    prepare = commands.add_parser("prepare", help="pack a data set for fast reading")
+    prepare.add_argument("--out", type=Path, required=True, help="folder of the store or the crops")
+    prepare.add_argument("--format", choices=("store", "crops"), default="store",
+                         help="store: for --data.dataset store; crops: of w300, for the helen recipes")  # fmt: skip
+    for field in fields(Packing):
+        if field.name != "exact":
+            prepare.add_argument(f"--{field.name}", type=type(field.default), default=field.default)
+    prepare.add_argument("--compact", action="store_true", help="crops of the training's kind for val and test, too")
+    for each in (doctor, prepare):
         _add_data(each)
         each.add_argument("--workers", type=int, help="processes that read pictures; default one a core")
     return result
@@ -43,6 +55,23 @@ def _add_data(one: argparse.ArgumentParser) -> None:
     one.add_argument("--train-split", help="as --data.train_split")
     one.add_argument("--eval-split", help="as --data.eval_split")
     one.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS, help="default all three")
+
+
+def prepare(options: argparse.Namespace) -> int:
+    """Write a store, or the crops of the helen recipes."""
+    if options.format == "crops":
+        if options.name != "w300":
+            raise LabError(f"prepare --format crops makes the helen recipes' crops of w300, not of {options.name}")
+        written = write_crops(options.root, options.out)
+        kind = "crops"
+    else:
+        packing = Packing(options.size, options.room, options.quality, options.face, not options.compact)
+        faces = data_module(options).faces
+        about = write_store(options.name, faces, options.out, packing, options.splits, options.workers)
+        written, kind = {split: own.count for split, own in about.splits.items()}, "store"
+    counts = ", ".join(f"{split} {count}" for split, count in written.items())
+    print(f"{options.out}: {counts} faces; use it by --data.dataset {kind} --data.root {options.out}")
+    return 0
 
 
 def data_module(options: argparse.Namespace, **more: Any) -> FaceDataModule:
@@ -72,7 +101,7 @@ def doctor(options: argparse.Namespace) -> int:
 def main(args: list[str] | None = None) -> int:
     """Run a command; a user's mistake is printed as one line, exit code 2."""
     options = parser().parse_args(args)
-    return {"doctor": doctor}[options.command](options)
+    return {"doctor": doctor, "prepare": prepare}[options.command](options)
 
 
 if __name__ == "__main__":

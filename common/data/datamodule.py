@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from common.data.base import FaceDataset, check_root, one_thread
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig, CroppedFace
+from common.data.packed.read import PackedFaces
 from common.data.readers import READERS, Wanted
 from common.data.sampler import EpochSampler
 from common.data.store import build, digest
@@ -92,7 +93,8 @@ class FaceDataModule(L.LightningDataModule):
             return self._drawn(split)
         if self.dataset == SYNTHETIC3D:
             return WithDepth(self._drawn(split))
-        root = str(check_root(self.root, self.dataset))
+        remote = self.dataset == "store" and "://" in (self.root or "")
+        root = str(self.root if remote else check_root(self.root, self.dataset))
         return READERS[self.dataset](root, Wanted(split, self.scheme, self.norm, self.train_split, self.eval_split))
 
     def _drawn(self, split: str) -> FaceDataset:
@@ -120,6 +122,8 @@ class FaceDataModule(L.LightningDataModule):
                 )
             if len(faces) == 0:
                 raise LabError(f"data set {self.dataset}, split {split}: no face in {self.root}")
+            if isinstance(faces, PackedFaces):
+                faces.check_room(self.crop.box_scale)
             train = split == "train"
             if self.cache:
                 faces = CachedFaces(faces)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from common.data.base import FaceDataset
+from common.data.packed.read import PackedFaces
 from common.data.readers.aflw19 import AFLW
 from common.data.readers.aflw2000 import AFLW2000
 from common.data.readers.coco import CocoFaces
@@ -70,4 +71,5 @@ READERS: dict[str, Callable[[str, Wanted], FaceDataset]] = {
     "w300lp": lambda root, wanted: W300LP(root, wanted.own("train", "val")),
     "aflw2000": _aflw2000,
     "aflw2000_3d": lambda root, wanted: _aflw2000(root, wanted, 3),
+    "store": lambda root, wanted: PackedFaces(root, wanted.split),
 }

@@ -1,0 +1,1 @@
+"""Prepared stores: faces packed once with room for augmentation, read in any order from a folder or object store."""

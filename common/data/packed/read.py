@@ -1,0 +1,110 @@
+"""Faces of a prepared store, in any order: `--data.dataset store --data.root FOLDER`, or an object store's address."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.data.base import FaceDataset
+from common.data.packed.layout import ABOUT, FORMAT, POINTS, About, decode
+from common.errors import LabError
+from common.files.validation import read_json, validated
+from common.schemes import get_scheme
+from common.types import FaceSample
+
+HINT = "a store is written by `python -m common.data prepare NAME --root FOLDER --out STORE`"
+LEAVES = ["bytes", "bytes", "bytes"]  # other formats of litdata would decode what a file says, down to pickles
+
+
+class PackedFaces(FaceDataset):
+    """A split of a prepared store. Image pixels are those of the kept picture.
+
+    A process opens the chunks itself, at its first face; nothing of the store but its index is held in memory. From an
+    object store each face is fetched by its range of bytes.
+
+    Args:
+        root: folder, or address such as s3://BUCKET/FOLDER.
+        split: train, val or test.
+
+    Raises:
+        LabError: there is no store, it lacks the split, or it is damaged.
+    """
+
+    def __init__(self, root: str, split: str) -> None:
+        self.root, self.remote = root.rstrip("/"), "://" in root
+        if not self.remote and not Path(root).is_dir():
+            raise LabError(f"{root}: no such folder; {HINT}")
+        about = validated(About, self._json(ABOUT, HINT), f"{self.root}/{ABOUT}")
+        if about.format != FORMAT:
+            raise LabError(f"{self.root}: a store of format {about.format}, not {FORMAT}; prepare it anew")
+        if split not in about.splits:
+            raise LabError(f"{self.root}: the store has the splits {', '.join(about.splits)}, not {split}")
+        own = about.splits[split]
+        self.name, self.scheme, self.subset_names = own.name, get_scheme(about.scheme), tuple(own.subset_names)
+        self.folder, self.count, self.dims, self.room = own.folder, own.count, own.dims, about.room
+        self._stream: tuple[int, Any] | None = None  # of the process of that number
+
+    def check_room(self, box_scale: float) -> None:
+        """Raise a LabError where crops of so many times the box would reach beyond what the store kept."""
+        if box_scale > self.room:
+            more = f"crop takes {box_scale:g} (--data.crop.box_scale); prepare it with --room {box_scale * 1.4:.1f}"
+            raise LabError(f"{self.root}: keeps {self.room:g} times the box of a face, but the {more}")
+
+    def _json(self, name: str, hint: str) -> Any:
+        with tempfile.TemporaryDirectory() as scratch:
+            return read_json(self._file(name, scratch), hint)
+
+    def _file(self, name: str, scratch: str) -> Path:
+        """Return the path of a small file of the store, fetched where the store is elsewhere."""
+        if not self.remote:
+            return Path(self.root) / name
+        from litdata.streaming.downloader import get_downloader  # takes seconds
+
+        path = Path(scratch) / name.replace("/", "-")
+        try:
+            get_downloader(self.root, scratch, []).download_file(f"{self.root}/{name}", str(path))
+        except Exception as error:  # each kind of store has errors of its own
+            raise LabError(f"{self.root}/{name}: cannot be fetched ({type(error).__name__}); {HINT}") from None
+        return path
+
+    def _open(self) -> Any:
+        from litdata import StreamingDataset  # takes seconds, and only stores need it
+
+        where = f"{self.root}/{self.folder}"
+        index = self._json(f"{self.folder}/index.json", "the store is not complete; call prepare again")
+        try:
+            leaves, count = index["config"]["data_format"], sum(chunk["chunk_size"] for chunk in index["chunks"])
+        except (KeyError, TypeError):
+            raise LabError(f"{where}/index.json: is no index of a store; prepare it anew") from None
+        if leaves != LEAVES or count != self.count:
+            raise LabError(f"{where}: holds {count} rows of {leaves}, not {self.count} faces; prepare it anew")
+        return StreamingDataset(where, shuffle=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_stream": None}
+
+    def __len__(self) -> int:
+        return self.count
+
+    def shapes(self) -> np.ndarray:
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                return np.load(self._file(f"{self.folder}/{POINTS}", scratch), allow_pickle=False)
+            except (OSError, ValueError, EOFError):
+                raise LabError(f"{self.root}/{self.folder}/{POINTS}: missing or damaged; prepare it anew") from None
+
+    def __getitem__(self, index: int) -> FaceSample:
+        if self._stream is None or self._stream[0] != os.getpid():
+            self._stream = (os.getpid(), self._open())
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        where = f"{self.root}/{self.folder}: face {index}"
+        try:
+            row = self._stream[1][index]
+        except (OSError, ValueError, IndexError, RuntimeError) as error:
+            raise LabError(f"{where}: cannot be read ({type(error).__name__}); copy the store again") from None
+        return decode(row, self.scheme.num_points, self.dims, where)

@@ -13,13 +13,18 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from common.data.batching import CroppedFaces
+from common.data.crops import CropConfig
 from common.data.datamodule import DATASETS, FaceDataModule
 from common.data.packed.layout import Packing
 from common.data.packed.w300_crops import write_crops
 from common.data.packed.write import prepare as write_store
+from common.data.show import data_grid, spread
 from common.errors import LabError, command
+from common.files.images import write_image
 
 SPLITS = ("train", "val", "test")
+SHOWN = CropConfig(box_scale=1.4, rotation=30, scale=0.15, shift=0.05, flip=0.5)  # of `show`
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,7 +46,10 @@ def parser() -> argparse.ArgumentParser:
         if field.name != "exact":
             prepare.add_argument(f"--{field.name}", type=type(field.default), default=field.default)
     prepare.add_argument("--compact", action="store_true", help="crops of the training's kind for val and test, too")
-    for each in (doctor, prepare):
+    show = commands.add_parser("show", help="write a grid of faces, as annotated and as training sees them")
+    show.add_argument("--out", type=Path, default=Path("faces.png"), help="the picture; default faces.png")
+    show.add_argument("--count", type=int, default=16, help="faces of each split; default 16")
+    for each in (doctor, prepare, show):
         _add_data(each)
         each.add_argument("--workers", type=int, help="processes that read pictures; default one a core")
     return result
@@ -74,6 +82,20 @@ def prepare(options: argparse.Namespace) -> int:
     return 0
 
 
+def show(options: argparse.Namespace) -> int:
+    """Write one picture a split: faces as annotated, and to the right of each as training changes them."""
+    if options.count < 1:
+        raise LabError(f"--count must be at least 1, got {options.count}")
+    data = data_module(options, crop=SHOWN)
+    for split in options.splits:
+        faces = data.faces(split)
+        cropped = CroppedFaces(faces, SHOWN, data.seed)
+        path = options.out.with_stem(f"{options.out.stem}-{split}")
+        write_image(path, data_grid(cropped, spread(len(faces), options.count)))
+        print(f"{path}: {min(options.count, len(faces))} of {len(faces)} faces")
+    return 0
+
+
 def data_module(options: argparse.Namespace, **more: Any) -> FaceDataModule:
     """Return the data module that the options of `_add_data` name."""
     return FaceDataModule(
@@ -101,7 +123,7 @@ def doctor(options: argparse.Namespace) -> int:
 def main(args: list[str] | None = None) -> int:
     """Run a command; a user's mistake is printed as one line, exit code 2."""
     options = parser().parse_args(args)
-    return {"doctor": doctor, "prepare": prepare}[options.command](options)
+    return {"doctor": doctor, "prepare": prepare, "show": show}[options.command](options)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,35 @@
+"""The grid of faces: size, and that its second column is augmented."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from common.data.__main__ import main
+from common.data.batching import CroppedFaces
+from common.data.crops import CropConfig
+from common.data.show import CELL, data_grid, spread
+from common.data.synthetic import SyntheticFaces
+from common.files.images import read_image
+
+
+def test_faces_are_shown_before_and_after_augmentation() -> None:
+    faces, config = SyntheticFaces(2), CropConfig(size=64, rotation=30, flip=1.0)
+    picture = data_grid(CroppedFaces(faces, config, seed=0), [0, 1], columns=2)
+    assert picture.shape == (2 * CELL, 2 * CELL, 3)
+    assert np.abs(picture[:, :CELL].astype(int) - picture[:, CELL:]).mean() > 5
+    still = data_grid(CroppedFaces(faces, config.still()), [0, 1], columns=2)
+    label = CELL - 20  # below it are the words
+    np.testing.assert_array_equal(still[:label, :CELL], still[:label, CELL:])
+
+
+def test_places_are_spread() -> None:
+    assert spread(10, 3) == [0, 4, 9] and spread(2, 5) == [0, 1]
+
+
+def test_the_command_writes_a_picture_a_split(tmp_path: Path) -> None:
+    args = ["show", "synthetic", "--splits", "val", "--count", "2", "--out", str(tmp_path / "faces.png")]
+    assert main(args) == 0
+    assert read_image(tmp_path / "faces-val.png").shape == (CELL, 4 * CELL, 3)
+    assert main([*args, "--count", "0"]) == 2

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from lightning.pytorch.cli import ArgsType
+from typing import TYPE_CHECKING, Any
 
-from awing.module import AWingTask
-from common.training.cli import LandmarkCLI, run_cli
+from awing.method import METHOD
+from common.training.start import start
+
+if TYPE_CHECKING:
+    from common.training.cli import LandmarkCLI
 
 
-def main(args: ArgsType = None) -> LandmarkCLI:
+def main(args: Any = None) -> LandmarkCLI:
     """Run a subcommand; `args` stands for the command line in tests."""
-    return run_cli(AWingTask, args)
+    return start(METHOD, args)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch.utils.data import DataLoader
 
 from common.data.base import FaceDataset
@@ -18,6 +17,7 @@ from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig, crop_box
 from common.data.datamodule import FaceDataModule
 from common.errors import LabError
+from common.files.recipes import read_recipe
 from common.metrics.landmark import Evaluation, FaceCollector
 from common.prediction.inference import Predictor
 from common.schemes import LandmarkScheme
@@ -147,13 +147,10 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise LabError(f"{path}: no such configuration file; give the config.yaml of the run")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(content["data"], dict):
-            raise TypeError
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
-        raise LabError(f"{path}: names no data; give the config.yaml of the run") from None
-    return dict(content)
+    content = read_recipe(path)
+    if not isinstance(content.get("data"), dict):
+        raise LabError(f"{path}: names no data; give the config.yaml of the run")
+    return content
 
 
 def load_data(

@@ -128,10 +128,6 @@ class LandmarkTask(L.LightningModule):
         """Return prefixes of keys that a warm start's file need not have."""
         return ()
 
-    def start_hint(self, source: str) -> str:
-        """Return what to do when the weights to start from, `source`, are missing."""
-        return "check the path, or train it first"
-
     def decorate(self, canvas: np.ndarray, points: np.ndarray, pose: np.ndarray | None) -> np.ndarray:
         """Return a picture (H, W, 3) with what the method knows of a face besides points (L, 2), given in its pixels.
 

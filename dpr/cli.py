@@ -1,16 +1,19 @@
-"""`python -m dpr.cli fit --config dpr/gsr.yaml`, then validate, test or predict with `--ckpt_path FILE`."""
+"""`python -m dpr.cli fit --config dpr/reinit.yaml`, then validate, test or predict with `--ckpt_path FILE`."""
 
 from __future__ import annotations
 
-from lightning.pytorch.cli import ArgsType
+from typing import TYPE_CHECKING, Any
 
-from common.training.cli import LandmarkCLI, run_cli
-from dpr.module import DprTask
+from common.training.start import start
+from dpr.method import METHOD
+
+if TYPE_CHECKING:
+    from common.training.cli import LandmarkCLI
 
 
-def main(args: ArgsType = None) -> LandmarkCLI:
+def main(args: Any = None) -> LandmarkCLI:
     """Run a subcommand; `args` stands for the command line in tests."""
-    return run_cli(DprTask, args)
+    return start(METHOD, args)
 
 
 if __name__ == "__main__":

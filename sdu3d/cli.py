@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from lightning.pytorch.cli import ArgsType
+from typing import TYPE_CHECKING, Any
 
-from common.training.cli import LandmarkCLI, run_cli
-from sdu3d.module import SduTask
+from common.training.start import start
+from sdu3d.method import METHOD
+
+if TYPE_CHECKING:
+    from common.training.cli import LandmarkCLI
 
 
-def main(args: ArgsType = None) -> LandmarkCLI:
+def main(args: Any = None) -> LandmarkCLI:
     """Run a subcommand; `args` stands for the command line in tests."""
-    return run_cli(SduTask, args)
+    return start(METHOD, args)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -203,11 +202,6 @@ class SpigaTask(LandmarkTask):
         face = self.net.mean_face
         if self.scheme.text and torch.equal(face.cpu(), default_mean_face(self.scheme).float()):
             face.copy_(estimated_face(training_shapes(train.faces), self.scheme))
-
-    def start_hint(self, source: str) -> str:
-        folder, name = Path(__file__).parent, Path(source).parent.parent.name
-        recipe = name if (folder / f"{name}.yaml").is_file() else f"stage{max(1, self.stage - 1)}"
-        return f"run this first: python -m spiga.cli fit --config spiga/{recipe}.yaml"
 
     # The common contract.
 

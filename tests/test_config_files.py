@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from common.files.recipes import read_recipe
+
 ROOT = Path(__file__).resolve().parents[1]
 PAPERS = [name for name in ("spiga", "dpr", "musica", "awing", "sdu3d") if (ROOT / name / "cli.py").is_file()]
 RECIPES = [f"{paper}/{path.name}" for paper in PAPERS for path in sorted((ROOT / paper).glob("*.yaml"))]
@@ -39,7 +41,7 @@ def test_there_are_recipes() -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipe_is_accepted_and_every_value_of_it_arrives(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
-    said = leaves(yaml.safe_load((ROOT / recipe).read_text(encoding="utf-8")))
+    said = leaves(read_recipe(ROOT / recipe))
     used = printed(recipe, capsys)
     lost = {key: (value, used.get(key)) for key, value in said.items() if used.get(key) != value}
     assert not lost
@@ -60,7 +62,7 @@ def test_shared_defaults_reach_the_recipe(recipe: str, capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_key_that_does_not_exist_is_refused(recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    wrong = yaml.safe_load((ROOT / recipe).read_text(encoding="utf-8"))
+    wrong = read_recipe(ROOT / recipe)
     wrong["model"]["learnin_rate"] = 1
     (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong))
     main = importlib.import_module(f"{recipe.split('/')[0]}.cli").main

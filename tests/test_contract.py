@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
 from common.files.checkpoints import build, load_weights, read_state_dict
+from common.files.recipes import read_recipe
 from common.methods import METHODS
 from common.task import LandmarkTask
 from common.task import make_task as build_task
@@ -22,7 +22,7 @@ from common.types import FaceBatch
 def make_task(name: str) -> LandmarkTask:
     """Return the method as its smoke recipe makes it."""
     method = METHODS[name]
-    recipe = yaml.safe_load(method.file(method.stages("smoke")[0]).read_text())
+    recipe = read_recipe(method.file(method.stages("smoke")[0]))
     torch.manual_seed(0)
     settings = {"scheme": recipe["data"]["scheme"], "input_size": recipe["data"]["crop"]["size"], **recipe["model"]}
     task = build_task(method.task_class(), settings, "recipe")
@@ -129,5 +129,5 @@ def test_recipes_exist_and_name_a_known_data_set() -> None:
 
     for method in METHODS.values():
         for recipe in (stage for name in method.recipes for stage in method.stages(name)):
-            content = yaml.safe_load(method.file(recipe).read_text())
+            content = read_recipe(method.file(recipe))
             assert content["data"]["dataset"] in DATASETS, recipe

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 from benchmarks.measure.timing import count_macs, count_parameters, median_ms
-from benchmarks.provenance import commit, machine
 from benchmarks.record import Timing, append_record
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
+from common.files.provenance import commit, machine
+from common.files.recipes import read_recipe
 from common.methods import METHODS
 from common.task import LandmarkTask
 from common.task import make_task as build_task
@@ -134,7 +134,7 @@ def made_up_batch(task: LandmarkTask, faces: int = STEP_FACES) -> FaceBatch:
 def make_task(name: str, recipe: str) -> LandmarkTask:
     """Return a method's task as the last stage of a recipe makes it, with random weights."""
     method = METHODS[name]
-    content = yaml.safe_load(method.file(method.stages(recipe)[-1]).read_text(encoding="utf-8"))
+    content = read_recipe(method.file(method.stages(recipe)[-1]))
     data = content["data"]
     size = data.get("crop", {}).get("size", CropConfig.size)
     settings = {"scheme": data["scheme"], "input_size": size, **content["model"]}

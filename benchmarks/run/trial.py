@@ -20,13 +20,13 @@ import torch
 import yaml
 
 from benchmarks.measure.speed import measure, train_step_ms
-from benchmarks.provenance import commit, machine
 from benchmarks.record import Result, Speed
 from benchmarks.run.plan import Trial
 from common.data.datamodule import FaceDataModule
 from common.errors import LabError
 from common.evaluation import Evaluation, batches, evaluate, load_data, read_config
 from common.files.images import write_image
+from common.files.provenance import commit, machine
 from common.geometry import apply_affine, invert_affine
 from common.methods import METHODS
 from common.metrics.protocols import PROTOCOLS

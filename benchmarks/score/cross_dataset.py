@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from benchmarks.provenance import commit, machine
 from benchmarks.record import append_record
 from benchmarks.score.cross_scheme import source_scheme, through
 from benchmarks.score.formats import Faces
@@ -26,6 +24,8 @@ from benchmarks.score.text import figures_text, matrix_text, protocols_text
 from common.data.base import FaceDataset
 from common.data.datamodule import DATASETS, FaceDataModule
 from common.evaluation import evaluate
+from common.files.provenance import commit, machine
+from common.files.recipes import read_recipe
 from common.methods import METHODS
 from common.metrics.protocols import PROTOCOLS
 from common.prediction.inference import Predictor
@@ -39,7 +39,7 @@ def trained_on(weights: Path, config: Path | None) -> str:
     path = config or weights.resolve().parents[1] / "config.yaml"
     if not path.is_file():
         return "not stated"
-    data = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("data") or {}
+    data = read_recipe(path).get("data") or {}
     return str(data.get("dataset", "not stated"))
 
 

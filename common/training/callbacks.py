@@ -1,4 +1,4 @@
-"""Callbacks of every run: picture grid, error curve, the whole configuration to every logger."""
+"""Callbacks of every run: picture grid, error curve, configuration."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def as_given(config: Any, folder: Path) -> Any:
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes config.yaml to the run's folder and sends the configuration, nested, to every logger."""
+    """Writes config.yaml to the run's folder."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if self.already_saved or trainer.fast_dev_run or stage != "fit":  # type: ignore[attr-defined]
@@ -48,9 +48,6 @@ class SaveConfig(SaveConfigCallback):
         folder = run_folder(trainer)
         text = self.parser.dump(as_given(self.config, folder), skip_none=False)
         write_whole(folder / "config.yaml", text.encode())
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.config.update({"cli": self.config.as_dict()}, allow_val_change=True)
 
 
 class PredictionPictures(Callback):
@@ -88,7 +85,8 @@ class PredictionPictures(Callback):
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
                                 batch_idx: int, dataloader_idx: int = 0) -> None:  # fmt: skip
         due = (trainer.current_epoch + 1) % self.every == 0 or trainer.current_epoch + 1 == trainer.max_epochs
-        if not trainer.sanity_checking and (due or not trainer.training):
+        fitting = trainer.state.fn == "fit"  # `trainer.training` is false while a fit validates
+        if not trainer.sanity_checking and (due or not fitting):
             self._collect(pl_module, batch, outputs)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

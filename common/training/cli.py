@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import inspect
 import json
 import sys
-import warnings
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -17,23 +19,51 @@ from torch import Tensor
 
 from common.data.base import one_thread
 from common.data.datamodule import FaceDataModule
-from common.errors import USER_ERROR, LabError
+from common.errors import LabError
 from common.files.checkpoint_io import WholeCheckpoints
 from common.files.checkpoints import load_weights, read_checkpoint, read_state_dict, start_files, upgrade
 from common.packing import read_metadata
 from common.schemes import get_scheme
 from common.task import LandmarkTask, check_method
 from common.training.callbacks import PredictionFile, PredictionPictures, SaveConfig
-from common.training.tracking import wandb_logger
-from common.training.words import check_config_files, rename_former, typed_keys
+from common.training.command import SUBCOMMANDS, Command
+from common.training.former import follow, lacking
+from common.training.outcome import fit_lines, fit_result, test_lines, test_result, write_results
+from common.training.progress import Bar, EpochLog, StepFigures
+from common.training.quiet import quiet
+from common.training.tracking import close, training_id, wandb_logger
+from common.training.words import check_moved, explained, rename_former
 
 DEFAULTS = Path(__file__).parents[1] / "configs" / "defaults.yaml"
-SUBCOMMANDS = ("fit", "validate", "test", "predict")
 CROP_OF_NETWORK = ("size", "box_scale", "side_rule", "nearest")  # what must be as it was in training
 
 
+class LandmarkParser(LightningArgumentParser):
+    """Says what is wrong in one line, without the usage."""
+
+    def options(self) -> set[str]:
+        """Return the dotted names of all options, those of subcommands too."""
+        found = {action.dest for action in self._actions if action.option_strings}
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                found |= {name for parser in action.choices.values() for name in parser.options()}
+        return found
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise LabError(explained(message, sorted(self.options())))
+
+
 class LandmarkCLI(LightningCLI):
-    """LightningCLI with one model class, one data module, shared defaults and a warm start."""
+    """LightningCLI with one model class, one data module, shared defaults and a warm start.
+
+    Args:
+        command: what was typed.
+        arguments: of LightningCLI.
+    """
+
+    def __init__(self, command: Command, *arguments: Any, **named: Any) -> None:
+        self.command = command
+        super().__init__(*arguments, parser_class=LandmarkParser, **named)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         # Two of them, in this order: Lightning's own save_last writes only when the best improves, so that a resumed
@@ -50,11 +80,8 @@ class LandmarkCLI(LightningCLI):
         parser.add_argument("--run", type=str | None, default=None, help="folder of the run; default runs/METHOD/DATA")
         parser.add_argument("--resume", type=bool, default=False, help="go on with the run's last.ckpt (fit)")
         parser.add_argument("--overwrite", type=bool, default=False, help="replace the run in the folder (fit)")
+        parser.add_argument("--upload_checkpoints", type=bool, default=False, help="W&B keeps the checkpoints")
         parser.add_argument("--track", type=bool, default=True, help="log to W&B (offline unless logged in)")
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        self._given = [str(word) for word in args] if isinstance(args, list) else []
-        super().parse_arguments(parser, args)
 
     def _method(self) -> str:
         task_class: Any = self._model_class  # typed as any module or factory; here always a LandmarkTask
@@ -66,9 +93,8 @@ class LandmarkCLI(LightningCLI):
     def _folder(self) -> Path:
         """Return the run's folder."""
         config = self.config[self.config.subcommand]
-        stage = Path(str(config.config[-1])).stem if config.get("config") else "default"
         chosen = config.get("run") or config.trainer.default_root_dir
-        return Path(chosen or f"runs/{self._method()}/{config.data.dataset}/{stage}")
+        return Path(chosen or f"runs/{self._method()}/{config.data.dataset}/{self.command.stage}")
 
     def _parse_ckpt_path(self) -> None:
         # The checkpoint's settings make the model (a resumed or tested network must be the one that was saved), and its
@@ -97,7 +123,7 @@ class LandmarkCLI(LightningCLI):
         if "input_size" in values:
             crop["size"] = values.pop("input_size")
         known = {"model": values, "data": data}
-        for key in typed_keys(self._given):
+        for key in self.command.typed:
             forget(known, key.split("."))
         self.config = self.parser.parse_object({self.config.subcommand: known}, self.config)
 
@@ -105,6 +131,14 @@ class LandmarkCLI(LightningCLI):
         config, folder = self.config[self.subcommand], self._folder()
         # A file of the user's own goes into the run's configuration whole: it may not be there later.
         config.data.scheme = config.model.scheme = get_scheme(config.data.scheme).word
+        if config.get("init_from") and "init_from" not in self.command.typed:
+            written_for = ((self.command.recipe or {}).get("data") or {}).get("dataset")
+            moved = bool({"run", "trainer.default_root_dir"} & self.command.typed)
+            sources = start_files(config.init_from)
+            found = [follow(source, folder, written_for, config.data.dataset, moved) for source in sources]
+            config.init_from = found[0] if len(found) == 1 else found
+        if "verbose" in config:
+            config.verbose = False  # Lightning's table; the run's own follows
         if self.subcommand != "fit" and config.ckpt_path is None and not start_files(config.get("init_from")):
             raise LabError(f"{self.subcommand} needs weights: give --ckpt_path FILE, best or last, or --init_from FILE")
         if self.subcommand == "fit" and not config.trainer.fast_dev_run:
@@ -121,21 +155,59 @@ class LandmarkCLI(LightningCLI):
             raise LabError(f"{checkpoints.parent}: holds a run already; go on with it by --resume true, replace it by "
                            "--overwrite true, or choose another --run")  # fmt: skip
 
+    def _check_start(self) -> None:
+        """Open the data and load the weights before a folder or a W&B run is made.
+
+        Raises:
+            LabError: says all that is missing.
+        """
+        problems = []
+        package = Path(inspect.getfile(self._model_class)).parent
+        try:
+            self.datamodule.setup(str(self.subcommand))
+        except LabError as error:
+            problems.append(str(error))
+        for source in start_files(self._value("init_from")):
+            if self._value("ckpt_path") is None and not Path(source).is_file():
+                problems.append(lacking(source, package, self.command.data_words()))
+        if problems:
+            raise LabError("; and ".join(problems))
+        self._warm_start()
+
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         config = self.config[self.subcommand]
-        if config.trainer.logger is None and not config.trainer.fast_dev_run:
-            folder = Path(config.trainer.default_root_dir)
-            loggers: list[Any] = [CSVLogger(save_dir=str(folder), name="logs")]
-            if self._value("track") and self.subcommand in ("fit", "test"):
-                loggers.append(wandb_logger(folder, self._method(), self.subcommand))
-            kwargs["logger"] = loggers
+        self._check_start()
+        own = config.trainer.logger is None and not config.trainer.fast_dev_run
+        self._add_progress(config.trainer.enable_progress_bar, kwargs)
+        folder = Path(config.trainer.default_root_dir)
+        if own:
+            kwargs["logger"] = [CSVLogger(save_dir=str(folder), name="logs")]
         plugins = config_list(self.config_init[self.subcommand].trainer.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs["plugins"] = [*plugins, WholeCheckpoints()]
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError, RuntimeError) as error:
             raise LabError(f"trainer: {' '.join(str(error).split())}") from None
+        if own and self._value("track") and self.subcommand in ("fit", "test") and trainer.is_global_zero:
+            source = self._value("ckpt_path")
+            run = folder if source is None else Path(source).resolve().parents[1]
+            about = {"cli": config.as_dict(), "dataset": config.data.dataset, "checkpoint": source,
+                     "training_run": training_id(run)}  # fmt: skip
+            logger = wandb_logger(folder, self._method(), self.subcommand, bool(config.upload_checkpoints),
+                                  config=about, resume=self.subcommand == "fit" and source is not None)  # fmt: skip
+            trainer.loggers = [*trainer.loggers, logger]
+        return trainer
+
+    def _add_progress(self, bar: bool | None, kwargs: dict[str, Any]) -> None:
+        """Show a bar in a terminal, else a line an epoch; neither where the bar is switched off."""
+        terminal = sys.stdout.isatty()
+        self.epochs = EpochLog(lines=bar is not False and not terminal, shown=bar is not False)
+        callbacks: list[Any] = [*self.trainer_defaults["callbacks"], StepFigures(), self.epochs]
+        if bar is not False and terminal:
+            callbacks.append(Bar(self.epochs))
+        kwargs["enable_progress_bar"] = bar is not False and terminal
+        self.trainer_defaults = {**self.trainer_defaults, "callbacks": callbacks}
 
     def _warm_start(self) -> None:
         sources = start_files(self._value("init_from"))
@@ -143,17 +215,12 @@ class LandmarkCLI(LightningCLI):
             return  # a resumed run must not be reset
         state: dict[str, Tensor] = {}
         for source in reversed(sources):
-            if not Path(source).is_file():
-                raise LabError(f"{source}: weights to start from are missing; {self.model.start_hint(source)}")
             check_method(read_checkpoint(source), self._method(), source)
             state |= read_state_dict(source)
         load_weights(self.model, state, " and ".join(sources), allow_missing=self.model.new_parts())
-
-    def before_fit(self) -> None:
-        self._warm_start()
+        print(f"starts from {' and '.join(sources)}")
 
     def _use_weights(self) -> None:
-        self._warm_start()
         path = self._value("ckpt_path")
         if path is not None:  # read strictly, and reported in one line, where Lightning's loader would not be
             load_weights(self.model, read_state_dict(path), str(path), allow_missing=self.model.new_parts())
@@ -167,6 +234,35 @@ class LandmarkCLI(LightningCLI):
 
     def before_predict(self) -> None:
         self._use_weights()
+
+    def after_fit(self) -> None:
+        data: FaceDataModule = self.datamodule
+        folder = Path(self.trainer.default_root_dir)
+        best = next((c.best_model_score for c in self.trainer.checkpoint_callbacks if c.monitor == "val/nme"), None)
+        about = {"dataset": data.dataset, "train_faces": len(data.cropped("train")),
+                 "val_faces": len(data.cropped("val")), "crop": data.crop.description()}  # fmt: skip
+        found = fit_result(folder / "checkpoints", None if best is None else float(best), about,
+                           self.trainer.current_epoch, time.monotonic() - self.epochs.began)  # fmt: skip
+        self._finish("fit", found, {"best/nme": found.get("val_nme"), "best/epoch": found.get("best_epoch")})
+
+    def after_test(self) -> None:
+        if self.model.evaluation is not None:
+            found = test_result(self.model.evaluation) | {"dataset": self.datamodule.dataset}
+            self._finish("test", found | {"weights": self._value("ckpt_path") or self._value("init_from")}, {})
+
+    def _finish(self, job: str, found: dict[str, Any], summary: dict[str, Any]) -> None:
+        """Print and keep the result, and end the W&B run."""
+        folder, loggers = Path(self.trainer.default_root_dir), self.trainer.loggers
+        if self.trainer.fast_dev_run or not self.trainer.is_global_zero:
+            return
+        write_results(folder, job, found, self.command.shown)
+        if job == "fit":
+            curves = next((logger.log_dir for logger in loggers if isinstance(logger, CSVLogger)), None)
+            lines = fit_lines(found, folder, curves, f"{self._method()}.cli")
+        else:
+            lines = test_lines(found, self.datamodule.dataset, self.datamodule.crop.description(), folder)
+        print("\n".join(lines))
+        close(loggers, {key: value for key, value in summary.items() if value is not None})
 
 
 def config_list(value: Any) -> list[Any]:
@@ -182,34 +278,28 @@ def forget(tree: dict[str, Any], path: list[str]) -> None:
         tree.pop(path[-1], None)
 
 
-def run_cli(task_class: type[LandmarkTask], args: ArgsType = None) -> LandmarkCLI:
-    """Run the command line of a method and return it (tests look at its trainer and model).
+def run_command(task_class: type[LandmarkTask], command: Command) -> LandmarkCLI:
+    """Run a subcommand and return its command line.
 
-    A user's mistake is printed as one line, and the process ends with exit code 2.
+    Raises:
+        LabError: a user's mistake.
     """
-    warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    quiet()
     one_thread()
-    moved = task_class.MOVED
-    given = rename_former(list(sys.argv[1:]) if args is None else list(args), moved)  # type: ignore[arg-type]
+    where = str(command.files[-1]) if command.files else ""
+    check_moved(command.recipe or {}, task_class.MOVED, where)
     callbacks: list[Callback] = [PredictionPictures(), PredictionFile()]
-    try:
-        check_config_files(given, moved)
-        return LandmarkCLI(
-            task_class,
-            FaceDataModule,
-            save_config_callback=SaveConfig,
-            auto_configure_optimizers=False,
-            seed_everything_default=0,
-            trainer_defaults={"callbacks": callbacks},
-            parser_kwargs={
-                "allow_abbrev": False,  # the subcommands' parsers take it from this one
-                **{name: {"default_config_files": [str(DEFAULTS)]} for name in SUBCOMMANDS},
-            },
-            args=given,
-        )
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(USER_ERROR) from None
+    return LandmarkCLI(
+        command,
+        task_class,
+        FaceDataModule,
+        save_config_callback=SaveConfig,
+        auto_configure_optimizers=False,
+        seed_everything_default=0,
+        trainer_defaults={"callbacks": callbacks},
+        parser_kwargs={
+            "allow_abbrev": False,  # the subcommands' parsers take it from this one
+            **{name: {"default_config_files": [str(DEFAULTS)]} for name in SUBCOMMANDS},
+        },
+        args=rename_former(command.arguments(), task_class.MOVED),
+    )

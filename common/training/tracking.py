@@ -1,44 +1,137 @@
-"""The W&B logger: offline unless the user is logged in; never asks, never fails a run."""
+"""Weights & Biases: online where wandb knows a key and its server answers, else offline; never asks."""
 
 from __future__ import annotations
 
-import netrc
 import os
 import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.loggers import WandbLogger
 
+if TYPE_CHECKING:
+    import wandb
 
-def _logged_in() -> bool:
-    """Return whether the user has given W&B a key, by its variable or by the netrc file that `wandb login` writes."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
+PROJECT = "face-alignment-lab"
+PATIENCE = 5.0  # seconds that the server has to answer at all
+START = 20  # seconds that wandb has to start a run
+OFFLINE = ("offline", "dryrun")
+
+
+def has_key() -> bool:
+    """Return whether wandb finds a key for its server: in the environment, its settings or a netrc file."""
+    import wandb
+
     try:
-        hosts = netrc.netrc(os.environ.get("NETRC")).hosts
-    except (OSError, netrc.NetrcParseError):
+        return wandb.login(prompt=False, verify=False)
+    except wandb.errors.Error:  # a key that is none; the run says why it is offline
         return False
-    return any("wandb" in host for host in hosts)
 
 
-def wandb_logger(folder: Path, method: str, job: str) -> WandbLogger:
-    """Return a W&B logger that never asks and never fails the run: offline unless the user is logged in."""
-    os.environ.setdefault("WANDB_SILENT", "true")
-    # Decided before wandb is imported, which reads its environment once.
-    os.environ.setdefault("WANDB_MODE", "online" if _logged_in() else "offline")
+def answers(address: str, seconds: float = PATIENCE) -> bool:
+    """Return whether a server answers at all, be it with an error."""
+    try:
+        with urllib.request.urlopen(address, timeout=seconds):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
+        return False
+
+
+def chosen_mode() -> tuple[str, str]:
+    """Return wandb's mode for this run, and why it is offline where the user did not say so."""
+    import wandb
+
+    asked = os.environ.get("WANDB_MODE")
+    if asked and asked != "online":
+        return asked, ""
+    if not has_key():
+        return "offline", "not logged in"
+    address = str(wandb.setup().settings.base_url)
+    if not answers(address):
+        return "offline", f"{address} does not answer"
+    return "online", ""
+
+
+def id_file(folder: Path) -> Path:
+    """Return where a run's folder keeps the id of its W&B run."""
+    return folder / "wandb" / "training-id"
+
+
+def training_id(folder: Path) -> str | None:
+    """Return the id of the W&B run of the training in a folder."""
+    path = id_file(folder)
+    return path.read_text(encoding="utf-8").strip() or None if path.is_file() else None
+
+
+def open_run(
+    folder: Path, method: str, job: str, config: Mapping[str, Any] | None = None, resume: bool = False
+) -> wandb.Run:
+    """Start a W&B run, and say in one line where it is.
+
+    Args:
+        folder: of the run; W&B's files go to its `wandb`.
+        method: group of the run.
+        job: fit, test or report.
+        config: what is shown as the run's configuration.
+        resume: go on with the run of the training in the folder.
+    """
     import wandb
 
     folder.mkdir(parents=True, exist_ok=True)
-    name = "-".join(folder.parts[-3:])
-    settings = wandb.Settings(init_timeout=30)
-    offline = os.environ["WANDB_MODE"] == "offline"
-    logger = WandbLogger(project="face-alignment-lab", name=name, group=method, job_type=job, save_dir=str(folder),
-                         offline=offline, settings=settings)  # fmt: skip
+    former = training_id(folder) if resume else None
+    options: dict[str, Any] = {
+        "project": os.environ.get("WANDB_PROJECT") or PROJECT,
+        "name": os.environ.get("WANDB_NAME") or "-".join(folder.parts[-3:]),
+        "group": os.environ.get("WANDB_RUN_GROUP") or method,
+        "job_type": job,
+        "dir": str(folder),
+        "config": dict(config or {}),
+        **({"id": former, "resume": "allow"} if former else {}),
+    }
+    if wandb.run is not None:  # of the stage before
+        wandb.run.finish()
+    mode, reason = chosen_mode()
+    settings = wandb.Settings(silent=True, init_timeout=START)
     try:
-        logger.experiment  # noqa: B018 - starts the run, so that a failure shows here
+        run = wandb.init(mode=mode, settings=settings, **options)  # type: ignore[arg-type]
     except Exception as error:  # the network's failures have no common class
-        print(f"W&B cannot be reached ({type(error).__name__}); this run is tracked offline", file=sys.stderr)
-        os.environ["WANDB_MODE"] = "offline"
-        logger = WandbLogger(project="face-alignment-lab", name=name, group=method, job_type=job,
-                             save_dir=str(folder), offline=True)  # fmt: skip
-    return logger
+        reason = f"its server refuses the run ({' '.join(str(error).split())[:80]})"
+        options.pop("resume", None)
+        run = wandb.init(mode="offline", settings=settings, **options)
+    if job == "fit" and run.id:
+        id_file(folder).parent.mkdir(parents=True, exist_ok=True)
+        id_file(folder).write_text(f"{run.id}\n", encoding="utf-8")
+    print(told(run, reason, bool(former)), file=sys.stderr)
+    run.define_metric("trainer/global_step")
+    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    run.define_metric("val/nme", summary="min", step_metric="trainer/global_step", step_sync=True)
+    return run
+
+
+def told(run: wandb.Run, reason: str, again: bool) -> str:
+    """Return the line that says where a run is tracked."""
+    if not run.settings.mode or run.settings.mode == "disabled":
+        return "W&B: off, as WANDB_MODE says"
+    if run.settings.mode not in OFFLINE:
+        return f"W&B: online, {run.url}"
+    place = Path(run.dir).parent
+    why = f" ({reason})" if reason else ""
+    return f"W&B: offline{why}, in {place}; upload it with: wandb sync {'--append ' if again else ''}{place}"
+
+
+def wandb_logger(folder: Path, method: str, job: str, upload: bool = False, **more: Any) -> WandbLogger:
+    """Return a logger of a new W&B run, see `open_run`; with `upload` checkpoints become its artifacts."""
+    return WandbLogger(experiment=open_run(folder, method, job, **more), log_model=upload)
+
+
+def close(loggers: list[Any], summary: Mapping[str, Any]) -> None:
+    """Write the results to the summary of W&B runs and end them."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.summary.update(dict(summary))
+            logger.experiment.finish()

@@ -1,15 +1,13 @@
-"""What the user typed, before it is parsed: configuration files are sound, former names are renamed."""
+"""What the user typed: former names are renamed, and what the parser refuses is said in one line."""
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-
-import yaml
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from common.errors import LabError
-from common.files.validation import UniqueKeys
 
 FLAG = re.compile(r"--([\w.]+)(?:=(.*))?", re.DOTALL)
 
@@ -17,14 +15,6 @@ FLAG = re.compile(r"--([\w.]+)(?:=(.*))?", re.DOTALL)
 def typed_keys(args: list[str]) -> set[str]:
     """Return the dotted names of all options that are typed on the command line."""
     return {found[1] for word in args if (found := FLAG.fullmatch(word))}
-
-
-def config_names(args: list[str]) -> Iterator[str]:
-    """Yield the names of the files given by --config or -c."""
-    for index, word in enumerate(args):
-        found = re.fullmatch(r"(?:--config|-c)(?:=(.+))?", word)
-        if found:
-            yield found.group(1) or (args[index + 1] if index + 1 < len(args) else "")
 
 
 def rename_former(args: list[str], moved: Mapping[str, str]) -> list[str]:
@@ -42,25 +32,43 @@ def rename_former(args: list[str], moved: Mapping[str, str]) -> list[str]:
     return words
 
 
-def check_config_files(args: list[str], moved: Mapping[str, str]) -> None:
-    """Check the files given by --config.
+def check_moved(content: Mapping[str, Any], moved: Mapping[str, str], where: str) -> None:
+    """Check a configuration file's content.
 
     Raises:
-        LabError: one is missing, is no YAML, gives a key twice, or uses a former name of a model option.
+        LabError: it uses a former name of a model option.
     """
-    for name in config_names(args):
-        if not Path(name).is_file():
-            raise LabError(f"{name or '--config'}: no such configuration file")
-        try:
-            content = UniqueKeys(Path(name).read_text(encoding="utf-8")).get_single_data()
-        except LabError as error:
-            raise LabError(f"{name}: {error}") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f":{mark.line + 1}" if mark else ""
-            raise LabError(f"{name}{line}: is not valid YAML") from None
-        model = content.get("model") if isinstance(content, dict) else None
-        for key, value in model.items() if isinstance(model, dict) else ():
-            place = moved.get(key, key)
-            if place != key and not (place.partition(".")[0] == key and isinstance(value, dict)):
-                raise LabError(f"{name}: model.{key} is now model.{place}; move it there")
+    model = content.get("model")
+    for key, value in model.items() if isinstance(model, dict) else ():
+        place = moved.get(key, key)
+        if place != key and not (place.partition(".")[0] == key and isinstance(value, dict)):
+            raise LabError(f"{where}: model.{key} is now model.{place}; move it there")
+
+
+def explained(message: str, known: Iterable[str]) -> str:
+    """Return a parser's complaint as one line, with the option that was probably meant.
+
+    Args:
+        message: the parser's.
+        known: dotted names of all options.
+    """
+    line = " ".join(message.split())
+    unknown = re.search(r"unrecognized arguments: (\S+)|does not accept option '([^']+)'", line)
+    if unknown:
+        given = unknown[1] or unknown[2]
+        key = given.lstrip("-").partition("=")[0]
+        group, _, name = key.rpartition(".")
+        near = difflib.get_close_matches(key, known, 1, 0.8) or [
+            option for option in known if option.rpartition(".")[2] == name
+        ] or difflib.get_close_matches(key, known, 1)  # fmt: skip
+        dashes = "--" if given.startswith("--") else ""
+        more = f"did you mean {dashes}{near[0]}?" if near else "--help lists the options"
+        return f"{dashes}{key} is no option; {more}" if group or dashes else f"{given} is no option; {more}"
+    wrong = re.search(r'Parser key "([\w.]+)": (.*)', line)
+    if wrong is None:
+        return line.removeprefix("argument ")
+    what = re.sub(r"typing\.Literal\[(.*?)\]", lambda found: "one of " + found[1].replace("'", ""), wrong[2])
+    what = re.sub(r"Expected an? <class '(?:\w+\.)*(\w+)'>", r"Expected \1", what).replace(
+        "Expected a one", "Expected one"
+    )
+    return f"{wrong[1]}: {what[:1].lower()}{what[1:]}".replace(". Got value:", ", got")

@@ -15,6 +15,7 @@ import yaml
 
 from common.errors import LabError
 from common.evaluation import batches, load_data
+from common.files.recipes import read_recipe
 from common.task import load_task, make_task
 from musica.choose_exit import main
 from musica.exit import (
@@ -233,7 +234,7 @@ def test_command_reports_mistakes(
     assert "missing" in capsys.readouterr().err
     assert main([str(checkpoint), "--config", str(tmp_path / "none.yaml")]) == 2
     assert "no such configuration" in capsys.readouterr().err
-    content = yaml.safe_load(recipe.read_text())
+    content = read_recipe(recipe)
     content["data"]["crop"]["size"] = 128
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(content))
     assert main([str(checkpoint), "--config", str(tmp_path / "other.yaml")]) == 2

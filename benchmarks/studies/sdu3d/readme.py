@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from benchmarks.provenance import ROOT
 from benchmarks.readme import fill, table
 from benchmarks.studies.sdu3d.speed import FORMS, recipe_size
 from common.errors import command
+from common.files.recipes import read_recipe
 from sdu3d.convert import MOVING, Size, build, released_names
 from sdu3d.convert_mxnet import params_bytes
 
@@ -45,7 +45,7 @@ def rows_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def decoder_of(recipe: str) -> str:
     """Return the decoder that a recipe of this package names."""
-    content = yaml.safe_load((README.parent / f"{recipe}.yaml").read_text(encoding="utf-8"))
+    content = read_recipe(README.parent / f"{recipe}.yaml")
     return str(content["model"]["decode"])
 
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from benchmarks.measure.timing import ROUNDS, count_macs, count_parameters, median_ms
 from benchmarks.provenance import ROOT
 from benchmarks.studies.sdu3d.fuse import fused
 from benchmarks.studies.sdu3d.plain import PlainGraph
+from common.files.recipes import read_recipe
 from sdu3d.convert import Size
 from sdu3d.network import SduNet, count_running
 
@@ -34,7 +34,7 @@ FORMS = ("released", "ours", "folded", "folded_channels_last")
 
 def recipe_size(name: str) -> tuple[Size, int]:
     """Return the network of a recipe of this package and the side of its crops in pixels."""
-    content = yaml.safe_load((ROOT / "sdu3d" / f"{name}.yaml").read_text(encoding="utf-8"))
+    content = read_recipe(ROOT / "sdu3d" / f"{name}.yaml")
     model = {key: content["model"]["net"][key] for key in ("topology", "block", "depth", "stacks", "width", "stride")}
     return Size(num_points=POINTS, inside="none", **model), int(content["data"]["crop"]["size"])
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from benchmarks.readme import split_at_marks
 from benchmarks.studies.sdu3d import readme, speed
 from benchmarks.studies.sdu3d.plain import PlainGraph
+from common.files.recipes import read_recipe
 from sdu3d.convert import Size, build
 
 
@@ -54,7 +54,7 @@ def test_recipes_have_the_published_sizes() -> None:
     assert sizes == {"hg2d4-resnet": 26, "hg2d3-hpm": 38, "hg2d4-cab": 46, "sat2d3-cab": 40, "hg2d3-cab": 37}
     for name in ("hg2d3-cab", "sat2d3-cab"):
         assert speed.recipe_size(f"{name}-3d") == speed.recipe_size(name)
-        content = yaml.safe_load((readme.README.parent / f"{name}-3d.yaml").read_text(encoding="utf-8"))
+        content = read_recipe(readme.README.parent / f"{name}-3d.yaml")
         assert content["data"]["dataset"] == "w300lp"
 
 

@@ -48,7 +48,8 @@ def compose_affine(second: Array, first: Array) -> Array:
     """Return the matrices (..., 2, 3) that apply `first`, then `second`."""
     both = second[..., :2] @ first
     if isinstance(both, Tensor):  # not in place, which exported graphs keep for one size of the batch only
-        return torch.cat([both[..., :2], both[..., 2:] + second[..., 2:]], dim=-1)  # type: ignore[return-value]
+        moved = [both[..., :2], both[..., 2:] + second[..., 2:]]
+        return torch.cat(moved, dim=-1)  # type: ignore[return-value, arg-type]
     both[..., 2:] += second[..., 2:]
     return both
 

@@ -6,6 +6,7 @@ import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -121,7 +122,7 @@ def test_train_your_own_landmarks(tmp_path: Path) -> None:
 def test_your_own_landmarks_in_every_method(tmp_path: Path, method: str) -> None:
     packed = walk(tmp_path, method)
     if method == "spiga":  # estimated from the faces, not the circle it began with
-        face = Predictor.load(packed).task.network().mean_face
+        face: Any = Predictor.load(packed).task.network().mean_face
         depth = face[:, 0] - face[:, 0].mean()
         assert depth[6] == depth.max() and depth.std() > 0.05  # the tip of the nose is nearest
         assert (face[2, 1] + face[5, 1]).abs() < 1e-5 and torch.isclose(

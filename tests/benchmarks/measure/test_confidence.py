@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -53,12 +54,12 @@ def data(tmp_path: Path) -> Path:
 def test_maps_are_stored_and_numbers_stay(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    settings = {"scheme": "ibug68", "input_size": 64, "stacks": 1, "width": 16, "depth": 2}
+    settings: dict[str, Any] = {"scheme": "ibug68", "input_size": 64, "stacks": 1, "width": 16, "depth": 2}
     path = data / "small.safetensors"
     about = Description("awing", settings, CropConfig(size=64)).metadata() | {"default": "true"}
     save_safetensors(AWingTask(**settings).state_dict(), path, about)
     before = read_state_dict(path)
-    boxes = {}
+    boxes: dict[int, np.ndarray] = {}
     for split in ("train", "val"):
         crops = confidence.PreparedCrops(str(data), split)
         boxes |= {int(crops[row].image.sum()): crops.boxes[row] for row in range(len(crops))}

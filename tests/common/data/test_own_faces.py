@@ -41,7 +41,7 @@ def test_a_table_is_read(root: Path) -> None:
     faces = read(root)
     assert len(faces) == 2 and faces.subset_names == ("hard", "dark")
     face = faces[0]
-    np.testing.assert_array_equal(face.points, np.float32([[1, 2], [30, 2], [3, 40], [5, 6.5]]))
+    np.testing.assert_array_equal(face.points, np.array([[1, 2], [30, 2], [3, 40], [5, 6.5]], np.float32))
     assert face.visible.tolist() == [True, True, True, False] and face.subsets == ("hard", "dark")
     assert face.box.tolist() == [1, 2, 30, 40] and face.norm == 29 and face.id == "00000/one.png"
     test = read(root, "test")

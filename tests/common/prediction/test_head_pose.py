@@ -12,7 +12,7 @@ from common.prediction.head_pose import fit_pose, five_points_pose, has_mean_fac
 from common.schemes import IBUG68, SCHEMES, WFLW98, get_scheme
 
 FACES = 60
-ANGLES = [[0, 0, 0], [35, -12, 8], [-50, 20, -15], [10, 5, 170], [80, 0, 0]]
+ANGLES: list[list[float]] = [[0, 0, 0], [35, -12, 8], [-50, 20, -15], [10, 5, 170], [80, 0, 0]]
 
 
 def turned(scheme: str, angles: list[list[float]]) -> np.ndarray:

@@ -12,6 +12,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
+from common.data.datamodule import FaceDataModule
+from common.data.show import data_grid, spread
 from common.files.images import write_image
 from common.files.whole import save_arrays, write_whole
 from common.metrics.landmark import distinct_rows, gathered
@@ -81,6 +83,16 @@ class PredictionPictures(Callback):
                 if isinstance(logger, WandbLogger):
                     logger.log_image(f"pictures/{name.split('-')[0]}", [str(path)])
         self._cells = []
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw training faces before and after augmentation: what the run is about to learn from."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, FaceDataModule) and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            cropped, path = data.cropped("train"), run_folder(trainer) / "pictures" / "data.png"
+            write_image(path, data_grid(cropped, spread(len(cropped), self.count // 2), self.columns))
+            for logger in trainer.loggers:
+                if isinstance(logger, WandbLogger):
+                    logger.log_image("pictures/data", [str(path)])
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
                                 batch_idx: int, dataloader_idx: int = 0) -> None:  # fmt: skip

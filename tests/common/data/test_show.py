@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
 from common.data.__main__ import main
 from common.data.batching import CroppedFaces
 from common.data.crops import CropConfig
+from common.data.datamodule import FaceDataModule
 from common.data.show import CELL, data_grid, spread
 from common.data.synthetic import SyntheticFaces
 from common.files.images import read_image
+from common.training.callbacks import PredictionPictures
 
 
 def test_faces_are_shown_before_and_after_augmentation() -> None:
@@ -33,3 +37,11 @@ def test_the_command_writes_a_picture_a_split(tmp_path: Path) -> None:
     assert main(args) == 0
     assert read_image(tmp_path / "faces-val.png").shape == (CELL, 4 * CELL, 3)
     assert main([*args, "--count", "0"]) == 2
+
+
+def test_a_run_begins_with_its_training_faces(tmp_path: Path) -> None:
+    data = FaceDataModule(train_count=2, num_workers=0)
+    trainer: Any = SimpleNamespace(datamodule=data, is_global_zero=True, fast_dev_run=False, loggers=[],
+                                   default_root_dir=str(tmp_path))  # fmt: skip
+    PredictionPictures().on_fit_start(trainer, Any)  # type: ignore[arg-type]
+    assert read_image(tmp_path / "pictures" / "data.png").shape == (CELL, 4 * CELL, 3)

@@ -21,7 +21,9 @@ MAX_PIXELS = 250_000_000  # a 200-megapixel photograph is genuine; more is refus
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 
 
-def decode_image(data: bytes | np.ndarray, where: str, follow_orientation: bool = False) -> np.ndarray:
+def decode_image(
+    data: bytes | np.ndarray, where: str, follow_orientation: bool = False, most_pixels: int = MAX_PIXELS
+) -> np.ndarray:
     """Return the RGB picture (H, W, 3) uint8 in the bytes of a JPEG, PNG, TIFF, WebP, ... file.
 
     Pictures of 16 bits are scaled by the bits that they use, so that 12 bits in 16 do not come out black.
@@ -31,12 +33,13 @@ def decode_image(data: bytes | np.ndarray, where: str, follow_orientation: bool 
         where: name for messages.
         follow_orientation: turn the pixels as an EXIF tag says. Annotations of data sets belong to the pixels as they
             are stored, so that readers of annotated photographs leave it off.
+        most_pixels: a picture with more is refused from its header.
 
     Raises:
         LabError: no picture, a damaged one, one with too many pixels, or a kind that is not supported, which is named.
     """
     content = bytes(data)
-    _check_header(content, where)
+    _check_header(content, where, most_pixels)
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH
     if not follow_orientation:
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
@@ -54,7 +57,7 @@ def decode_image(data: bytes | np.ndarray, where: str, follow_orientation: bool 
     return image
 
 
-def _check_header(content: bytes, where: str) -> None:
+def _check_header(content: bytes, where: str, most_pixels: int) -> None:
     """Raise a LabError if the header alone shows that the picture cannot be read."""
     if content[4:8] == b"ftyp" and content[8:12] in HEIC_BRANDS:
         raise LabError(f"{where}: HEIC pictures are not supported; convert it to JPEG")
@@ -65,12 +68,12 @@ def _check_header(content: bytes, where: str) -> None:
                 width, height = header.size
                 kind = header.mode
     except Image.DecompressionBombError:
-        raise LabError(f"{where}: more than {MAX_PIXELS // 10**6} megapixels; make it smaller first") from None
+        raise LabError(f"{where}: more than {most_pixels // 10**6} megapixels; make it smaller first") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
         return  # OpenCV reads some kinds that this header check does not know
-    if width * height > MAX_PIXELS:
+    if width * height > most_pixels:
         raise LabError(
-            f"{where}: {width} x {height} pixels, more than {MAX_PIXELS // 10**6} megapixels; make it smaller first"
+            f"{where}: {width} x {height} pixels, more than {most_pixels // 10**6} megapixels; make it smaller first"
         )
     if kind == "F":
         raise LabError(f"{where}: a picture of floating-point values; convert it to 8 or 16 bits")

@@ -13,13 +13,14 @@ import torch
 
 from common.data.augment import PhotometricAugment, mix_channels
 from common.data.base import FaceDataset, check_box, check_points
-from common.files.images import decode_image
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig, crop_sample, warp_image
 from common.errors import LabError
+from common.files.images import decode_image
 from common.geometry import apply_affine, crop_matrix, tight_box
 from common.schemes import get_scheme
 from common.types import FaceSample
+from tests.conftest import needs_shared
 
 SCHEME = get_scheme("ibug68")
 
@@ -35,7 +36,6 @@ def make_sample(index: int = 0) -> FaceSample:
     return FaceSample(
         image, points, np.ones(68, bool), box, np.array([10, 5, -3], np.float32), ("odd",), f"face{index}"
     )
-from tests.conftest import needs_shared
 
 
 class Faces(FaceDataset):
@@ -203,7 +203,7 @@ def test_memory_of_a_batch_is_used_again_only_when_nobody_holds_it() -> None:
 
 
 def test_the_crop_s_box_is_the_data_set_s_or_the_tight_one() -> None:
-    """SPIGA's WFLW recipe cropped by the list's rectangle, a detector's, where the official one takes the landmarks'."""
+    """SPIGA's WFLW recipe cropped by the list's rectangle, a detector's, where the official is tight."""
     scheme = get_scheme("ibug68")
     rng = np.random.default_rng(0)
     points = rng.uniform(60, 140, (68, 2)).astype(np.float32)
@@ -226,7 +226,9 @@ def test_the_crop_s_box_is_the_data_set_s_or_the_tight_one() -> None:
     side = (high - low).max()
     np.testing.assert_allclose(np.linalg.norm(tight.matrix[:, 0]), 64 / side, rtol=1e-5)
     assert CropConfig(box="gt").still().box == "gt"
-    assert CropConfig(size=64, box="gt").description() == "tight box of the landmarks, longer side times 1.25, crop 64 px"
+    assert (
+        CropConfig(size=64, box="gt").description() == "tight box of the landmarks, longer side times 1.25, crop 64 px"
+    )
     with pytest.raises(LabError, match="no landmark is annotated"):
         crop_sample(replace(sample, annotated=np.zeros(68, bool)), scheme, CropConfig(size=64, box="gt"))
 

@@ -231,7 +231,8 @@ def test_nothing_but_a_laberror_comes_out(name: str, tmp_path: Path, data: st.Da
 def mat_bytes(compressed: bool) -> bytes:
     target = io.BytesIO()
     content = {"pt3d_68": np.arange(204, dtype=np.float32).reshape(3, 68), "Pose_Para": np.linspace(-1, 1, 7)[None],
-               "roi": np.array([[1, 2, 3, 4]], np.int16), "Occ": np.array([[1, 0]], np.uint8), "word": "text"}  # fmt: skip
+               "roi": np.array([[1, 2, 3, 4]], np.int16), "Occ": np.array([[1, 0]], np.uint8),
+               "word": "text"}  # fmt: skip
     savemat(target, content, do_compression=compressed)
     return target.getvalue()
 

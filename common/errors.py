@@ -21,6 +21,8 @@ class LabError(Exception):
     """A user's mistake or a damaged file, told in one line."""
 
     def __init__(self, message: str) -> None:
+        if message.startswith("Caught LabError in "):  # made again by torch, from the traceback of a loader's process
+            message = message.rpartition("LabError: ")[2]
         super().__init__(" ".join(message.split()))
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from common.data.batching import CroppedFaces
 from common.data.datamodule import FaceDataModule
+from common.data.position import restore_position, save_position
 from common.errors import LabError
 from common.export.graph import CropGraph, GraphPart
 from common.files.checkpoints import (
@@ -33,7 +34,7 @@ from common.files.checkpoints import (
 from common.geometry import apply_affine
 from common.metrics.landmark import Evaluation, FaceCollector
 from common.schemes import get_scheme
-from common.train_config import MovingAverage, TrainConfig, coming_epoch
+from common.train_config import Means, MovingAverage, TrainConfig, coming_epoch
 from common.types import FaceBatch, Prediction
 
 Task = TypeVar("Task", bound="LandmarkTask")
@@ -66,12 +67,13 @@ class LandmarkTask(L.LightningModule):
     ) -> None:
         super().__init__()
         self.last_loss: float | None = None
+        self.means = Means()
         self.scheme = get_scheme(scheme)
         self.input_size = input_size
         self.train_config = train
         self.threshold = threshold
         self.faces = FaceCollector(self.scheme, threshold)
-        self.evaluation: Evaluation | None = None  # of the last test
+        self.evaluation: Evaluation | None = None  # of the last validation or test
 
     # What a method brings.
 
@@ -181,8 +183,7 @@ class LandmarkTask(L.LightningModule):
         parts = self.training_loss(batch)
         loss = parts["loss"]
         self._check_finite(loss)
-        logged = {f"train/{name}": value.detach() for name, value in parts.items()}
-        self.log_dict(logged, batch_size=len(batch), on_step=False, on_epoch=True)
+        self.means.add({f"train/{name}": value for name, value in parts.items()}, len(batch))
         self.log("loss", loss.detach(), batch_size=len(batch), prog_bar=True, logger=False)
         return loss
 
@@ -196,6 +197,25 @@ class LandmarkTask(L.LightningModule):
                 "try a smaller --model.train.lr or --trainer.gradient_clip_val, and go on with --resume true"
             )
         self.last_loss = value
+
+    def on_train_start(self) -> None:
+        if self.trainer.fit_loop.restarted_mid_epoch:  # Lightning calls it at an epoch's first batch only
+            self.on_train_epoch_start()
+
+    def on_train_batch_start(self, batch: FaceBatch, batch_idx: int) -> None:
+        # The steps of the curves; Lightning's own count is one off after some resumes.
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step
+
+    def on_train_epoch_end(self) -> None:
+        # Written here, not by Lightning's own means: those are lost where an epoch is gone on with, and are written
+        # after the checkpoint, so that a kill between the two would lose a row of the curve.
+        values = self.means.values()
+        if self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:  # not where max_steps ended it early
+            self.means = Means()
+        self.log_dict(values, logger=False)
+        for logger in self.loggers:
+            logger.log_metrics({**values, "epoch": self.current_epoch}, self.global_step - 1)
+            logger.save()
 
     def predict(self, batch: FaceBatch) -> Prediction:
         """Return `predict_batch` in float32, whatever the trainer's precision.
@@ -229,7 +249,8 @@ class LandmarkTask(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         if not self.trainer.sanity_checking:
-            self._log_metrics(self.faces.result(), "val")
+            self.evaluation = self.faces.result()
+            self._log_metrics(self.evaluation, "val")
 
     def on_test_epoch_start(self) -> None:
         self.faces.clear()
@@ -279,10 +300,16 @@ class LandmarkTask(L.LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, FaceDataModule):
             checkpoint["data"] = {"scheme": data.scheme, "crop": plain(data.crop.still())}
+        if "loops" in checkpoint:
+            checkpoint["train_means"] = self.means.state()
+            save_position(self.trainer, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_method(checkpoint, self.METHOD, "checkpoint")
         upgrade_averages(checkpoint)
+        if self.trainer.state.fn == "fit":
+            restore_position(self.trainer, checkpoint)
+            self.means = Means(**checkpoint.get("train_means", {}))
 
 
 def check_method(checkpoint: dict[str, Any], method: str, where: Path | str) -> None:

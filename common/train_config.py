@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -103,6 +104,32 @@ def coming_epoch(trainer: Trainer) -> int:
     return trainer.current_epoch + int(progress.is_last_batch)
 
 
+class Means:
+    """Means of the losses over the faces of an epoch.
+
+    Args:
+        faces: that were added.
+        sums: name -> sum over them.
+    """
+
+    def __init__(self, faces: int = 0, sums: Mapping[str, float | Tensor] | None = None) -> None:
+        self._faces, self._sums = faces, dict(sums or {})
+
+    def add(self, values: Mapping[str, Tensor], faces: int) -> None:
+        """Add the means of a batch; nothing waits for the device."""
+        self._faces += faces
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach() * faces
+
+    def values(self) -> dict[str, float]:
+        """Return the means so far, none before the first batch."""
+        return {name: float(total) / self._faces for name, total in self._sums.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Return the constructor's arguments, as checkpoints keep them."""
+        return {"faces": self._faces, "sums": {name: float(total) for name, total in self._sums.items()}}
+
+
 class MovingAverage(WeightAveraging):
     """Moving average of the weights with the decay of `TrainConfig.ema`; buffers are those of the last step.
 
@@ -116,9 +143,23 @@ class MovingAverage(WeightAveraging):
             torch._foreach_lerp_(mean, current, 1 - min(decay, (1 + step) / (10 + step)))
 
         super().__init__(use_buffers=False, multi_avg_fn=follow)
+        self._swapped = False  # the network holds the mean, as in validation
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Begin with the initial weights as the mean; torch would replace it whole in its first update."""
         super().setup(trainer, pl_module, stage)
         if stage == "fit" and self._average_model is not None:
             self._average_model.n_averaged.fill_(1)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        super().on_validation_epoch_start(trainer, pl_module)
+        self._swapped = self._average_model is not None
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        super().on_validation_epoch_end(trainer, pl_module)
+        self._swapped = False
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Give the trained weights back where a validation was stopped, so that they can be saved."""
+        if self._swapped:
+            self.on_validation_epoch_end(trainer, pl_module)

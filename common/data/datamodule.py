@@ -86,6 +86,7 @@ class FaceDataModule(L.LightningDataModule):
         self.synthetic_seed, self.seed, self.eval_split, self.cache = synthetic_seed, seed, eval_split, cache
         self.store, self.train_split, self.norm = store, train_split, norm
         self._sets: dict[str, CroppedFaces] = {}
+        self._done = (0, 0)  # an epoch and how many of its faces are trained on
 
     def faces(self, split: str) -> FaceDataset:
         """Return the data set of a split (train, val, test) as its reader gives it."""
@@ -134,9 +135,18 @@ class FaceDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Open the splits that the stage needs, so that bad input shows before training begins."""
+        self._done = (0, 0)
         needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
         for split in needed[stage]:
             self.cropped(split)
+
+    def train_batch(self) -> int:
+        """Return the faces of a training batch, on each device."""
+        return min(self.batch_size, len(self.cropped("train")))
+
+    def go_on_at(self, epoch: int, faces: int) -> None:
+        """Let training go on in the middle of an epoch, after its first `faces` faces."""
+        self._done = (epoch, faces)
 
     def train_dataloader(self) -> DataLoader[CroppedFace]:
         return self._loader("train")
@@ -154,8 +164,8 @@ class FaceDataModule(L.LightningDataModule):
         cropped, train = self.cropped(split), split == "train"
         return DataLoader(
             cropped,
-            batch_size=min(self.batch_size, len(cropped)) if train else self.eval_batch_size,
-            sampler=EpochSampler(cropped, self.seed) if train else None,
+            batch_size=self.train_batch() if train else self.eval_batch_size,
+            sampler=EpochSampler(cropped, self.seed, self._done) if train else None,
             drop_last=train,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

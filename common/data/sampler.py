@@ -11,10 +11,16 @@ from common.data.batching import CroppedFaces
 
 
 class EpochSampler(Sampler[int]):
-    """Shuffles anew each epoch, from the seed and the data set's epoch alone."""
+    """Shuffles anew each epoch, from the seed and the data set's epoch alone.
 
-    def __init__(self, cropped: CroppedFaces, seed: int) -> None:
-        self.cropped, self.seed, self.epoch = cropped, seed, 0
+    Args:
+        cropped: training faces; they learn the epoch, on which their augmentation depends.
+        seed: of the order.
+        done: an epoch and how many of its faces are trained on already; they come last in it.
+    """
+
+    def __init__(self, cropped: CroppedFaces, seed: int, done: tuple[int, int] = (0, 0)) -> None:
+        self.cropped, self.seed, self.done, self.epoch = cropped, seed, done, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order; Lightning calls this before an epoch's first batch, also after a resume."""
@@ -26,4 +32,4 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         order = np.random.default_rng([self.seed, self.epoch, len(self.cropped)]).permutation(len(self.cropped))
-        return iter(order.tolist())
+        return iter(np.roll(order, -self.done[1] if self.epoch == self.done[0] else 0).tolist())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
@@ -52,6 +54,18 @@ class SaveConfig(SaveConfigCallback):
         write_whole(folder / "config.yaml", text.encode())
 
 
+class FiniteBest(ModelCheckpoint):
+    """Lightning's checkpoint of the best score, for which NaN or infinity is no score: Lightning keeps it if first."""
+
+    def check_monitor_top_k(self, trainer: L.Trainer, current: torch.Tensor | None = None) -> bool:
+        return current is not None and bool(torch.isfinite(current)) and super().check_monitor_top_k(trainer, current)
+
+    @property
+    def state_key(self) -> str:
+        """Return the key of this callback's state in checkpoints, which is that of Lightning's."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+
 class PredictionPictures(Callback):
     """Draws the first faces of validation and test, prediction beside truth, and the curve of the test errors.
 
@@ -77,12 +91,20 @@ class PredictionPictures(Callback):
 
     def _write(self, trainer: L.Trainer, name: str) -> None:
         if self._cells and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            path = run_folder(trainer) / "pictures" / f"{name}.png"
-            write_image(path, grid(self._cells, self.columns))
+            cells = self._cells
+            self._show(trainer, name, name.split("-")[0], lambda path: write_image(path, grid(cells, self.columns)))
+        self._cells = []
+
+    def _show(self, trainer: L.Trainer, name: str, key: str, write: Callable[[Path], None]) -> None:
+        """Write a picture and send it to W&B; one that cannot be written or sent does not end the run."""
+        path = run_folder(trainer) / "pictures" / f"{name}.png"
+        try:
+            write(path)
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
-                    logger.log_image(f"pictures/{name.split('-')[0]}", [str(path)])
-        self._cells = []
+                    logger.log_image(f"pictures/{key}", [str(path)])
+        except Exception as error:  # of the system or, with no common class, of W&B
+            print(f"{path}: this picture is left out ({error}); the run goes on", file=sys.stderr)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw training faces before and after augmentation: what the run is about to learn from."""
@@ -112,14 +134,11 @@ class PredictionPictures(Callback):
         self._write(trainer, "test")
         if not isinstance(pl_module, LandmarkTask) or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        found, folder = pl_module.evaluation, run_folder(trainer)
+        found = pl_module.evaluation
         assert found is not None
-        found.save(folder / "test_predictions.npz")
-        path = folder / "pictures" / "test-ced.png"
-        write_ced(path, {pl_module.METHOD: found.nme}, found.threshold)
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_image("pictures/ced", [str(path)])
+        found.save(run_folder(trainer) / "test_predictions.npz")
+        method, threshold = pl_module.METHOD, found.threshold
+        self._show(trainer, "test-ced", "ced", lambda path: write_ced(path, {method: found.nme}, threshold))
 
 
 class PredictionFile(Callback):

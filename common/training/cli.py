@@ -12,9 +12,8 @@ from typing import Any, NoReturn
 
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import CheckpointIO
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from torch import Tensor
 
 from common.data.base import one_thread
@@ -25,12 +24,15 @@ from common.files.checkpoints import load_weights, read_checkpoint, read_state_d
 from common.packing import read_metadata
 from common.schemes import get_scheme
 from common.task import LandmarkTask, check_method
-from common.training.callbacks import PredictionFile, PredictionPictures, SaveConfig
+from common.training.callbacks import FiniteBest, PredictionFile, PredictionPictures, SaveConfig
 from common.training.command import SUBCOMMANDS, Command
+from common.training.curve import CurveFile
+from common.training.failures import check_trainer, told_in_one_line
 from common.training.former import follow, lacking
 from common.training.outcome import fit_lines, fit_result, test_lines, test_result, write_results
 from common.training.progress import Bar, EpochLog, StepFigures
 from common.training.quiet import quiet
+from common.training.stopping import SIGTERM_EXIT, SaveWhenStopped, requeued_files
 from common.training.tracking import close, training_id, wandb_logger
 from common.training.words import check_moved, explained, rename_former
 
@@ -63,12 +65,13 @@ class LandmarkCLI(LightningCLI):
 
     def __init__(self, command: Command, *arguments: Any, **named: Any) -> None:
         self.command = command
+        self._steps = 0  # optimiser steps that a resumed run has made
         super().__init__(*arguments, parser_class=LandmarkParser, **named)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         # Two of them, in this order: Lightning's own save_last writes only when the best improves, so that a resumed
         # run would lose epochs; and the last one must hold the state of the other at the same epoch.
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(FiniteBest, "checkpoint")
         parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
         parser.link_arguments("data.scheme", "model.scheme")
         parser.link_arguments("data.crop.size", "model.input_size")
@@ -108,8 +111,10 @@ class LandmarkCLI(LightningCLI):
         path = config.get("ckpt_path")
         if path is None:
             return
-        checkpoint = read_checkpoint(path)
-        metadata = read_metadata(Path(path)) if Path(path).suffix == ".safetensors" else {}
+        path, checkpoint = self._sound(Path(path))
+        config.ckpt_path = str(path)
+        self._steps = checkpoint.get("global_step", 0)
+        metadata = read_metadata(path) if path.suffix == ".safetensors" else {}
         stored = checkpoint.get("hyper_parameters") or json.loads(metadata.get("hyper_parameters", "{}"))
         check_method({"method": checkpoint.get("method", metadata.get("method"))}, self._method(), path)
         if self.config.subcommand == "fit" and "optimizer_states" not in checkpoint:
@@ -126,6 +131,27 @@ class LandmarkCLI(LightningCLI):
         for key in self.command.typed:
             forget(known, key.split("."))
         self.config = self.parser.parse_object({self.config.subcommand: known}, self.config)
+
+    def _sound(self, path: Path) -> tuple[Path, dict[str, Any]]:
+        """Return a checkpoint's path and content; where a run's last one is damaged, the newest sound one's beside it.
+
+        Raises:
+            LabError: there is none.
+        """
+        try:
+            return path, read_checkpoint(path)
+        except LabError as error:
+            others = [other for other in path.parent.glob("*.ckpt") if other != path]
+            if self.config.subcommand != "fit" or path.name != "last.ckpt" or not path.is_file():
+                raise
+            for other in sorted(others, key=lambda file: file.stat().st_mtime, reverse=True):
+                try:
+                    content = read_checkpoint(other)
+                except LabError:
+                    continue
+                print(f"{error}; going on from {other.name}, epoch {content.get('epoch')}", file=sys.stderr)
+                return other, content
+            raise
 
     def before_instantiate_classes(self) -> None:
         config, folder = self.config[self.subcommand], self._folder()
@@ -151,9 +177,18 @@ class LandmarkCLI(LightningCLI):
     def _keep_former_run(self, checkpoints: Path) -> None:
         config = self.config[self.subcommand]
         own = config.ckpt_path is not None and Path(config.ckpt_path).resolve().parent == checkpoints.resolve()
-        if not own and not config.overwrite and any(checkpoints.glob("*.ckpt")):
+        requeued = requeued_files(checkpoints.parent)
+        if requeued:  # Lightning takes the newest of them
+            self._steps = max(read_checkpoint(file).get("global_step", 0) for file in requeued)
+        elif not own and not config.overwrite and any(checkpoints.glob("*.ckpt")):
             raise LabError(f"{checkpoints.parent}: holds a run already; go on with it by --resume true, replace it by "
                            "--overwrite true, or choose another --run")  # fmt: skip
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:  # of constructors, which do not know the option's name
+            raise LabError(f"a value of --model or --data is out of its range: {error}") from error
 
     def _check_start(self) -> None:
         """Open the data and load the weights before a folder or a W&B run is made.
@@ -181,12 +216,14 @@ class LandmarkCLI(LightningCLI):
         self._add_progress(config.trainer.enable_progress_bar, kwargs)
         folder = Path(config.trainer.default_root_dir)
         if own:
-            kwargs["logger"] = [CSVLogger(save_dir=str(folder), name="logs")]
+            part = "version_0" if self.subcommand == "fit" else str(self.subcommand)
+            kwargs["logger"] = [CurveFile(folder / "logs" / part / "metrics.csv", self._steps)]
         plugins = config_list(self.config_init[self.subcommand].trainer.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs["plugins"] = [*plugins, WholeCheckpoints()]
         try:
             trainer = super().instantiate_trainer(**kwargs)
+            check_trainer(trainer)
         except (MisconfigurationException, ValueError, RuntimeError) as error:
             raise LabError(f"trainer: {' '.join(str(error).split())}") from None
         if own and self._value("track") and self.subcommand in ("fit", "test") and trainer.is_global_zero:
@@ -245,10 +282,16 @@ class LandmarkCLI(LightningCLI):
                            self.trainer.current_epoch, time.monotonic() - self.epochs.began)  # fmt: skip
         self._finish("fit", found, {"best/nme": found.get("val_nme"), "best/epoch": found.get("best_epoch")})
 
+    def after_validate(self) -> None:
+        self._finish_figures("validate")
+
     def after_test(self) -> None:
+        self._finish_figures("test")
+
+    def _finish_figures(self, job: str) -> None:
         if self.model.evaluation is not None:
             found = test_result(self.model.evaluation) | {"dataset": self.datamodule.dataset}
-            self._finish("test", found | {"weights": self._value("ckpt_path") or self._value("init_from")}, {})
+            self._finish(job, found | {"weights": self._value("ckpt_path") or self._value("init_from")}, {})
 
     def _finish(self, job: str, found: dict[str, Any], summary: dict[str, Any]) -> None:
         """Print and keep the result, and end the W&B run."""
@@ -257,10 +300,10 @@ class LandmarkCLI(LightningCLI):
             return
         write_results(folder, job, found, self.command.shown)
         if job == "fit":
-            curves = next((logger.log_dir for logger in loggers if isinstance(logger, CSVLogger)), None)
+            curves = next((str(logger.path.parent) for logger in loggers if isinstance(logger, CurveFile)), None)
             lines = fit_lines(found, folder, curves, f"{self._method()}.cli")
         else:
-            lines = test_lines(found, self.datamodule.dataset, self.datamodule.crop.description(), folder)
+            lines = test_lines(job, found, self.datamodule.dataset, self.datamodule.crop.description(), folder)
         print("\n".join(lines))
         close(loggers, {key: value for key, value in summary.items() if value is not None})
 
@@ -288,18 +331,22 @@ def run_command(task_class: type[LandmarkTask], command: Command) -> LandmarkCLI
     one_thread()
     where = str(command.files[-1]) if command.files else ""
     check_moved(command.recipe or {}, task_class.MOVED, where)
-    callbacks: list[Callback] = [PredictionPictures(), PredictionFile()]
-    return LandmarkCLI(
-        command,
-        task_class,
-        FaceDataModule,
-        save_config_callback=SaveConfig,
-        auto_configure_optimizers=False,
-        seed_everything_default=0,
-        trainer_defaults={"callbacks": callbacks},
-        parser_kwargs={
-            "allow_abbrev": False,  # the subcommands' parsers take it from this one
-            **{name: {"default_config_files": [str(DEFAULTS)]} for name in SUBCOMMANDS},
-        },
-        args=rename_former(command.arguments(), task_class.MOVED),
-    )
+    callbacks: list[Callback] = [PredictionPictures(), PredictionFile(), SaveWhenStopped()]
+    try:
+        with told_in_one_line():
+            return LandmarkCLI(
+                command,
+                task_class,
+                FaceDataModule,
+                save_config_callback=SaveConfig,
+                auto_configure_optimizers=False,
+                seed_everything_default=0,
+                trainer_defaults={"callbacks": callbacks},
+                parser_kwargs={
+                    "allow_abbrev": False,  # the subcommands' parsers take it from this one
+                    **{name: {"default_config_files": [str(DEFAULTS)]} for name in SUBCOMMANDS},
+                },
+                args=rename_former(command.arguments(), task_class.MOVED),
+            )
+    except SIGTERMException:
+        raise SystemExit(SIGTERM_EXIT) from None

@@ -30,7 +30,7 @@ def write_results(folder: Path, job: str, found: dict[str, Any], command: str) -
 
     Args:
         folder: of the run.
-        job: fit or test; its former result is replaced.
+        job: fit, validate or test; its former result is replaced.
         found: the result.
         command: what was typed.
     """
@@ -103,8 +103,9 @@ def test_result(found: Evaluation) -> dict[str, Any]:
     return result
 
 
-def test_lines(found: dict[str, Any], dataset: str, crop: str, folder: Path) -> list[str]:
-    """Return the table of a test."""
+def test_lines(job: str, found: dict[str, Any], dataset: str, crop: str, folder: Path) -> list[str]:
+    """Return the table of a job, validate or test."""
+    split = "validation" if job == "validate" else job
     heads = ("set", "faces", "NME", "95 % interval", f"FR{found['threshold']:g}", f"AUC{found['threshold']:g}")
     rows = [
         (name, f"{row['faces']:,}", f"{row['nme'][0]:.2f}", f"[{row['nme'][1]:.2f}, {row['nme'][2]:.2f}]",
@@ -118,5 +119,5 @@ def test_lines(found: dict[str, Any], dataset: str, crop: str, folder: Path) -> 
         cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         return "  ".join(cells)
 
-    title = f"{dataset}, test: percent of the data set's normaliser ({crop})"
+    title = f"{dataset}, {split}: percent of the data set's normaliser ({crop})"
     return [title, *map(shown, (heads, *rows)), f"pictures    {folder / 'pictures'}", f"results     {folder / RESULTS}"]

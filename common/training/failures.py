@@ -1,0 +1,48 @@
+"""What Lightning, torch and the system raise in a run and is no defect of the project, told in one line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import lightning as L
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from common.errors import LabError
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+
+def check_trainer(trainer: L.Trainer) -> None:
+    """Raise a LabError for settings that Lightning takes and that cannot work."""
+    if trainer.precision not in PRECISIONS:
+        raise LabError(f"trainer.precision {trainer.precision} is not supported, since pictures and coordinates need "
+                       f"float32; take one of {', '.join(PRECISIONS)}")  # fmt: skip
+    cores = os.cpu_count() or 1
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
+        raise LabError(f"trainer.devices {trainer.num_devices}: this machine has {cores} processor cores, and each "
+                       "device would be a process; take fewer")  # fmt: skip
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """Turn such an exception into a LabError.
+
+    Raises:
+        LabError: a file that the system refuses, a loader's process that was killed, a wrong setting of the trainer.
+    """
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or "a file"
+        raise LabError(f"{where}: {error.strerror or error}; make room or choose another place, and go on with "
+                       "--resume true") from error  # fmt: skip
+    except MisconfigurationException as error:
+        raise LabError(f"trainer: {error}") from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise LabError(f"a process that loads data was killed ({error}), often for lack of memory; try fewer "
+                       "--data.num_workers, and go on with --resume true") from error  # fmt: skip

@@ -57,7 +57,7 @@ class SaveWhenStopped(Checkpoint):  # a kind that Lightning calls last, when the
         fitting = trainer.state.fn == "fit" and not trainer.fast_dev_run  # type: ignore[attr-defined]
         if told and fitting and trainer.global_step > self._begun:
             # Without the barrier of `save_checkpoint`, at which other processes may no longer arrive.
-            content: dict[str, Any] = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+            content: dict[str, Any] = trainer._checkpoint_connector.dump_checkpoint()
             trainer.strategy.save_checkpoint(content, str(last))
         if trainer.is_global_zero:
             name = "SIGTERM" if told else "Ctrl-C"

@@ -21,12 +21,12 @@ from common.data.datamodule import FaceDataModule
 from common.errors import LabError
 from common.files.checkpoint_io import WholeCheckpoints
 from common.files.checkpoints import load_weights, read_checkpoint, read_state_dict, start_files, upgrade
+from common.files.curve import CurveFile
 from common.packing import read_metadata
 from common.schemes import get_scheme
 from common.task import LandmarkTask, check_method
 from common.training.callbacks import FiniteBest, PredictionFile, PredictionPictures, SaveConfig
 from common.training.command import SUBCOMMANDS, Command
-from common.training.curve import CurveFile
 from common.training.failures import check_trainer, told_in_one_line
 from common.training.former import follow, lacking
 from common.training.outcome import fit_lines, fit_result, test_lines, test_result, write_results

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.training.curve import CurveFile
+from common.files.curve import CurveFile
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -134,4 +134,4 @@ class StepFigures(Callback):
         }
         self._faces, self._since = 0, now
         for logger in trainer.loggers:
-            logger.log_metrics(values, trainer.global_step)
+            logger.log_metrics(values, trainer.global_step - 1)  # steps count from 0, as Lightning's own

@@ -12,7 +12,6 @@ from pathlib import Path
 from common.errors import LabError
 from common.schemes.known import AFLW19, COFW29, IBUG68, JD106, LAPA106, MERLRAV68, SCHEMES, WFLW98
 from common.schemes.maps import MAPS, Indices, SchemeMap
-from common.schemes.own import parse_scheme, read_scheme
 from common.schemes.scheme import Curve, LandmarkScheme
 
 __all__ = [
@@ -59,7 +58,11 @@ def get_scheme(word: str) -> LandmarkScheme:
     if word in SCHEMES:
         return SCHEMES[word]
     if word.lstrip().startswith("{"):
+        from common.schemes.own import parse_scheme  # here: a schema library, which scoring files does without
+
         return parse_scheme(word, "landmark scheme of the checkpoint")
     if word.endswith((".yaml", ".yml")):
+        from common.schemes.own import read_scheme
+
         return read_scheme(Path(word))
     raise LabError(f"unknown landmark scheme {word}; known are {', '.join(SCHEMES)}, or give a .yaml file of your own")

@@ -216,7 +216,7 @@ def test_every_format_holds_the_points(kind: str, weights: str, pictures: list[P
             found = json.loads(lines[1])["faces"][0]["points"]
         case "csv":
             rows = list(csv.reader((out / "predictions.csv").open()))
-            found = np.array(rows[1][7:], float).reshape(-1, 2)
+            found = np.array(rows[1][rows[0].index("roll") + 1 :], float).reshape(-1, 2)
         case "pts":
             found = read_pts(out / "face.pts", 68) - 1  # the files count from 1
         case _:

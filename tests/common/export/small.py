@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 from common.data.crops import CropConfig
+from common.files.recipes import read_recipe
 from common.methods import METHODS
 from common.task import LandmarkTask, make_task
 
@@ -16,7 +16,7 @@ from common.task import LandmarkTask, make_task
 def small_task(name: str, **changes: Any) -> LandmarkTask:
     """Return a method as the last stage of its smoke recipe makes it; `changes` replace settings, groups by keys."""
     method = METHODS[name]
-    recipe = yaml.safe_load(method.file(method.stages("smoke")[-1]).read_text())
+    recipe = read_recipe(method.file(method.stages("smoke")[-1]))
     settings = {"scheme": recipe["data"]["scheme"], "input_size": recipe["data"]["crop"]["size"], **recipe["model"]}
     for key, value in changes.items():
         settings[key] = {**settings.get(key, {}), **value} if isinstance(value, dict) else value

@@ -66,7 +66,7 @@ class LandmarkCLI(LightningCLI):
     def __init__(self, command: Command, *arguments: Any, **named: Any) -> None:
         self.command = command
         self._steps = 0  # optimiser steps that a resumed run has made
-        super().__init__(*arguments, parser_class=LandmarkParser, **named)
+        super().__init__(*arguments, **{**named, "parser_class": LandmarkParser})
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         # Two of them, in this order: Lightning's own save_last writes only when the best improves, so that a resumed
@@ -275,7 +275,8 @@ class LandmarkCLI(LightningCLI):
     def after_fit(self) -> None:
         data: FaceDataModule = self.datamodule
         folder = Path(self.trainer.default_root_dir)
-        best = next((c.best_model_score for c in self.trainer.checkpoint_callbacks if c.monitor == "val/nme"), None)
+        kept = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+        best = next((c.best_model_score for c in kept if c.monitor == "val/nme"), None)
         about = {"dataset": data.dataset, "train_faces": len(data.cropped("train")),
                  "val_faces": len(data.cropped("val")), "crop": data.crop.description()}  # fmt: skip
         found = fit_result(folder / "checkpoints", None if best is None else float(best), about,
@@ -296,7 +297,7 @@ class LandmarkCLI(LightningCLI):
     def _finish(self, job: str, found: dict[str, Any], summary: dict[str, Any]) -> None:
         """Print and keep the result, and end the W&B run."""
         folder, loggers = Path(self.trainer.default_root_dir), self.trainer.loggers
-        if self.trainer.fast_dev_run or not self.trainer.is_global_zero:
+        if self.trainer.fast_dev_run or not self.trainer.is_global_zero:  # type: ignore[attr-defined]
             return
         write_results(folder, job, found, self.command.shown)
         if job == "fit":

@@ -97,7 +97,7 @@ def described(node: ast.ClassDef) -> dict[str, str]:
     """Return what a class's docstring says of its arguments or attributes."""
     init = next((part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"), None)
     text = (ast.get_docstring(node) or "") + "\n" + ((ast.get_docstring(init) or "") if init else "")
-    found = {}
+    found: dict[str, str] = {}
     for names, said in re.findall(r"^ {4}([\w, ]+): (.+(?:\n {8,}.+)*)", text, re.M):
         found |= {name.strip(): " ".join(said.split()) for name in names.split(",")}
     return found
@@ -120,9 +120,8 @@ def arguments(source: Source, node: ast.ClassDef) -> Iterator[tuple[str, ast.exp
             yield ast.unparse(part.target), part.annotation, part.value
         if isinstance(part, ast.FunctionDef) and part.name == "__init__":
             names = part.args.args[1:]
-            for name, default in zip(
-                names, [None] * (len(names) - len(part.args.defaults)) + part.args.defaults, strict=True
-            ):
+            defaults: list[ast.expr | None] = [None] * (len(names) - len(part.args.defaults))
+            for name, default in zip(names, [*defaults, *part.args.defaults], strict=True):
                 yield name.arg, name.annotation, default
 
 

@@ -146,7 +146,7 @@ def records(content: bytes) -> Iterator[bytes]:
 
 def history(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
     """Return rows, configuration and summary of an offline run from wandb's own file."""
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
     rows: list[dict[str, Any]] = []
     config: dict[str, Any] = {}

@@ -264,11 +264,12 @@ def test_a_film_is_followed(weights: str, tmp_path: Path) -> None:
     assert [entry["picture"].rpartition("#")[2] for entry in entries] == list("0123")
 
 
-def test_a_method_s_embedded_weights_are_used_by_name(pictures: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["awing", "dpr", "musica"])
+def test_a_method_s_embedded_weights_are_used_by_name(method: str, pictures: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert main([str(pictures[0]), "--method", "awing", "--out", str(out), "--no-pictures"]) == 0
+    assert main([str(pictures[0]), "--method", method, "--out", str(out), "--no-pictures"]) == 0
     content = json.loads((out / "predictions.json").read_text())
-    assert content["method"] == "awing"
+    assert content["method"] == method
     face = SyntheticFaces(2, seed=1)[0]
     points = np.array(content["pictures"][0]["faces"][0]["points"])
     size = np.linalg.norm(face.points[36] - face.points[45])

@@ -81,10 +81,13 @@ class LandmarkCLI(LightningCLI):
             "before it lack",
         )  # fmt: skip
         parser.add_argument("--run", type=str | None, default=None, help="folder of the run; default runs/METHOD/DATA")
-        parser.add_argument("--resume", type=bool, default=False, help="go on with the run's last.ckpt (fit)")
-        parser.add_argument("--overwrite", type=bool, default=False, help="replace the run in the folder (fit)")
-        parser.add_argument("--upload_checkpoints", type=bool, default=False, help="W&B keeps the checkpoints")
-        parser.add_argument("--track", type=bool, default=True, help="log to W&B (offline unless logged in)")
+        for name, default, text in (
+            ("resume", False, "go on with the run's last.ckpt (fit)"),
+            ("overwrite", False, "replace the run in the folder (fit)"),
+            ("upload_checkpoints", False, "W&B keeps the checkpoints"),
+            ("track", True, "log to W&B (offline unless logged in)"),
+        ):
+            parser.add_argument(f"--{name}", type=bool, nargs="?", const=True, default=default, help=text)
 
     def _method(self) -> str:
         task_class: Any = self._model_class  # typed as any module or factory; here always a LandmarkTask

@@ -194,7 +194,7 @@ class LandmarkTask(L.LightningModule):
             last = "none before it" if self.last_loss is None else f"the last finite one was {self.last_loss:.6g}"
             raise LabError(
                 f"the training loss is {value} at step {self.global_step} (epoch {self.current_epoch}), {last}; "
-                "try a smaller --model.train.lr or --trainer.gradient_clip_val, and go on with --resume true"
+                "try a smaller --model.train.lr or --trainer.gradient_clip_val, and go on with --resume"
             )
         self.last_loss = value
 

@@ -37,7 +37,7 @@ class WholeCheckpoints(TorchCheckpointIO):
             write_whole(path, *sealed(buffer.getbuffer()))
         except OSError as error:
             raise LabError(f"{path}: cannot be written ({error.strerror}); the former file is kept: make room or "
-                           "choose another --run, and go on with --resume true") from None  # fmt: skip
+                           "choose another --run, and go on with --resume") from None  # fmt: skip
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None

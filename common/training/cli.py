@@ -184,8 +184,8 @@ class LandmarkCLI(LightningCLI):
         if requeued:  # Lightning takes the newest of them
             self._steps = max(read_checkpoint(file).get("global_step", 0) for file in requeued)
         elif not own and not config.overwrite and any(checkpoints.glob("*.ckpt")):
-            raise LabError(f"{checkpoints.parent}: holds a run already; go on with it by --resume true, replace it by "
-                           "--overwrite true, or choose another --run")  # fmt: skip
+            raise LabError(f"{checkpoints.parent}: holds a run already; go on with it by --resume, replace it by "
+                           "--overwrite, or choose another --run")  # fmt: skip
 
     def instantiate_classes(self) -> None:
         try:
@@ -219,8 +219,9 @@ class LandmarkCLI(LightningCLI):
         self._add_progress(config.trainer.enable_progress_bar, kwargs)
         folder = Path(config.trainer.default_root_dir)
         if own:
-            part = "version_0" if self.subcommand == "fit" else str(self.subcommand)
-            kwargs["logger"] = [CurveFile(folder / "logs" / part / "metrics.csv", self._steps)]
+            # Figures of the other subcommands are in results.json.
+            curve = CurveFile(folder / "logs" / "version_0" / "metrics.csv", self._steps)
+            kwargs["logger"] = [curve] if self.subcommand == "fit" else False
         plugins = config_list(self.config_init[self.subcommand].trainer.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs["plugins"] = [*plugins, WholeCheckpoints()]

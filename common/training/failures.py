@@ -38,11 +38,11 @@ def told_in_one_line() -> Iterator[None]:
     except OSError as error:
         where = error.filename or "a file"
         raise LabError(f"{where}: {error.strerror or error}; make room or choose another place, and go on with "
-                       "--resume true") from error  # fmt: skip
+                       "--resume") from error  # fmt: skip
     except MisconfigurationException as error:
         raise LabError(f"trainer: {error}") from error
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
         raise LabError(f"a process that loads data was killed ({error}), often for lack of memory; try fewer "
-                       "--data.num_workers, and go on with --resume true") from error  # fmt: skip
+                       "--data.num_workers, and go on with --resume") from error  # fmt: skip

@@ -63,6 +63,6 @@ class SaveWhenStopped(Checkpoint):  # a kind that Lightning calls last, when the
             name = "SIGTERM" if told else "Ctrl-C"
             if fitting and last.is_file():
                 what = f"step {trainer.global_step} is in {last}" if told else f"its last epoch is in {last}"
-                print(f"stopped by {name}; {what}: go on by the same command with --resume true", file=sys.stderr)
+                print(f"stopped by {name}; {what}: go on by the same command with --resume", file=sys.stderr)
             else:
                 print(f"stopped by {name}; nothing was kept", file=sys.stderr)

@@ -59,7 +59,7 @@ def last(run: Path) -> Path:
 
 
 def resume_words(run: Path) -> list[str]:
-    return ["--resume", "true"] if last(run).is_file() else ["--overwrite", "true"]
+    return ["--resume", "true"] if last(run).is_file() else ["--overwrite"]
 
 
 def killed_at_random(method: str, run: Path, kills: int, seed: int = 0) -> None:

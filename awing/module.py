@@ -128,7 +128,7 @@ class AWingTask(LandmarkTask):
         else:
             from awing.timm_unet import TimmUNet  # timm takes seconds to import; most runs do not need it
 
-            self.net = TimmUNet(backbone, points, pretrained=pretrained, logits=self.logits)
+            self.net = TimmUNet(backbone, points, pretrained=pretrained, logits=self.logits, size=input_size)
         self.targets = AWingTargets(
             self.scheme, map_size=input_size // STRIDE, stride=STRIDE, legacy_border=official.legacy_border,
             x_shift=official.boundary_shift, subcell=loss.subcell,

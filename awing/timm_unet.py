@@ -20,6 +20,7 @@ class TimmUNet(nn.Module):
         pretrained: start the encoder from its published weights.
         widths: channels of the decoder's steps, coarsest first.
         logits: the maps are logits (focal loss), so the head starts at a small chance.
+        size: side of the crops; None where the network takes any.
     """
 
     def __init__(
@@ -29,10 +30,11 @@ class TimmUNet(nn.Module):
         pretrained: bool = False,
         widths: Sequence[int] = (256, 128, 64),
         logits: bool = False,
+        size: int | None = None,
     ) -> None:
         super().__init__()
         self.num_points, self.logits = num_points, logits
-        self.encoder = TimmEncoder(name, pretrained)
+        self.encoder = TimmEncoder(name, pretrained, size)
         self.decoder = UNetDecoder(self.encoder.channels, widths)
         self.head = nn.Conv2d(self.decoder.out_channels, num_points + 1, 1)
         if logits and self.head.bias is not None:

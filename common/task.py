@@ -199,6 +199,8 @@ class LandmarkTask(L.LightningModule):
         self.last_loss = value
 
     def on_train_start(self) -> None:
+        if self.trainer.ckpt_path is not None:
+            self.train_config.follow(self.trainer, self.make_optimizer().param_groups)
         if self.trainer.fit_loop.restarted_mid_epoch:  # Lightning calls it at an epoch's first batch only
             self.on_train_epoch_start()
 

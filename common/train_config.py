@@ -82,6 +82,25 @@ class TrainConfig:
             case "adamw":
                 return torch.optim.AdamW(groups, fused=fused, **options)
 
+    def follow(self, trainer: Trainer, groups: list[dict[str, Any]]) -> None:
+        """Give a resumed optimiser the rates of these settings, which may have changed since; its own state stays.
+
+        Args:
+            trainer: after its optimiser and its schedule were restored.
+            groups: of a new optimiser by these settings.
+        """
+        rates = [group["lr"] for group in groups]
+        for optimizer in trainer.optimizers:
+            for group, new in zip(optimizer.param_groups, groups, strict=True):
+                group |= {key: new[key] for key in ("weight_decay", "momentum") if key in new}
+        for scheduler in (config.scheduler for config in trainer.lr_scheduler_configs):
+            if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR) and scheduler.base_lrs != rates:
+                for group, rate, former in zip(
+                    scheduler.optimizer.param_groups, rates, scheduler.base_lrs, strict=True
+                ):
+                    group["lr"] = group["lr"] * rate / former if former else rate
+                scheduler.base_lrs = rates
+
     def rate_factor(self, step: int, epoch: int, total: float) -> float:
         """Return the learning rate of an optimiser step as a share of `lr`.
 

@@ -62,9 +62,10 @@ class _Item:
     bbox: Any = None
     visible: Any = None
     subsets: Sequence[str] = ()
+    gaps: bool = False  # points may be NaN: not annotated
 
 
-def read_faces(path: Path, role: str, origin: int | None = None) -> Faces:
+def read_faces(path: Path, role: str, origin: int | None = None, signed: bool = False) -> Faces:
     """Return the faces of a file or folder.
 
     Args:
@@ -73,12 +74,13 @@ def read_faces(path: Path, role: str, origin: int | None = None) -> Faces:
             ...), .npz (ids and points), or a folder of .pts files (the id is the path without extension).
         role: "prediction" or "truth": which array is meant where a file holds both; truth must have all points.
         origin: coordinate of the first pixel's centre in the file; None takes 1 for .pts and 0 for all others.
+        signed: .pts files mark hidden points by minus signs, as MERL-RAV's do.
 
     Raises:
         LabError: the file is missing, or something in it is wrong.
     """
     if path.is_dir():
-        faces = _collect(path, role, list(_pts_items(path)))
+        faces = _collect(path, role, list(_pts_items(path, signed)))
         return _shifted(faces, 1 if origin is None else origin)
     if not path.is_file():
         raise LabError(f"{path}: no such file or folder of {role}s")
@@ -140,7 +142,7 @@ def _points(item: _Item) -> np.ndarray:
     if array.ndim != 2 or array.shape[1] < 2 or not len(array):
         raise LabError(f"{item.where}: face {item.id}: points have shape {array.shape}, expected (points, 2)")
     bad = np.flatnonzero(~np.isfinite(array[:, :2]).all(axis=1))
-    if bad.size:
+    if bad.size and not (item.gaps and len(bad) < len(array)):
         raise LabError(f"{item.where}: face {item.id}: point {int(bad[0])} is not finite; leave a face out, or write "
                        "null for its points, where there is no answer")  # fmt: skip
     return array[:, :2]
@@ -228,25 +230,32 @@ def _float(where: str, text: str) -> float:
         raise LabError(f"{where}: {text.strip()!r} is not a number") from None
 
 
-def _pts_items(folder: Path) -> Iterator[_Item]:
-    from common.data.readers._pts import read_pts  # here: the readers' package imports torch, which takes seconds
+def _pts_items(folder: Path, signed: bool) -> Iterator[_Item]:
+    # Here: the readers' package imports torch, which takes seconds.
+    from common.data.base import files_in
+    from common.data.readers._pts import read_pts, signed_points
 
-    files = sorted(folder.rglob("*.pts"))
+    files = files_in(folder, "**/*.pts")
     if not files:
         raise LabError(f"{folder}: holds no .pts file")
     count = 0
     for file in files:
         count = count or _declared_points(file)
         name = file.relative_to(folder).with_suffix("").as_posix()
-        yield _Item(str(file), name, read_pts(file, count, headerless=True))
+        points = read_pts(file, count, headerless=True)
+        if signed:
+            places, known, seen = signed_points(points)
+            points = np.where(known[:, None], places, np.nan)
+            yield _Item(str(file), name, points, visible=seen, gaps=True)
+        else:
+            yield _Item(str(file), name, points)
 
 
 def _declared_points(file: Path) -> int:
     """Return how many points a .pts file has: by its header, else by its lines."""
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="ascii").splitlines() if line.strip()]
-    except UnicodeDecodeError:
-        raise LabError(f"{file}: is not a text file of landmarks") from None
+    from common.data.readers._pts import pts_lines
+
+    lines = [line for line in pts_lines(file) if line]
     for number, line in enumerate(lines, 1):
         if line.startswith("n_points"):
             text = line.partition(":")[2].strip()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from benchmarks.score.plausible import suspicions
 from benchmarks.score.text import compared_text, figures_text, matrix_text, protocols_text
 from common.errors import LabError
 from common.metrics.functional import NORMALISERS, normaliser, point_errors
-from common.metrics.protocols import PROTOCOLS, evaluate
+from common.metrics.protocols import PROTOCOLS, Protocol, dataset_key, evaluate
 from common.metrics.stats import Paired, metric_intervals, paired_bootstrap
 from common.schemes import SCHEMES, LandmarkScheme, get_scheme
 
@@ -51,6 +51,7 @@ class Task:
         dataset: name by which protocols choose their measure.
         subsets: name -> (N,) mask.
         source: scheme that the predictions were mapped from, None where they are of the truth's.
+        visible_only: leave out points that the truth marks as hidden, whatever the protocol does.
     """
 
     pred: np.ndarray
@@ -59,13 +60,18 @@ class Task:
     dataset: str
     subsets: dict[str, np.ndarray]
     source: LandmarkScheme | None = None
+    visible_only: bool = False
+
+    def protocol(self, name: str) -> Protocol:
+        """Return a protocol as it is applied here."""
+        return replace(PROTOCOLS[name], visibility=True) if self.visible_only else PROTOCOLS[name]
 
     def evaluate(self, protocol: str, norm: str | None = None, pred: np.ndarray | None = None) -> dict[str, Any]:
         """Return the figures by a protocol; raises LabError where it needs what is not there."""
         given = self.pred if pred is None else pred
         try:
-            return evaluate(protocol, given, self.truth.points, self.scheme, self.dataset, self.truth.bbox,
-                            self.truth.visible, self.subsets, norm)  # fmt: skip
+            return evaluate(self.protocol(protocol), given, self.truth.points, self.scheme, self.dataset,
+                            self.truth.bbox, self.truth.visible, self.subsets, norm)  # fmt: skip
         except ValueError as error:
             raise LabError(f"{self.truth.path}: {error}") from None
 
@@ -79,7 +85,7 @@ def guess_scheme(count: int, where: str) -> LandmarkScheme:
     found = [scheme for name, scheme in SCHEMES.items() if scheme.num_points == count and name not in SAME]
     if not found:
         known = ", ".join(f"{scheme.num_points} ({name})" for name, scheme in SCHEMES.items() if name not in SAME)
-        raise LabError(f"{where}: {count} points fit no scheme; known: {known}")
+        raise LabError(f"{where}: {count} points fit no scheme; known: {known}; give --scheme FILE.yaml for your own")
     return found[0]
 
 
@@ -89,7 +95,8 @@ def read_task(options: argparse.Namespace) -> Task:
     Raises:
         LabError: a file is wrong, the two do not fit, or a subset is unknown.
     """
-    truth = read_faces(options.truth, "truth", options.truth_origin)
+    signed = dataset_key(options.dataset or "") == "merlrav" or options.scheme == "merlrav68"
+    truth = read_faces(options.truth, "truth", options.truth_origin, signed)
     given = read_faces(options.predictions, "prediction", options.origin)
     scheme = get_scheme(options.scheme) if options.scheme else guess_scheme(truth.points.shape[1], str(truth.path))
     if scheme.num_points != truth.points.shape[1]:
@@ -100,7 +107,12 @@ def read_task(options: argparse.Namespace) -> Task:
     pred = match(given, truth, options.ignore_extra or options.only is not None)
     for line in suspicions(pred, truth.points) if pred.shape == truth.points.shape else ():
         print(f"{given.path}: {line}", file=sys.stderr)
-    task = Task(pred, truth, scheme, options.dataset or "any", subsets, source)
+    if options.visible and truth.visible is None:
+        raise LabError(f"{truth.path}: --visible needs `visible` (1 or 0 for each point) with every true face")
+    if truth.visible is not None and not (options.visible or truth.visible.all() or options.all):
+        print(f"{truth.path}: hidden points count too, as in protocol {options.protocol}; --visible leaves them out",
+              file=sys.stderr)  # fmt: skip
+    task = Task(pred, truth, scheme, options.dataset or "any", subsets, source, options.visible)
     return task if options.only is None else _only(task, options.only)
 
 
@@ -131,12 +143,14 @@ def _only(task: Task, name: str) -> Task:
         None if truth.bbox is None else truth.bbox[rows], None if truth.visible is None else truth.visible[rows],
     )  # fmt: skip
     subsets = {key: mask[rows] for key, mask in task.subsets.items() if key != name and mask[rows].any()}
-    return Task(task.pred[rows], part, task.scheme, task.dataset, subsets, task.source)
+    return Task(task.pred[rows], part, task.scheme, task.dataset, subsets, task.source, task.visible_only)
 
 
 def card(task: Task, protocol: str, found: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     """Return the protocol card of found figures; how the points were made is not for the protocol to say."""
-    result = PROTOCOLS[protocol].card(task.dataset, task.scheme.num_points, n=found["n"], landmarks=task.scheme.name)
+    result = task.protocol(protocol).card(
+        task.dataset, task.scheme.num_points, n=found["n"], landmarks=task.scheme.name
+    )
     result |= {name: f"not stated; the protocol's own: {result[name]}" for name in MADE}
     if found["norm"] != result["normaliser"]:
         result["normaliser"] = found["norm"]
@@ -218,7 +232,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--truth", type=Path, required=True, help="true points, in any of the same formats")
     parser.add_argument("--protocol", default="canonical", choices=sorted(PROTOCOLS), help="how it is scored")
     parser.add_argument("--dataset", help="name that chooses thresholds and normalisers (wflw, 300w, cofw68, ...)")
-    parser.add_argument("--scheme", choices=sorted(SCHEMES), help="default: by the number of points")
+    parser.add_argument("--scheme", metavar="NAME", help=f"{', '.join(SCHEMES)}, or the .yaml file of one of your own; "
+                        "default: by the number of points")  # fmt: skip
+    parser.add_argument("--visible", action="store_true", help="leave out points that the truth marks as hidden")
     parser.add_argument("--norm", choices=NORMALISERS, help="another normaliser than the protocol's")
     parser.add_argument("--subsets", type=Path, help="JSON object: subset -> list of face ids")
     parser.add_argument("--only", help="score the faces of this subset alone")

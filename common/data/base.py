@@ -89,6 +89,11 @@ class FaceDataset(Dataset[FaceSample]):
         raise LabError(f"data set {self.name} has no depth")
 
 
+def files_in(folder: Path, pattern: str) -> list[Path]:
+    """Return the files of a glob pattern in order, without the "._" twins that macOS leaves on foreign disks."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("._"))
+
+
 LEAST_FACE = 4  # pixels; the shorter side of a box that can be meant as a face's
 
 

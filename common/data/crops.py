@@ -61,6 +61,8 @@ class CropConfig:
             raise LabError(f"crop size must be at least 8 and box_scale positive, got {self.size}, {self.box_scale}")
         if not (0 <= self.flip <= 1 and 0 <= self.scale < 1):
             raise LabError(f"flip must be in [0, 1] and scale in [0, 1), got {self.flip} and {self.scale}")
+        if not 0 <= self.shift <= 1:
+            raise LabError(f"shift is a share of the crop's side, from 0 to 1, not pixels; got {self.shift}")
         if not (0 <= self.chance <= 1 and 0 <= self.shear < 1 and 0 <= self.stretch < 1):
             raise LabError("chance must be in [0, 1], shear and stretch in [0, 1), got "
                            f"{self.chance}, {self.shear} and {self.stretch}")  # fmt: skip

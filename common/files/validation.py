@@ -45,7 +45,7 @@ def read_text(path: Path, hint: str = "") -> str:
         LabError: the file is missing, cannot be read, or is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise LabError(f"{path}: no such file{hint and '; '}{hint}") from None
     except OSError as error:

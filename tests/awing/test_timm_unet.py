@@ -24,6 +24,15 @@ def test_maps_have_stride_4(name: str) -> None:
     assert outputs[0].isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"])
+def test_networks_of_windows_are_built_for_the_crop_s_size(name: str) -> None:
+    """They stopped with a traceback: other sizes than 224, and channels behind rows and columns."""
+    net = TimmUNet(name, 68, widths=(32, 16, 8), size=64).eval()
+    with torch.inference_mode():
+        (maps,) = net(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    assert maps.shape == (1, 69, 16, 16)
+
+
 def test_gradient_reaches_every_parameter() -> None:
     net = TimmUNet("mobilenetv3_large_100", 5, widths=(32, 16, 8))
     net(torch.rand(2, 3, 64, 64))[0].square().mean().backward()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,16 @@ def test_falls_keep_their_epochs_after_a_resume_with_another_batch_size(tmp_path
     trainer.save_checkpoint(tmp_path / "half.ckpt")
     again = fit(tmp_path, FALLS, batch_size=2, ckpt_path=tmp_path / "half.ckpt", max_epochs=4)[2]
     assert rates.rates | again.rates == RIGHT
+
+
+def test_a_rate_that_is_changed_for_a_resume_is_used(tmp_path: Path) -> None:
+    """The checkpoint said the new rate, and the steps went on at the former one."""
+    trainer, _, _ = fit(tmp_path, FALLS, max_epochs=1)
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    slower = dataclasses.replace(FALLS, lr=2e-4, weight_decay=0.5)
+    again, _, rates = fit(tmp_path, slower, ckpt_path=tmp_path / "half.ckpt", max_epochs=4)
+    assert rates.rates == {1: {2e-4}, 2: {2e-5}, 3: {2e-6}}
+    assert again.optimizers[0].param_groups[0]["weight_decay"] == 0.5
 
 
 def test_a_cosine_without_an_end_is_one_line(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from common.data.base import FaceDataset, check_box, check_photo, check_points
+from common.errors import LabError
 from common.files.images import read_image
 from common.geometry import tight_box
 from common.schemes import LandmarkScheme
@@ -80,8 +81,15 @@ def make_face(
 
 
 def photo_beside(path: Path) -> Path:
-    """Return the photograph of the same name; .jpg where there is none."""
-    return next((found for end in SUFFIXES if (found := path.with_suffix(end)).is_file()), path.with_suffix(".jpg"))
+    """Return the photograph of the same name; .jpg where there is none.
+
+    Raises:
+        LabError: there are two.
+    """
+    found = [photo for end in SUFFIXES if (photo := path.with_suffix(end)).is_file()]
+    if len(found) > 1:
+        raise LabError(f"{found[0]} and {found[1].name}: two photographs of one name; keep one")
+    return found[0] if found else path.with_suffix(".jpg")
 
 
 def one_in(stem: str, many: int) -> bool:

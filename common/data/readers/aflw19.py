@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.base import check_root, each
+from common.data.base import check_root, each, files_in
 from common.data.readers._listed import Face, ListedFaces, make_face, photo_beside
 from common.errors import LabError
 from common.files.validation import read_text
@@ -39,7 +39,7 @@ class AFLW(ListedFaces):
             raise LabError(f"aflw has the splits {', '.join(SPLITS)}, not {split}")
         self.root = folder if split == "all" else folder / split
         self.name, self.scheme = f"aflw/{split}", AFLW19
-        files = sorted(self.root.glob("*.pts"))
+        files = files_in(self.root, "*.pts")
         if not files:
             raise LabError(f"{self.root}: no .pts file of aflw; give the folder above train and test, or split all")
         self.faces = each(self._face, files)

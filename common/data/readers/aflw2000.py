@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.base import FaceDataset, check_box, check_points, check_root
+from common.data.base import FaceDataset, check_box, check_points, check_root, files_in
 from common.data.readers._mat import head_pose, landmarks, read_mat
 from common.data.wrappers import centre_depth
 from common.errors import LabError
@@ -47,7 +47,7 @@ class AFLW2000(FaceDataset):
         if dims not in (2, 3):
             raise LabError(f"aflw2000 has 2 or 3 coordinates a landmark, not {dims}")
         self.name, self.scheme, self.dims = "aflw2000", IBUG68, dims
-        self.files = sorted(self.root.glob("*.mat"))
+        self.files = files_in(self.root, "*.mat")
         if not self.files:
             raise LabError(f"{self.root}: no .mat file; give the folder that holds {FOLDER}")
 

@@ -76,12 +76,28 @@ class COFW(FaceDataset):
         with self._open() as file:  # opened anew: HDF5 handles do not survive a fork
             reference = np.asarray(file[self.images_key]).reshape(-1)[self.rows[index]]
             stored = np.asarray(file[reference])
-        # MATLAB stores columns first: (3, W, H) in HDF5 is (H, W, 3) there; grey pictures have no third axis.
-        image = stored.transpose(2, 1, 0) if stored.ndim == 3 else np.repeat(stored.T[..., None], 3, axis=2)
         return FaceSample(
-            image=np.ascontiguousarray(image.astype(np.uint8)),
+            image=_picture(stored, f"{self.path}: face {self.rows[index] + 1}"),
             points=self.points[index],
             visible=self.visible[index],
             box=self.boxes[index],
             id=f"{self.path.name}/{self.rows[index] + 1}",
         )
+
+
+def _picture(stored: np.ndarray, where: str) -> np.ndarray:
+    """Return the picture (H, W, 3) uint8 of an HDF5 array.
+
+    Raises:
+        LabError: its shape or its values are not a picture's.
+    """
+    # MATLAB stores columns first: (3, W, H) in HDF5 is (H, W, 3) there; grey pictures have no third axis, or one of 1.
+    image = stored.T if stored.ndim == 3 else stored.T[..., None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3):
+        raise LabError(f"{where}: a picture of shape {stored.shape}; expected grey values or three colours")
+    if image.dtype.kind == "f" and image.size and 0 <= image.min() and image.max() <= 1:
+        image = image * 255  # as MATLAB's im2double leaves it
+    if image.dtype != np.uint8 and not (image.size and 0 <= image.min() and image.max() <= 255):
+        raise LabError(f"{where}: a picture of {image.dtype} values outside 0..255; convert it to 8 bits")
+    whole = image if image.dtype == np.uint8 else np.rint(image).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(whole, (*whole.shape[:2], 3)))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.base import FaceDataset, check_box, check_points, check_root, each
+from common.data.base import FaceDataset, check_box, check_points, check_root, each, files_in
 from common.data.readers._mat import MATLAB_FIRST, read_mat
 from common.data.readers.cofw import COFW
 from common.errors import LabError
@@ -37,7 +37,7 @@ class COFW68(FaceDataset):
         listed = folder / FOLDER / BOXES
         self.boxes = self._read_boxes(listed) if listed.is_file() else None
         annotations = folder / FOLDER / "test_annotations"
-        files = {path.name.partition("_")[0]: path for path in annotations.glob("*_points.mat")}
+        files = {path.name.partition("_")[0]: path for path in files_in(annotations, "*_points.mat")}
         numbers = sorted(int(name) for name in files if name.isascii() and name.isdigit())
         if not numbers:
             raise LabError(f"{annotations}: no N_points.mat; give the folder of {FOLDER}")

@@ -67,6 +67,10 @@ class JsonFaces(FaceDataset):
                 f"{listed}: ldm_ids names {len(order)} points; scheme {self.scheme.name} has {self.scheme.num_points}"
             )
         subsets = {k: set(rows) for k, rows in (about.test_subsets or {}).items()} if split == "test" else {}
+        for key, rows in subsets.items():
+            absent = [row for row in rows if not 0 <= row < len(samples)]
+            if absent:
+                raise LabError(f"{listed}: test_subsets.{key} names face {absent[0]} of {len(samples)} in {path.name}")
         self.subset_names = tuple(subsets)
         numbered = list(enumerate(samples))
         self.rows = each(lambda face: self._sample(face[1], order, face[0], path), numbered)

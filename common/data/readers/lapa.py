@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.data.base import check_root, each
+from common.data.base import check_root, each, files_in
 from common.data.readers._listed import Face, ListedFaces, make_face, photo_beside
 from common.data.readers.aflw19 import read_numbers
 from common.errors import LabError
@@ -33,7 +33,7 @@ class LaPa(ListedFaces):
         if split not in SPLITS:
             raise LabError(f"lapa has the splits {', '.join(SPLITS)}, not {split}")
         self.name, self.scheme = f"lapa/{split}", LAPA106
-        files = sorted((self.root / split / "landmarks").glob("*.txt"))
+        files = files_in(self.root / split / "landmarks", "*.txt")
         if not files:
             raise LabError(f"{self.root / split / 'landmarks'}: no .txt file; give the folder of train, val and test")
         self.faces = each(self._face, files)

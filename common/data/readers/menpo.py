@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.data.base import check_root, each
+from common.data.base import check_root, each, files_in
 from common.data.readers._listed import Face, ListedFaces, make_face, one_in, photo_beside
 from common.data.readers._pts import read_pts
 from common.errors import LabError
@@ -35,7 +35,7 @@ class Menpo(ListedFaces):
         if split not in SPLITS:
             raise LabError(f"menpo has the splits {', '.join(SPLITS)}, not {split}")
         self.name, self.scheme = f"menpo/{split}", IBUG68
-        files = sorted(self.root.rglob("*.pts"))
+        files = files_in(self.root, "**/*.pts")
         if not files:
             raise LabError(f"{self.root}: no .pts file below it; give Menpo's folder")
         chosen = [path for path in files if split == "all" or one_in(path.stem, VAL_SHARE) == (split == "val")]

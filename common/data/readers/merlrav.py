@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import numpy as np
-
-from common.data.base import check_root, each
+from common.data.base import check_root, each, files_in
 from common.data.readers._listed import Face, ListedFaces, make_face, photo_beside
-from common.data.readers._pts import read_pts
+from common.data.readers._pts import read_pts, signed_points
 from common.errors import LabError
 from common.geometry import tight_box
 from common.schemes import MERLRAV68
 
 POSES = ("frontal", "left", "lefthalf", "right", "righthalf")
 SPLITS = {"train": "trainset", "test": "testset"}  # 15,449 and 3,865 faces
-SELF_HIDDEN = -1.0  # both coordinates of a point that the head itself hides: its place is not known
 
 
 class MerlRav(ListedFaces):
@@ -44,16 +41,14 @@ class MerlRav(ListedFaces):
         if split not in SPLITS:
             raise LabError(f"merlrav has the splits {', '.join(SPLITS)}, not {split}")
         self.name, self.scheme = f"merlrav/{split}", MERLRAV68
-        files = [(path, pose) for pose in POSES for path in sorted((self.root / pose / SPLITS[split]).glob("*.pts"))]
+        files = [(path, pose) for pose in POSES for path in files_in(self.root / pose / SPLITS[split], "*.pts")]
         if not files:
             raise LabError(f"{self.root}: no .pts file in {POSES[0]}/{SPLITS[split]} and the other poses' folders")
 
         def face(item: tuple[Path, str]) -> Face:
             path, pose = item
-            given = read_pts(path, self.scheme.num_points)
-            known = ~(given == SELF_HIDDEN).all(axis=1)
-            seen = known & ~(given < 0).all(axis=1)
-            points = np.where((known & ~seen)[:, None], -given, given) - 1
+            places, known, seen = signed_points(read_pts(path, self.scheme.num_points))
+            points = places - 1
             norm = None
             if known.any():
                 x0, y0, x1, y1 = tight_box(points[known]).tolist()

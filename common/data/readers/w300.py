@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.base import FaceDataset, check_box, check_points, check_root, each
+from common.data.base import FaceDataset, check_box, check_points, check_root, each, files_in
 from common.data.readers._pts import read_pts
 from common.errors import LabError
 from common.files.images import read_image
@@ -89,6 +89,9 @@ class W300(FaceDataset):
 
 def _pairs(folder: Path) -> list[tuple[Path | None, Path | None]]:
     """Return (photograph, landmark file) of a folder by name; None for one that is missing."""
-    landmarks = {path.stem: path for path in sorted(folder.glob("*.pts"))}
-    images = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
+    landmarks = {path.stem: path for path in files_in(folder, "*.pts")}
+    images: dict[str, Path] = {}
+    for path in files_in(folder, "*"):
+        if path.suffix.lower() in IMAGE_SUFFIXES and images.setdefault(path.stem, path) != path:
+            raise LabError(f"{images[path.stem]} and {path.name}: two photographs of one name; keep one")
     return [(images.get(stem), landmarks.get(stem)) for stem in sorted(landmarks.keys() | images.keys())]

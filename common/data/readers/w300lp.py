@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-from common.data.base import FaceDataset, check_root
+from common.data.base import FaceDataset, check_root, files_in
 from common.data.readers._mat import read_mat
 from common.data.readers.aflw2000 import YAW_BINS, read_face
 from common.errors import LabError
@@ -62,7 +62,7 @@ class W300LP(FaceDataset):
             raise LabError(f"{self.root}: none of {', '.join(parts)} is there; give the folder that holds {FOLDER}")
         # Not read yet: the set has some 60,000 files, and a run needs their points only with their pictures.
         self.files = [
-            path for part in found for path in sorted(part.glob("*.mat"))
+            path for part in found for path in files_in(part, "*.mat")
             if split == "all" or is_validation(path.stem) == (split == "val")
         ]  # fmt: skip
 

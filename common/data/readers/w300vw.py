@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.data.base import check_root, each
+from common.data.base import check_root, each, files_in
 from common.data.readers._listed import Face, ListedFaces, make_face
 from common.data.readers._pts import read_pts
 from common.errors import LabError
@@ -47,7 +47,7 @@ class W300VW(ListedFaces):
         clips = [path for path in sorted(self.root.iterdir()) if (path / "annot").is_dir()]
         kinds = {clip: CATEGORY.get(clip.name, "train") for clip in clips}
         wanted = CATEGORIES if split == "test" else (split,)
-        files = [file for clip in clips if kinds[clip] in wanted for file in sorted(clip.glob("annot/*.pts"))[::step]]
+        files = [file for clip in clips if kinds[clip] in wanted for file in files_in(clip, "annot/*.pts")[::step]]
         if not files:
             raise LabError(f"{self.root}: no clip of split {split} is there; give the folder of 001, 002, ...")
         self.faces = each(self._face, files)

@@ -40,7 +40,7 @@ class WFLW(FaceDataset):
         if not path.is_file():
             raise LabError(f"{path}: list is missing; wflw has the splits train and test")
         self.name, self.scheme, self.images = f"wflw/{split}", WFLW98, folder / "WFLW_images"
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
         numbered = [(f"{path}:{number}", line) for number, line in enumerate(lines, 1) if line.strip()]
         self.rows = each(self._row, numbered)
 
@@ -71,8 +71,7 @@ class WFLW(FaceDataset):
 
 def _parse(line: str, where: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...], str]:
     """Return points, box, subsets and photograph of one line."""
-    words = line.split(" ")
-    words = [word for word in words if word]
+    words = line.split(maxsplit=FIELDS - 1)  # the photograph's name may hold blanks
     if len(words) != FIELDS:
         raise LabError(f"{where}: {len(words)} fields, expected {FIELDS} (98 points, box, 6 attributes, photograph)")
     try:
@@ -84,4 +83,4 @@ def _parse(line: str, where: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ..
     flags = numbers[COORDINATES + BOX :]
     if not np.isin(flags, (0, 1)).all():
         raise LabError(f"{where}: the six attributes must be 0 or 1, got {flags.tolist()}")
-    return points, box, tuple(name for name, flag in zip(ATTRIBUTES, flags, strict=True) if flag), words[-1]
+    return points, box, tuple(name for name, flag in zip(ATTRIBUTES, flags, strict=True) if flag), words[-1].rstrip()

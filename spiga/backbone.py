@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from common.schemes import Indices
 
 RADIUS_CENTRE = 0.5  # of the third coordinate plane (official): neither the middle nor a corner of the picture
+STEMS = ("residual", "strided")
 CORE = 4  # side of the innermost maps, from which the pose is read
 
 
@@ -51,14 +52,21 @@ class Residual(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """Recursive hourglass that also returns its innermost maps."""
+    """Recursive hourglass that also returns its innermost maps, of width + depth * growth channels.
 
-    def __init__(self, depth: int, width: int) -> None:
+    Args:
+        depth: times that the map is halved.
+        width: channels in and out.
+        growth: channels that each level has more than the one outside it (official: 0).
+    """
+
+    def __init__(self, depth: int, width: int, growth: int = 0) -> None:
         super().__init__()
-        self.up1, self.pool, self.low1 = Residual(width, width), ConvUnit(width, width, 2, 2), Residual(width, width)
-        self.inner: nn.Module = Hourglass(depth - 1, width) if depth > 1 else Residual(width, width)
-        self.low3 = Residual(width, width)
-        self.up2 = nn.ConvTranspose2d(width, width, 2, 2, bias=False)
+        inside = width + growth
+        self.up1, self.pool, self.low1 = Residual(width, width), ConvUnit(width, inside, 2, 2), Residual(inside, inside)
+        self.inner: nn.Module = Hourglass(depth - 1, inside, growth) if depth > 1 else Residual(inside, inside)
+        self.low3 = Residual(inside, inside)
+        self.up2 = nn.ConvTranspose2d(inside, width, 2, 2, bias=False)
         self.bn = nn.BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,6 +114,16 @@ class Features:
     heads: list[StackMaps] = field(default_factory=list)
 
 
+def _stem(kind: str, width: int) -> nn.Sequential:
+    """Return the layers from the crop and its coordinates, 6 channels, to maps of a quarter of its side."""
+    quarter, half = width // 4, width // 2
+    if kind == "strided":
+        return nn.Sequential(ConvUnit(6, quarter, 3, 2), ConvUnit(quarter, half, 3, 2), Residual(half, half),
+                             Residual(half, width))  # fmt: skip
+    return nn.Sequential(ConvUnit(6, quarter, 7, 2), Residual(quarter, half), ConvUnit(half, half, 2, 2),
+                         Residual(half, half), Residual(half, width))  # fmt: skip
+
+
 class Backbone(nn.Module):
     """Stacked hourglasses.
 
@@ -117,25 +135,25 @@ class Backbone(nn.Module):
         width: channels C of the maps.
         depth: levels of each hourglass.
         last_head: give the last stack maps of its own, which only training reads.
+        stem: residual, as published, or strided: two strided 3x3 convolutions, at the maps' side in a fraction of the
+            time.
+        growth: of the hourglasses.
     """
 
     membership: Tensor
 
     def __init__(
         self, num_points: int, edges: tuple[Indices, ...], always: Indices, stacks: int, width: int, depth: int,
-        last_head: bool,
+        last_head: bool, stem: str = "residual", growth: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
-        quarter, half = width // 4, width // 2
-        self.stem = nn.Sequential(
-            ConvUnit(6, quarter, 7, 2), Residual(quarter, half), ConvUnit(half, half, 2, 2), Residual(half, half),
-            Residual(half, width),
-        )  # fmt: skip
-        self.hourglasses = nn.ModuleList(Hourglass(depth, width) for _ in range(stacks))
+        self.stem = _stem(stem, width)
+        self.hourglasses = nn.ModuleList(Hourglass(depth, width, growth) for _ in range(stacks))
         self.tops = nn.ModuleList(nn.Sequential(Residual(width, width), ConvUnit(width, width)) for _ in range(stacks))
+        inner = width + depth * growth
         self.cores = nn.ModuleList(
-            nn.Sequential(Residual(width, width), ConvUnit(width, width, 2, 2), Residual(width, width),
-                          ConvUnit(width, width, 2, 2)) for _ in range(stacks)
+            nn.Sequential(Residual(inner, inner), ConvUnit(inner, inner, 2, 2), Residual(inner, inner),
+                          ConvUnit(inner, width, 2, 2)) for _ in range(stacks)
         )  # fmt: skip
         heads = stacks if last_head else stacks - 1
         self.heads = nn.ModuleList(Heads(width, num_points, len(edges)) for _ in range(heads))

@@ -33,13 +33,15 @@ TRAIN = TrainConfig(optimizer="adam", lr=1e-4, schedule="multistep")
 
 @dataclass(frozen=True)
 class GraphConfig:
-    """Which points attend to each other in the cascade.
+    """The cascade of graph attention: its steps, and which points attend to each other.
 
     Attributes:
+        steps: of the cascade (paper: 3).
         kind: complete (paper), anatomical (the scheme's edges and mirror pairs) or knn (on this project's mean face).
         knn: neighbours of each point in the knn graph.
     """
 
+    steps: int = 3
     kind: GraphKind = "complete"
     knn: int = 8
 
@@ -72,6 +74,21 @@ class OfficialConfig:
     round_targets: bool = False
 
 
+@dataclass(frozen=True)
+class ExtraConfig:
+    """Options that the paper does not have; the first two pay at small sizes [ours].
+
+    Attributes:
+        stem: residual (paper), or strided: two strided convolutions.
+        growth: channels that each level of an hourglass has more than the one outside it (paper: 0).
+        flip_test: return the mean of the crop's and the mirrored crop's points; twice the time.
+    """
+
+    stem: Literal["residual", "strided"] = "residual"
+    growth: int = 0
+    flip_test: bool = False
+
+
 class SpigaTask(LandmarkTask):
     """Multitask backbone, projected mean face and graph attention cascade (Prados-Torreblanca et al., BMVC 2022).
 
@@ -84,13 +101,13 @@ class SpigaTask(LandmarkTask):
         stacks: hourglasses (paper: 4).
         width: features (paper: 256), a multiple of 32; the graph's embeddings have twice as many.
         depth: levels of each hourglass (paper: 4).
-        steps: of the cascade (paper: 3).
-        graph: which points attend to each other.
+        graph: the cascade's steps, and which points attend to each other.
         mean_face: file of the 3D mean face, .npy or .txt; None for this project's own. Kept with the weights, so that
             it need not be there when they are used.
         answer: what predictions are: cascade, pose (the projected mean face), maps, or auto for the stage's.
         loss: factors of the loss terms.
         official: quirks of the official implementation.
+        extra: options that the paper does not have.
         threshold: FR and AUC threshold in percent of the normaliser.
         train: optimiser, schedule, moving average and photometric changes.
     """
@@ -98,6 +115,7 @@ class SpigaTask(LandmarkTask):
     METHOD = "spiga"
     REMOVED: ClassVar[dict[str, Any]] = {"release_crop": False}
     MOVED: ClassVar[dict[str, str]] = LandmarkTask.MOVED | {
+        "steps": "graph.steps",
         "graph": "graph.kind",
         "knn": "graph.knn",
         "coordinate_weight": "loss.coordinate",
@@ -116,12 +134,12 @@ class SpigaTask(LandmarkTask):
         stacks: int = 4,
         width: int = 256,
         depth: int = 4,
-        steps: int = 3,
         graph: GraphConfig = GraphConfig(),  # noqa: B008 - frozen
         mean_face: str | None = None,
         answer: Literal["auto", "maps", "pose", "cascade"] = "auto",
         loss: LossWeights = LossWeights(),  # noqa: B008
         official: OfficialConfig = OfficialConfig(),  # noqa: B008
+        extra: ExtraConfig = ExtraConfig(),  # noqa: B008
         threshold: float = 10.0,
         train: TrainConfig = TRAIN,
     ) -> None:
@@ -131,7 +149,7 @@ class SpigaTask(LandmarkTask):
         self.stage_epochs = tuple(stage_epochs)
         self.given_face = mean_face
         self.answer = STAGE_ANSWER[stage] if answer == "auto" else answer
-        self.loss_weights = loss
+        self.loss_weights, self.flip_test = loss, extra.flip_test
         if self.scheme.text and graph.kind == "knn":
             raise LabError(f"graph.kind knn needs a mean face from the start, which scheme {self.scheme.name} has not; "
                            "use complete or anatomical")  # fmt: skip
@@ -142,7 +160,7 @@ class SpigaTask(LandmarkTask):
         try:
             self.net = SpigaNet(
                 self.scheme.num_points, edge_curves(self.scheme), self.scheme.singles, face, edges, input_size,
-                stacks, width, depth, steps, official.last_head,
+                stacks, width, depth, graph.steps, official.last_head, extra.stem, extra.growth,
             )  # fmt: skip
         except ValueError as error:
             raise LabError(f"model: {error}") from None
@@ -231,7 +249,17 @@ class SpigaTask(LandmarkTask):
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
     def predict_batch(self, batch: FaceBatch) -> Prediction:
-        bgr = self.net.prepare(batch.image)
+        found = self._predict_crops(batch.image)
+        if self.flip_test:
+            # The pose stays that of the crop; a mirrored one would need its own way back.
+            other = self._predict_crops(batch.image.flip(-1))
+            pairs = zip(found.steps, other.steps, strict=True)
+            found.steps = [(one + self.mirror_back(two)) / 2 for one, two in pairs]
+            found.points = found.steps[-1]
+        return found
+
+    def _predict_crops(self, image: Tensor) -> Prediction:
+        bgr = self.net.prepare(image)
         if self.answer == "maps":
             found = self.net.backbone(bgr, cores="none")
             steps, pose = [read_points(maps.attended) for maps in found.heads], None

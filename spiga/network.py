@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from common.pose import Camera, project
 from common.schemes import Indices
-from spiga.backbone import CORE, Backbone, Features
+from spiga.backbone import CORE, STEMS, Backbone, Features
 from spiga.graph import GraphAttention, PointMLP
 
 STRIDE = 4  # crop pixels a cell
@@ -119,6 +119,7 @@ class SpigaNet(nn.Module):
         stacks, width, depth: of the backbone (official: 4, 256, 4). `width` is a multiple of 32.
         steps: of the cascade (official: 3).
         last_head: see `Backbone`; official weights have none.
+        stem, growth: see `Backbone` (official: residual, 0).
 
     Raises:
         ValueError: sizes do not fit each other.
@@ -140,15 +141,19 @@ class SpigaNet(nn.Module):
         depth: int = 4,
         steps: int = 3,
         last_head: bool = False,
+        stem: str = "residual",
+        growth: int = 0,
     ) -> None:
         super().__init__()
+        if stem not in STEMS or growth < 0 or growth % 32:
+            raise ValueError(f"stem must be one of {', '.join(STEMS)} and growth a multiple of 32: {stem}, {growth}")
         if size != STRIDE * CORE * 2**depth:
             raise ValueError(f"a network of depth {depth} sees crops of {STRIDE * CORE * 2**depth} pixels, not {size}")
         if width % 32 or stacks < 1 or not 1 <= steps or WINDOW * size / STRIDE / 2 ** (steps - 1) <= 1:
             raise ValueError(f"width must be a multiple of 32, stacks and steps at least 1 and the last window wider "
                              f"than a cell: {width}, {stacks}, {steps}")  # fmt: skip
         self.map_size = size // STRIDE
-        self.backbone = Backbone(num_points, edges, always, stacks, width, depth, last_head)
+        self.backbone = Backbone(num_points, edges, always, stacks, width, depth, last_head, stem, growth)
         self.pose = nn.Linear(width, len(FRONTAL))
         with torch.no_grad():  # the default initialisation would put the face into the camera
             self.pose.bias.copy_(torch.tensor(FRONTAL))

@@ -4,7 +4,7 @@ folder: runs/benchmark      # records, runs and tables
 methods: all                # or a list of names of methods
 jobs:
   - dataset: synthetic      # how tables call it
-    recipe: smoke           # key in the method's recipes
+    recipe: smoke           # key in the method's recipes; embedded: nothing is trained, the weights that come with it
     seeds: [0]
     root: null              # folder of the data set, passed as --data.root
     optional: false         # true: leave the job out, with a word, when the folder is missing
@@ -23,6 +23,8 @@ from pydantic import Field
 from common.errors import LabError
 from common.files.validation import Strict, read_yaml_as
 from common.methods import METHODS
+
+EMBEDDED = "embedded"  # recipe of a job that tests the weights that come with the methods
 
 
 class Job(Strict):
@@ -46,6 +48,11 @@ class Trial:
     seed: int
     stages: tuple[str, ...]
     args: tuple[str, ...] = ()
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the weights that come with the method are tested, without a training."""
+        return self.recipe == EMBEDDED
 
     @property
     def name(self) -> str:
@@ -84,19 +91,27 @@ class Plan:
                     raise LabError(f"{self.source}: {job.root}: no such folder (root of job {job.dataset})")
                 print(f"[{job.dataset}] left out: {job.root}: no such folder", flush=True)
                 continue
+            root = () if job.root is None else ("--data.root", job.root)
             for name in self.methods:
-                if job.recipe not in METHODS[name].recipes:
-                    if not job.optional:
-                        known = ", ".join(METHODS[name].recipes)
-                        raise LabError(f"{self.source}: method {name} has no recipe {job.recipe}; it has {known}")
-                    print(f"[{job.dataset}] {name} left out: it has no recipe {job.recipe}", flush=True)
-                    continue
-                root = () if job.root is None else ("--data.root", job.root)
-                trials += [
-                    Trial(name, job.dataset, job.recipe, seed, METHODS[name].stages(job.recipe), (*root, *job.args))
-                    for seed in job.seeds
-                ]
+                if (stages := self._stages(job, name)) is not None:
+                    trials += [Trial(name, job.dataset, job.recipe, seed, stages, (*root, *job.args))
+                               for seed in job.seeds]  # fmt: skip
         return trials
+
+    def _stages(self, job: Job, name: str) -> tuple[str, ...] | None:
+        """Return the recipes of a method's stages, none for embedded weights; None where the job leaves it out."""
+        if job.recipe == EMBEDDED:
+            if METHODS[name].weights():
+                return ()
+            print(f"[{job.dataset}] {name} left out: no weights come with it", flush=True)
+            return None
+        if job.recipe in METHODS[name].recipes:
+            return METHODS[name].stages(job.recipe)
+        if not job.optional:
+            known = ", ".join(METHODS[name].recipes)
+            raise LabError(f"{self.source}: method {name} has no recipe {job.recipe}; it has {known}")
+        print(f"[{job.dataset}] {name} left out: it has no recipe {job.recipe}", flush=True)
+        return None
 
 
 class _File(Strict):

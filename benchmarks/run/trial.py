@@ -21,7 +21,7 @@ import yaml
 
 from benchmarks.measure.speed import measure, train_step_ms
 from benchmarks.record import Result, Speed
-from benchmarks.run.plan import Trial
+from benchmarks.run.plan import EMBEDDED, Trial
 from common.data.datamodule import FaceDataModule
 from common.errors import LabError
 from common.evaluation import Evaluation, batches, evaluate, load_data, read_config
@@ -31,6 +31,8 @@ from common.geometry import apply_affine, invert_affine
 from common.methods import METHODS
 from common.metrics.protocols import PROTOCOLS
 from common.metrics.stats import metric_intervals
+from common.packing import describe
+from common.prediction.inference import load_task as load_weights_task
 from common.prediction.plotting import TRUE, draw_landmarks
 from common.task import LandmarkTask, load_task
 
@@ -46,7 +48,9 @@ def stage_folder(folder: Path, trial: Trial, stage: int) -> Path:
 
 
 def last_checkpoint(folder: Path, trial: Trial) -> Path:
-    """Return the path of the last stage's last checkpoint."""
+    """Return the path of the last stage's last checkpoint, or of the embedded weights."""
+    if trial.embedded:
+        return METHODS[trial.method].weights()[0]
     return stage_folder(folder, trial, len(trial.stages) - 1) / "checkpoints" / "last.ckpt"
 
 
@@ -189,10 +193,23 @@ def load_trained(folder: Path, trial: Trial) -> Trained:
     if not path.is_file():
         raise LabError(f"{path}: checkpoint is missing; train the trial first (python -m benchmarks train)")
     limit = PROTOCOLS["canonical"].measure(trial.dataset, 0).threshold
+    if trial.embedded:
+        return _load_embedded(path, trial, limit)
     task = load_task(METHODS[trial.method].task_class(), path, threshold=limit)
     own = stage_folder(folder, trial, len(trial.stages) - 1) / "config.yaml"
     config = own if own.is_file() else recipe_file(trial)
     data = load_data(config, None, task, **settings(trial.args).get("data", {}))
+    return Trained(task.to("cuda") if torch.cuda.is_available() else task, data)
+
+
+def _load_embedded(path: Path, trial: Trial, limit: float) -> Trained:
+    """Return the task of embedded weights, and the data that the plan names, in the crops that the weights state."""
+    task, crop = load_weights_task(path, threshold=limit), describe(path).crop
+    named = settings(trial.args).get("data", {})
+    try:
+        data = FaceDataModule(**{"dataset": trial.dataset, **named, "scheme": task.scheme.word, "crop": crop})
+    except TypeError as error:
+        raise LabError(f"args of the plan, job {trial.dataset}: {error}") from None
     return Trained(task.to("cuda") if torch.cuda.is_available() else task, data)
 
 
@@ -264,10 +281,13 @@ def evaluate_cell(folder: Path, trial: Trial, seconds: float, timing: bool = Tru
     tested = load_trained(folder, trial)
     found = evaluate(tested.task, tested.data)
     task, run = tested.task.cpu(), stage_folder(folder, trial, len(trial.stages) - 1)
+    run.mkdir(parents=True, exist_ok=True)
     predictions, pictures = run / "test_predictions.npz", folder / "faces" / trial.name
     found.save(predictions)
     draw_faces(pictures, tested.data, found)
-    state = training_state(last_checkpoint(folder, trial), planned_epochs(run, recipe_epochs(trial)))
+    path = last_checkpoint(folder, trial)
+    state = EMBEDDED if trial.embedded else training_state(path, planned_epochs(run, recipe_epochs(trial)))
+    recipe = f"{trial.method}/weights/{path.name}" if trial.embedded else trial.stages[-1]
     speed = Speed()
     if timing:
         print(f"[{trial.name}] timing", flush=True)
@@ -275,7 +295,7 @@ def evaluate_cell(folder: Path, trial: Trial, seconds: float, timing: bool = Tru
         speed = Speed(**measure(task.network(), task.input_size, inference=task.inference()), train_step_ms=step)
     return Result(
         trial=trial.name, method=trial.method, title=METHODS[trial.method].title, dataset=trial.dataset,
-        recipe=trial.stages[-1], seed=trial.seed, protocol="canonical", card=card(tested, trial, len(found), state),
+        recipe=recipe, seed=trial.seed, protocol="canonical", card=card(tested, trial, len(found), state),
         metrics=found.metrics(), intervals=intervals(found), predictions=str(predictions.relative_to(folder)),
         pictures=str(pictures.relative_to(folder)), seconds=seconds, speed=speed, commit=commit(),
         device=machine()["device"], date=datetime.now(UTC).isoformat(timespec="seconds"), torch=str(torch.__version__),

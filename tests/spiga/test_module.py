@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,12 @@ from spiga.cli import main
 from spiga.convert import TASK_PREFIX
 from spiga.drawing import axis_ends, draw_attention, draw_pose_axes
 from spiga.mean_face import default_mean_face, read_mean_face
-from spiga.module import SpigaTask
+from spiga.module import ExtraConfig, SpigaTask
 from spiga.schemes import NOSE_TIP, identifiers
 
 SMALL = {"scheme": "ibug68", "input_size": 64, "stacks": 2, "width": 32, "depth": 2, "steps": 2}
 TINY_RUN = ["--data.train_count", "4", "--data.val_count", "2", "--data.batch_size", "2", "--data.eval_batch_size", "2",
-            "--data.num_workers", "0", "--data.crop.size", "64", "--model.depth", "2", "--model.steps", "2",
+            "--data.num_workers", "0", "--data.crop.size", "64", "--model.depth", "2", "--model.graph.steps", "2",
             "--model.width", "32", "--model.stacks", "1", "--track", "false", "--trainer.max_epochs", "1",
             "--trainer.enable_progress_bar", "false"]  # fmt: skip
 
@@ -50,6 +51,20 @@ def train_steps(task: SpigaTask, batch: FaceBatch, count: int = 2) -> None:
         optimizer.zero_grad()
         task.training_loss(batch)["loss"].backward()
         optimizer.step()
+
+
+@pytest.mark.parametrize("answer", ["maps", "pose", "cascade"])
+def test_flip_test_gives_mirrored_crops_mirrored_points(faces: FaceBatch, answer: str) -> None:
+    mirrored = replace(faces, image=faces.image.flip(-1))
+    plain, both = make(answer=answer).eval(), make(answer=answer, extra=ExtraConfig(flip_test=True)).eval()
+    with torch.inference_mode():
+        one, two, mean = (task.predict_batch(batch) for task, batch in
+                          ((plain, faces), (plain, mirrored), (both, faces)))  # fmt: skip
+        back = both.predict_batch(mirrored)
+    torch.testing.assert_close(mean.points, (one.points + plain.mirror_back(two.points)) / 2)
+    torch.testing.assert_close(back.points, both.mirror_back(mean.points))
+    torch.testing.assert_close(mean.steps[-1], mean.points)
+    assert (one.points - mean.points).abs().max() > 1e-3
 
 
 def changed(task: SpigaTask, before: dict[str, Tensor]) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -155,12 +155,12 @@ def test_constants_counts_and_dead_shortcuts(run: Run) -> None:
     assert sum(value.numel() for value in run.official.values()) == run.about["numel_total"]
 
 
-@pytest.mark.parametrize("size, depth", [(256, 4), (128, 3), (64, 2)])
-def test_other_sizes_give_finite_points(size: int, depth: int) -> None:
+@pytest.mark.parametrize("size, depth, more", [(256, 4, {}), (128, 3, {"stem": "strided"}), (64, 2, {"growth": 32})])
+def test_other_sizes_give_finite_points(size: int, depth: int, more: dict[str, Any]) -> None:
     steps = 3 if size > 64 else 2
     face = torch.rand(68, 3, generator=torch.Generator().manual_seed(0)) - 0.5
     net = SpigaNet(68, (tuple(range(17)), (17, 18)), tuple(range(19, 68)), face, size=size, stacks=1, width=32,
-                   depth=depth, steps=steps).eval()  # fmt: skip
+                   depth=depth, steps=steps, **more).eval()  # fmt: skip
     with torch.inference_mode():
         points, pose = net(torch.zeros(2, 3, size, size, dtype=torch.uint8))
     assert points.shape == (2, 68, 2) and pose.shape == (2, 6) and torch.isfinite(points).all()
@@ -172,6 +172,18 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         SpigaNet(68, (), (), face, size=128, depth=4)
     with pytest.raises(ValueError, match="width"):
         SpigaNet(68, (), (), face, width=40)
+    with pytest.raises(ValueError, match="stem must be one of residual, strided and growth a multiple of 32: none, 8"):
+        SpigaNet(68, (), (), face, stem="none", growth=8)
+
+
+def test_a_growing_hourglass_widens_by_growth_a_level() -> None:
+    net = SpigaNet(
+        68, (), (), torch.zeros(68, 3), size=128, depth=3, stacks=1, width=32, growth=32, stem="strided"
+    ).eval()
+    features = net.backbone(torch.zeros(1, 3, 128, 128))
+    _, inner = net.backbone.hourglasses[0].eval()(torch.zeros(1, 32, 32, 32))
+    assert inner.shape == (1, 32 + 3 * 32, 4, 4)
+    assert features.maps[0].shape == (1, 32, 32, 32) and features.cores[0].shape == (1, 32)
 
 
 def test_schemes_of_the_project_have_the_released_edges() -> None:

@@ -36,6 +36,7 @@ class Method:
         recipes: name -> YAML, or the YAMLs of its stages, each of which starts from the weights of the one before;
             "smoke" is the one of `make benchmark`. Paths begin with the package.
         published: data set -> NME in percent as printed.
+        default: its embedded weights are those of `python -m common.predict`; one installed method says so.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Method:
     cli: str
     recipes: Mapping[str, str | tuple[str, ...]]
     published: Mapping[str, float] = field(default_factory=dict)
+    default: bool = False
 
     @property
     def folder(self) -> Path:
@@ -126,6 +128,18 @@ def method_weights(name: str) -> Path:
         with_weights = ", ".join(method.name for method in METHODS.values() if method.weights())
         raise LabError(f"--method {name}: has no embedded weights (these have: {with_weights}); give --weights FILE")
     return found[0]
+
+
+def default_weights() -> Path:
+    """Return the weights of the method that says that it is the default.
+
+    Raises:
+        LabError: none does, or it has no weights.
+    """
+    for method in METHODS.values():
+        if method.default and method.weights():
+            return method.weights()[0]
+    raise LabError("no default weights are embedded; give --weights FILE")
 
 
 def get_method(name: str) -> Method:

@@ -175,13 +175,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("source", type=Path, help="checkpoint of a run")
     parser.add_argument("target", type=Path, help="file to write; .safetensors")
     parser.add_argument("--config", type=Path, help="config.yaml of the run; default: beside its checkpoints")
-    parser.add_argument("--default", action="store_true", help="mark as the default of python -m common.predict")
     parser.add_argument("--half", action="store_true", help="store the weights as float16: half the size")
     options = parser.parse_args(arguments)
     if options.target.suffix != ".safetensors":
         raise LabError(f"{options.target}: the packed file must be named .safetensors")
-    extra = {"default": "true"} if options.default else {}
-    found = pack(options.source, options.target, options.config, extra, options.half)
+    found = pack(options.source, options.target, options.config, half=options.half)
     print(f"{options.target}: {found.method}, {options.target.stat().st_size / 1e6:.1f} MB")
     return 0
 

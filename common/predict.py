@@ -22,12 +22,12 @@ from common.errors import LabError, command
 from common.export.fast import BACKENDS
 from common.export.runtime import PRECISIONS
 from common.files.images import read_image, write_image
-from common.methods import method_weights
+from common.methods import default_weights, method_weights
 from common.prediction.aligned import aligned_crop
 from common.prediction.detection import SCORE, Detections, FaceFinder
 from common.prediction.detector_file import open_detector
 from common.prediction.faces import Face, find_landmarks
-from common.prediction.inference import Predictor, default_weights
+from common.prediction.inference import Predictor
 from common.prediction.plotting import TRUE, draw_landmarks
 from common.prediction.results import FORMATS, Results, open_results
 from common.prediction.sources import DRAWN, expand, output_names, read_rct

@@ -8,9 +8,10 @@ import sys
 import numpy as np
 
 from common.data.synthetic.dataset import SyntheticFaces
+from common.methods import default_weights
 from common.metrics.functional import nme, normaliser, point_errors
 from common.metrics.stats import bootstrap_interval, paired_bootstrap
-from common.prediction.inference import Predictor, default_weights
+from common.prediction.inference import Predictor
 
 FACES = 24
 

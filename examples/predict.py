@@ -10,7 +10,8 @@ import numpy as np
 
 from common.data.synthetic.dataset import SyntheticFaces
 from common.files.images import read_image, write_image
-from common.prediction.inference import Predictor, default_weights
+from common.methods import default_weights
+from common.prediction.inference import Predictor
 from common.prediction.plotting import draw_landmarks
 
 

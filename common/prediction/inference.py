@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
@@ -25,7 +24,7 @@ from common.files.checkpoints import load_weights, read_checkpoint, read_state_d
 from common.files.converting import official_hint
 from common.geometry import apply_affine, invert_affine
 from common.methods import METHODS, get_method
-from common.packing import Description, describe, read_metadata
+from common.packing import Description, describe
 from common.prediction.confidence import Confidence
 from common.prediction.detection import BoxMap
 from common.prediction.detector_file import BOX_MAPS
@@ -36,8 +35,6 @@ from common.types import FaceBatch, Prediction
 
 PRETRAINED = "model.safetensors"  # file of weights in a folder or a repository of the model hub
 WEIGHT_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ONNX)
-DETECTOR_SIDE = 640  # longer side that a photograph is shrunk to; the detector's range is faces of 10 to 300 px
-DETECTOR_SCORE = 0.6
 
 
 def load_task(path: Path | str, **changes: Any) -> LandmarkTask:
@@ -245,42 +242,6 @@ class Predictor:
         return batch.to(self.device)
 
 
-class FaceDetector:
-    """Finds faces with a model file for OpenCV's FaceDetectorYN.
-
-    Args:
-        model: ONNX file.
-        score: lowest score of an answer.
-
-    Raises:
-        LabError: the file is missing or no such model.
-    """
-
-    def __init__(self, model: Path, score: float = DETECTOR_SCORE) -> None:
-        if not model.is_file():
-            raise LabError(f"{model}: detector model is missing; check --detector")
-        try:
-            self.net = cv2.FaceDetectorYN.create(str(model), "", (DETECTOR_SIDE, DETECTOR_SIDE), score)
-        except cv2.error:
-            raise LabError(f"{model}: is no model for OpenCV's FaceDetectorYN") from None
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Return boxes (N, 4) x0 y0 x1 y1, image pixels, surest first, of an RGB photograph; N may be 0."""
-        height, width = image.shape[:2]
-        factor = min(1.0, DETECTOR_SIDE / max(height, width))
-        size = (max(1, round(width * factor)), max(1, round(height * factor)))
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if factor < 1 else image
-        self.net.setInputSize(size)
-        found = self.net.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
-        if found is None:
-            return np.zeros((0, 4), np.float32)
-        found = found[np.argsort(-found[:, -1])]
-        # Pixel areas are scaled on each other, so centres shift by half the difference of the pixels' sides.
-        ratio = np.array([width / size[0], height / size[1]] * 2)
-        corners = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:4]], axis=1)
-        return np.asarray((corners + 0.5) * ratio - 0.5, np.float32)
-
-
 def usable_device(name: str) -> torch.device:
     """Return the device of that name.
 
@@ -323,15 +284,3 @@ def _official_hint(path: Path) -> str | None:
         keys = []  # no file of PyTorch; its name may say what it is
     converting = [name for name, method in METHODS.items() if (method.folder / "convert.py").is_file()]
     return official_hint(path, keys, converting)
-
-
-def default_weights() -> Path:
-    """Return the weights of an installed method whose metadata say that they are the default.
-
-    Raises:
-        LabError: there are none.
-    """
-    for path in (path for method in METHODS.values() for path in method.weights()):
-        if read_metadata(path).get("default") == "true":
-            return path
-    raise LabError("no default weights are embedded; give --weights FILE")

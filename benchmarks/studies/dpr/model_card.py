@@ -180,7 +180,7 @@ def export(options: argparse.Namespace) -> str:
     epoch = int(read_checkpoint(options.checkpoint).get("epoch", 0)) + 1
     scores = {name: {split: score(errors[split][name]) for split in splits} for name in tasks}
     target = options.out / f"{options.name}_{best}.safetensors"
-    extra = {"terms": terms_of(contents), "scores": json.dumps(scores[best]), "default": "true"}
+    extra = {"terms": terms_of(contents), "scores": json.dumps(scores[best])}
     size = write_weights(tasks[best], data.crop, target, extra)
     # In a GLSR file both stages are found; a GSR file that is better holds no local stage to be told of.
     files = [

@@ -56,7 +56,7 @@ def test_maps_are_stored_and_numbers_stay(
 ) -> None:
     settings: dict[str, Any] = {"scheme": "ibug68", "input_size": 64, "stacks": 1, "width": 16, "depth": 2}
     path = data / "small.safetensors"
-    about = Description("awing", settings, CropConfig(size=64)).metadata() | {"default": "true"}
+    about = Description("awing", settings, CropConfig(size=64)).metadata() | {"terms": "none"}
     save_safetensors(AWingTask(**settings).state_dict(), path, about)
     before = read_state_dict(path)
     boxes: dict[int, np.ndarray] = {}
@@ -69,7 +69,7 @@ def test_maps_are_stored_and_numbers_stay(
     after, found = read_state_dict(path), describe(path)
     assert before.keys() == after.keys() and all(torch.equal(after[key], before[key]) for key in before)
     assert found.confidence is not None and found.confidence.faces == 2 * FACES
-    assert read_metadata(path)["default"] == "true", "what else the file says stays"
+    assert read_metadata(path)["terms"] == "none", "what else the file says stays"
     box_map = found.box_maps["yunet"]
     fitted = [box_map.right, box_map.down, box_map.width, box_map.height]
     np.testing.assert_allclose(fitted, [0, 0.1, 1, 0.8], atol=1e-3)

@@ -18,10 +18,9 @@ from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.files.checkpoints import save_safetensors
-from common.methods import METHODS
+from common.methods import METHODS, default_weights
 from common.packing import Description, describe, halved, main, read_metadata
-from common.prediction.inference import FaceDetector, Predictor, default_weights, load_task
-from tests.conftest import needs_shared
+from common.prediction.inference import Predictor, load_task
 
 CROP = CropConfig(size=64, box_scale=1.3)
 SETTINGS: dict[str, Any] = {"scheme": "ibug68", "input_size": 64, "stacks": 1, "width": 16, "depth": 2}
@@ -58,8 +57,7 @@ def test_packed_weights_say_what_they_are(weights: Path) -> None:
 
 def test_a_checkpoint_packs_into_the_same_predictor(task: AWingTask, tmp_path: Path) -> None:
     source, target = checkpoint(tmp_path, task), tmp_path / "out.safetensors"
-    assert main([str(source), str(target), "--default"]) == 0
-    assert read_metadata(target)["default"] == "true"
+    assert main([str(source), str(target)]) == 0
     faces = SyntheticFaces(2, seed=8)
     for index in range(2):
         sample = faces[index]
@@ -224,40 +222,13 @@ def test_settings_that_do_not_fit(weights: Path, tmp_path: Path) -> None:
     assert main([str(path), str(tmp_path / "out.bin")]) == 2
 
 
-def test_embedded_weights_are_small_and_one_is_the_default() -> None:
+def test_embedded_weights_are_small_and_one_method_is_the_default() -> None:
     found = [path for method in METHODS.values() for path in method.weights()]
     assert all(path.stat().st_size < 10e6 for path in found)
     for path in found:
         Predictor.load(path)
-    if any(read_metadata(path).get("default") == "true" for path in found):
-        assert default_weights() in found
-    else:
-        with pytest.raises(LabError, match="give --weights"):
-            default_weights()
-
-
-def test_detector_model_must_be_one(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match="is missing"):
-        FaceDetector(tmp_path / "none.onnx")
-    wrong = tmp_path / "wrong.onnx"
-    wrong.write_bytes(b"no model")
-    with pytest.raises(LabError, match="no model for OpenCV"):
-        FaceDetector(wrong)
-
-
-@needs_shared
-def test_detector_finds_the_faces_of_photographs(shared_dir: Path) -> None:
-    from common.files.images import read_image
-
-    model = shared_dir / "data" / "models" / "face_detection_yunet_2023mar.onnx"
-    detector = FaceDetector(model)
-    folder = shared_dir / "golden" / "dpr" / "samples"
-    pictures = sorted(path for path in folder.iterdir() if path.suffix in (".jpg", ".png"))
-    found = 0
-    for picture in pictures:
-        boxes = detector(read_image(picture))
-        x0, y0, x1, y1 = map(float, picture.with_suffix(".rct").read_text().split())
-        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-        found += bool(((centres > [x0, y0]) & (centres < [x1, y1])).all(1).any())
-    assert len(pictures) >= 5 and found >= len(pictures) - 1
-    assert detector(np.full((64, 64, 3), 120, np.uint8)).shape == (0, 4)
+    (default,) = (method for method in METHODS.values() if method.default)
+    assert default_weights() == default.weights()[0]
+    card = f"{default.name}/weights/README.md"
+    for name in ("README.md", "docs/predict.md", "docs/quick_start.md"):
+        assert card in (default.folder.parent / name).read_text(encoding="utf-8"), f"{name} describes another default"

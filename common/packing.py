@@ -131,6 +131,19 @@ def _crop_of(config: Path) -> dict[str, Any]:
         raise LabError(f"{config}: has no data.crop; give the config.yaml of the run") from None
 
 
+def crop_of(path: Path) -> CropConfig:
+    """Return the crop that a file's network knows: of a checkpoint, which keeps it, else as `describe`.
+
+    Raises:
+        LabError: the file does not say it.
+    """
+    if path.suffix == ".ckpt":
+        kept = (read_checkpoint(path).get("data") or {}).get("crop")
+        if kept is not None:
+            return build(CropConfig, dict(kept), path).still()
+    return describe(path).crop
+
+
 def halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return weights whose matrices and kernels are float16; what that cannot hold, and vectors, stay as they are."""
     found = dict(state)

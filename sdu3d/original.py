@@ -5,23 +5,37 @@ aligned landmarks, with room for the forehead that depends on the test set: both
 aligns by a detector's five points and cuts round the box that the detector finds then; a photograph with a box alone is
 cut round the box, unturned.
 
+    python -m sdu3d.original WEIGHTS.safetensors PICTURE... --detector FILE
+
+goes the demo's way with any detector of five points whose boxes hold the forehead.
+
 Points are (L, 2) x, y with the first pixel's centre at (0, 0); matrices are (2, 3); images are (H, W, 3) uint8.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import torch
 
-from common.errors import LabError
+from common.errors import LabError, command
+from common.files.images import read_image
 from common.geometry import apply_affine, fit_similarity, invert_affine, tight_box
+from common.prediction.inference import Predictor
 from common.types import Prediction
 from sdu3d.decode import decode_released
 from sdu3d.loss import PEAK
 from sdu3d.network import SduNet
+
+if TYPE_CHECKING:
+    from common.prediction.detection import Detector
 
 RECORD, CROP = 384, 128  # sides of a stored record and of the network's input
 BOX_FACTOR = 1.2
@@ -118,3 +132,50 @@ def predict_official(net: SduNet, image: np.ndarray, boxes: np.ndarray) -> Predi
     cells = [(decode_released(maps, CROP // maps.shape[-1]), CROP // maps.shape[-1]) for maps in heatmaps]
     steps = [apply_affine(back, found.double() * stride - 0.5) for found, stride in cells]
     return Prediction(points=steps[-1], score=heatmaps[-1].flatten(2).amax(-1).clamp(min=0) / PEAK, steps=steps)
+
+
+def predict_demo(net: SduNet, image: np.ndarray, detector: Detector) -> list[np.ndarray]:
+    """Return the points (68, 2), image pixels, of each face that is found, as the demo does it.
+
+    A face is aligned by the detector's five points, looked for again in the aligned record, and cut round the surest
+    box there. One that is not found a second time is left out.
+
+    Raises:
+        LabError: the detector gives no five points.
+    """
+    faces = []
+    for five in detector.detect(image).five:
+        if not np.isfinite(five).all():
+            raise LabError(f"detector {detector.name} gives no five points to align by; give a YuNet model")
+        align = align_matrix(five)
+        aligned = warp(image, align, RECORD)
+        again = detector.detect(aligned)
+        if len(again):
+            found = predict_official(net, aligned, again.boxes[:1]).points[0].double().cpu().numpy()
+            faces.append(apply_affine(invert_affine(align), found))
+    return faces
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; print a line of JSON for each picture; return the exit code."""
+    from common.prediction.detector_file import open_detector  # here: only the command looks for faces
+
+    parser = argparse.ArgumentParser(prog="python -m sdu3d.original", description="Official weights, the demo's way.")
+    parser.add_argument("weights", type=Path, help="file of `python -m sdu3d.convert`")
+    parser.add_argument("pictures", type=Path, nargs="+")
+    parser.add_argument("--detector", help="YuNet model, .onnx; default: the one that is found")
+    options = parser.parse_args(arguments)
+    predictor = Predictor.load(options.weights)
+    net = predictor.task.network()
+    if not isinstance(net, SduNet) or not predictor.official:
+        raise LabError(f"{options.weights}: no official weights of this method; make them by python -m sdu3d.convert")
+    detector = open_detector(options.detector)
+    for path in options.pictures:
+        faces = predict_demo(net, read_image(path), detector)
+        print(json.dumps({"picture": str(path), "faces": [{"points": points.tolist()} for points in faces]}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.studies.sdu3d.evaluate import mean_nme, quantised_truth, score_records
-from benchmarks.studies.sdu3d.records import RecordFaces
+from common.data.readers.records import RecordFaces
 from common.errors import LabError
 from common.geometry import apply_affine, compose_affine, tight_box
 from common.metrics.protocols import PROTOCOLS, evaluate

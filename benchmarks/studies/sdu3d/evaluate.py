@@ -15,22 +15,24 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.studies.sdu3d.records import RecordFaces
 from common.data.base import FaceDataset
 from common.data.batching import CroppedFaces
 from common.data.crops import CropConfig
 from common.data.readers.crops import PreparedCrops
+from common.data.readers.records import RecordFaces
 from common.errors import LabError, command
 from common.evaluation import batches, evaluate_batches
 from common.files.checkpoints import load_weights, read_state_dict
 from common.geometry import apply_affine, compose_affine, invert_affine
 from common.metrics.functional import nme, normaliser, point_errors
+from common.packing import crop_of
 from common.schemes import IBUG68
 from common.task import load_task
 from common.types import FaceBatch, Prediction
@@ -109,6 +111,12 @@ def score_crops(task: SduTask, faces: FaceDataset, config: CropConfig) -> dict[s
     }
 
 
+def own_crop(path: Path, box_scale: float | None = None) -> CropConfig:
+    """Return the crop that a checkpoint's network was trained with; with another scale where one is given."""
+    own = crop_of(path)
+    return own if box_scale is None else replace(own, box_scale=box_scale)
+
+
 def load_net(path: Path) -> SduNet:
     """Return the network of a converted file, in evaluation mode.
 
@@ -130,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--records", type=Path, help="released record file; its name decides crop and rounding")
     parser.add_argument("--data", type=Path, help="folder of prepared crops")
     parser.add_argument("--split", default="val", help="of the prepared crops")
-    parser.add_argument("--box_scale", type=float, default=1.35, help="of the prepared crops, as in training")
+    parser.add_argument("--box_scale", type=float, help="of the prepared crops; default: the run's own crop")
     options = parser.parse_args(arguments)
     report: dict[str, Any]
     if options.records is not None:
@@ -138,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = score_records(load_net(options.weights), faces, faces.name)
     elif options.data is not None:
         task = load_task(SduTask, options.weights)
-        config = CropConfig(size=task.input_size, box_scale=options.box_scale)
+        config = own_crop(options.weights, options.box_scale)
         report = score_crops(task, PreparedCrops(str(options.data), options.split), config)
     else:
         raise LabError("give --records FILE or --data FOLDER")

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.studies.sdu3d.evaluate import own_crop
 from common.data.batching import CroppedFaces
-from common.data.crops import CropConfig
 from common.data.readers.aflw2000 import AFLW2000, YAW_BINS, yaw_subset
 from common.data.readers.w300lp import balanced_mean
 from common.errors import LabError, command
@@ -62,12 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("checkpoint", type=Path, help="of a training")
     parser.add_argument("--aflw2000", type=Path, required=True, help="folder of the set")
-    parser.add_argument("--box_scale", type=float, default=1.35, help="of the crops, as in training")
+    parser.add_argument("--box_scale", type=float, help="of the crops; default: the run's own")
     options = parser.parse_args(arguments)
     report: dict[str, Any]
     task = load_task(SduTask, options.checkpoint)
     faces = AFLW2000(str(options.aflw2000), task.dims)
-    config = CropConfig(size=task.input_size, box_scale=options.box_scale)
+    config = own_crop(options.checkpoint, options.box_scale)
     report = {"faces": len(faces), **score(evaluate(task, CroppedFaces(faces, config)))}
     print(json.dumps(report, indent=1))
     return 0

@@ -18,6 +18,7 @@ from common.data.readers.lapa import LaPa
 from common.data.readers.menpo import Menpo
 from common.data.readers.merlrav import MerlRav
 from common.data.readers.own_faces import OwnFaces
+from common.data.readers.records import RecordFaces
 from common.data.readers.w300 import W300
 from common.data.readers.w300lp import W300LP
 from common.data.readers.w300vw import W300VW
@@ -69,7 +70,9 @@ READERS: dict[str, Callable[[str, Wanted], FaceDataset]] = {
     "json": lambda root, wanted: JsonFaces(root, wanted.own("train", "test"), wanted.scheme, wanted.norm),
     "csv": lambda root, wanted: OwnFaces(root, wanted.split, wanted.scheme, wanted.norm),
     "w300lp": lambda root, wanted: W300LP(root, wanted.own("train", "val")),
+    "w300lp_3d": lambda root, wanted: W300LP(root, wanted.own("train", "val"), dims=3),
     "aflw2000": _aflw2000,
     "aflw2000_3d": lambda root, wanted: _aflw2000(root, wanted, 3),
+    "records": lambda root, wanted: RecordFaces(root, wanted.own("train", "ibug")),
     "store": lambda root, wanted: PackedFaces(root, wanted.split),
 }

@@ -1,4 +1,4 @@
-"""Reader of the released data sets: MXNet indexed RecordIO (`NAME.rec` beside `NAME.idx`), section 8.1."""
+"""Faces in MXNet's indexed RecordIO, `NAME.rec` next to `NAME.idx`, as programs in MXNet keep faces."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.base import FaceDataset, check_box, check_points
+from common.data.base import FaceDataset, check_box, check_points, check_root
 from common.errors import LabError
 from common.files.images import decode_image
 from common.geometry import tight_box
@@ -72,19 +72,21 @@ def unpack(payload: bytes, where: str) -> tuple[np.ndarray, bytes]:
 
 
 class RecordFaces(FaceDataset):
-    """Faces of a record file: 68 points (row, column) and a picture each.
+    """Faces of a record file: 68 points (row, column) and a picture each; the box is the tight box of the points.
 
     Args:
-        path: the .rec file.
+        path: the .rec file, or the folder that holds it.
+        split: name of the file in the folder, without .rec.
 
     Raises:
         LabError: a file is missing or damaged, or labels are not 68 finite points.
     """
 
-    def __init__(self, path: str) -> None:
-        file = Path(path)
+    def __init__(self, path: str, split: str | None = None) -> None:
+        file = Path(path) if split is None else check_root(path, "records") / f"{split}.rec"
         if not file.is_file():
-            raise LabError(f"{file}: record file is missing; check the path")
+            hint = "check the path" if split is None else "--data.train_split and --data.eval_split name others"
+            raise LabError(f"{file}: record file is missing; {hint}")
         self.name, self.scheme, self.path = file.stem, IBUG68, file
         self.entries = read_index(file.with_suffix(".idx"))
         self._data = np.memmap(file, np.uint8, "r") if file.stat().st_size else np.zeros(0, np.uint8)

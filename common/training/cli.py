@@ -33,7 +33,7 @@ from common.training.outcome import fit_lines, fit_result, test_lines, test_resu
 from common.training.progress import Bar, EpochLog, StepFigures
 from common.training.quiet import quiet
 from common.training.stopping import SIGTERM_EXIT, SaveWhenStopped, requeued_files
-from common.training.tracking import close, training_id, wandb_logger
+from common.training.tracking import close, training_id, trial_folder, wandb_logger
 from common.training.words import check_moved, explained, rename_former
 
 DEFAULTS = Path(__file__).parents[1] / "configs" / "defaults.yaml"
@@ -100,7 +100,7 @@ class LandmarkCLI(LightningCLI):
         """Return the run's folder."""
         config = self.config[self.config.subcommand]
         chosen = config.get("run") or config.trainer.default_root_dir
-        return Path(chosen or f"runs/{self._method()}/{config.data.dataset}/{self.command.stage}")
+        return trial_folder(Path(chosen or f"runs/{self._method()}/{config.data.dataset}/{self.command.stage}"))
 
     def _parse_ckpt_path(self) -> None:
         # The checkpoint's settings make the model (a resumed or tested network must be the one that was saved), and its

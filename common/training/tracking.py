@@ -44,6 +44,7 @@ def answers(address: str, seconds: float = PATIENCE) -> bool:
 
 def chosen_mode() -> tuple[str, str]:
     """Return wandb's mode for this run, and why it is offline where the user did not say so."""
+    os.environ.setdefault("WANDB_SILENT", "true")  # the one line below says all; read at the first call
     import wandb
 
     asked = os.environ.get("WANDB_MODE")
@@ -55,6 +56,12 @@ def chosen_mode() -> tuple[str, str]:
     if not answers(address):
         return "offline", f"{address} does not answer"
     return "online", ""
+
+
+def trial_folder(folder: Path) -> Path:
+    """Return the run's folder; of a trial that an agent of a W&B sweep started, the one named by its id therein."""
+    sweep, trial = (os.environ.get(f"WANDB_{name}_ID") for name in ("SWEEP", "RUN"))
+    return folder / trial if sweep and trial else folder
 
 
 def id_file(folder: Path) -> Path:

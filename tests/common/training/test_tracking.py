@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +14,9 @@ import yaml
 
 import common.training.tracking as tracking
 from awing.cli import main
+from tests.common.training.wandb_server import KEY, StandIn
 
-KEY = "0" * 40
+ROOT = Path(__file__).resolve().parents[3]
 TINY = (
     "--config", "smoke", "--data.crop.size", "64", "--model.width", "16", "--model.stacks", "1", "--model.depth", "2",
     "--data.num_workers", "0", "--data.train_count", "24", "--data.val_count", "4", "--data.test_count", "4",
@@ -25,26 +24,12 @@ TINY = (
 )  # fmt: skip
 
 
-class Refusing(http.server.BaseHTTPRequestHandler):
-    """Answers every request with 401, as a server does that does not know the key."""
-
-    def do_GET(self) -> None:
-        self.send_response(401)
-        self.end_headers()
-
-    do_POST = do_GET
-
-    def log_message(self, *args: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def server() -> Iterator[str]:
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
-    threading.Thread(target=running.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{running.server_address[1]}"
-    running.shutdown()
-    running.server_close()
+    """A server that does not know the key."""
+    running = StandIn(401)
+    yield running.address
+    running.close()
 
 
 @pytest.fixture
@@ -128,6 +113,58 @@ def test_names_of_the_environment_win_and_a_resumed_run_keeps_its_id(
     assert again.id == run.id == tracking.training_id(tmp_path / "a" / "run")
 
 
+def test_a_server_that_accepts_gets_the_whole_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    accepting = StandIn()
+    for name, value in (("BASE_URL", accepting.address), ("API_KEY", KEY), ("PROJECT", "mine"), ("NAME", "first"),
+                        ("TAGS", "a,b"), ("NOTES", "why")):  # fmt: skip
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    monkeypatch.delenv("WANDB_SILENT")
+    logger = tracking.wandb_logger(tmp_path / "run", "awing", "fit", config={"dataset": "synthetic"})
+    run = logger.experiment
+    for step, error in enumerate((9.0, 5.0, 7.0)):
+        logger.log_metrics({"val/nme": error}, step)
+    tracking.close([logger], {"best/nme": 5.0})
+    accepting.close()
+    assert capsys.readouterr().err == f"W&B: online, {accepting.address}/me/mine/runs/{run.id}\n"
+    began = accepting.runs[0]
+    assert {key: began[key] for key in ("name", "project", "displayName", "groupName", "jobType", "tags", "notes")} == {
+        "name": run.id, "project": "mine", "displayName": "first", "groupName": "awing", "jobType": "fit",
+        "tags": ["a", "b"], "notes": "why",
+    }  # fmt: skip
+    assert json.loads(began["config"])["dataset"]["value"] == "synthetic"
+    assert [row["val/nme"] for row in accepting.rows if "val/nme" in row] == [9.0, 5.0, 7.0]
+    assert accepting.summary["best/nme"] == 5.0 and accepting.summary["val/nme"] == {"min": 5.0}
+
+
+def trial_words(values: dict[str, Any]) -> list[str]:
+    """Return the words by which wandb's agent starts a trial of the example."""
+    from wandb.sdk.launch.sweeps import utils
+
+    sweep = yaml.safe_load((ROOT / "examples" / "sweep.yaml").read_text())
+    assert sweep["metric"] == {"name": "best/nme", "goal": "minimize"} and values.keys() == sweep["parameters"].keys()
+    args = utils.create_sweep_command_args({"args": {key: {"value": value} for key, value in values.items()}})
+    known = {"${program}": [sweep["program"]], "${args}": args["args"]}
+    return [found for word in utils.create_sweep_command(sweep["command"]) for found in known.get(word, [word])]
+
+
+@pytest.mark.slow
+def test_the_example_of_a_sweep_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep")
+    monkeypatch.chdir(tmp_path)
+    words = trial_words({"model.train.lr": 0.002, "model.width": 16, "model.decode": "window"})
+    assert words[:4] == ["python", "-m", "awing.cli", "fit"]
+    for trial in ("one", "two"):  # in folders of their own, since the second would be refused in that of the first
+        monkeypatch.setenv("WANDB_RUN_ID", trial)
+        words = [word.replace("awing/smoke.yaml", "smoke") for word in words]
+        run = main([*words[3:], *(word for word in TINY[2:])])
+        assert run.model.train_config.lr == 0.002
+        (training,) = offline_runs(tmp_path / "runs/sweep" / trial)
+        assert training.name.endswith(f"-{trial}") and history(training)[2]["best/nme"] > 0
+
+
 def records(content: bytes) -> Iterator[bytes]:
     """Yield the records of wandb's file: a header of 7 bytes, then a LevelDB log in blocks of 32 KiB."""
     place, record = 7, b""
@@ -144,16 +181,31 @@ def records(content: bytes) -> Iterator[bytes]:
             record = b""
 
 
-def history(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
-    """Return rows, configuration and summary of an offline run from wandb's own file."""
+def messages(folder: Path) -> Iterator[Any]:
+    """Yield what wandb wrote of an offline run."""
+    import wandb
     from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
-    rows: list[dict[str, Any]] = []
-    config: dict[str, Any] = {}
-    summary: dict[str, Any] = {}
+    wandb.teardown()  # its process writes the file, and has not done so when the run ends
     for data in records(next(folder.glob("*.wandb")).read_bytes()):
         record = Record()
         record.ParseFromString(data)
+        yield record
+
+
+def artifacts(folder: Path) -> set[str]:
+    """Return the names of the files that an offline run keeps as artifacts of type model."""
+    found = [record.artifact for record in messages(folder)]
+    found += [record.request.log_artifact.artifact for record in messages(folder)]
+    return {artifact.name for artifact in found if artifact.type == "model"}
+
+
+def history(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
+    """Return rows, configuration and summary of an offline run from wandb's own file."""
+    rows: list[dict[str, Any]] = []
+    config: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
+    for record in messages(folder):
         rows += [{item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}]
         for part in (record.run.config.update, record.config.update):
             config |= {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in part}
@@ -178,6 +230,7 @@ def test_a_run_logs_steps_configuration_and_its_best_value(
     assert len([row for row in rows if "step/loss" in row]) == 3
     assert config["cli"]["data"]["train_count"] == 24 and config["dataset"] == "synthetic"
     assert summary["best/nme"] > 0 and summary["best/epoch"] == 1
+    assert artifacts(training) == {f"model-{tracking.training_id(folder)}"}
     results = json.loads((folder / "results.json").read_text())
     assert results["fit"]["val_nme"] == pytest.approx(summary["best/nme"]) and results["fit"]["commit"]
     assert results["fit"]["command"].startswith("python -m awing.cli fit --config smoke")

@@ -11,11 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.__main__ import MODULES, PLANS
+from common.methods import METHODS
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 OTHERS = [
-    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "tests/golden/README.md")
-]
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY", "CHANGELOG", "THIRD_PARTY", "BENCHMARKS")),
+    *sorted(ROOT.glob("[a-z]*/README.md")), *sorted(ROOT.glob("[a-z]*/weights/README.md")),
+    ROOT / "tests/golden/README.md",
+]  # fmt: skip
+VERBS = {*MODULES, *PLANS}
+PACKAGES = {path.parent.name for path in ROOT.glob("*/__init__.py")}
 WITH_SUBCOMMANDS = re.compile(r"\w+\.cli|benchmarks|common\.data")
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
 
@@ -25,25 +32,50 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
 
 
-def commands() -> dict[tuple[str, ...], set[str]]:
-    """Return (module, subcommand or nothing) -> the options that the pages give it."""
-    found: dict[tuple[str, ...], set[str]] = defaultdict(set)
-    for page in PAGES:
-        for line in "".join(blocks(page, "bash")).splitlines():
-            words = shlex.split(line, comments=True)
-            if words[:2] == ["python", "-m"]:
-                rest = words[3:4] if WITH_SUBCOMMANDS.fullmatch(words[2]) else []
-                found[(words[2], *rest)] |= {word for word in words if word.startswith("--")}
+def lines(page: Path) -> list[str]:
+    """Return the command lines of a page: those of blocks, and those in the text between backticks."""
+    text = page.read_text(encoding="utf-8")
+    fenced = "\n".join(found[1] for found in re.finditer(r"^```(?:bash)?\n(.*?)^```", text, re.M | re.S))
+    indented = "\n".join(re.findall(r"^ {4}(python .*)", text, re.M))
+    plain = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    inline = [" ".join(found.split()) for found in re.findall(r"`([^`]+)`", plain)]
+    return [*f"{fenced}\n{indented}".replace("\\\n", " ").splitlines(), *inline]
+
+
+def calls() -> list[tuple[Path, list[str]]]:
+    """Return (page, words after `python -m`) of every command of this project; `METHOD` stands for any."""
+    found = []
+    for page in [*PAGES, *(page for page in OTHERS if page.name != "CHANGELOG.md")]:
+        for line in lines(page):
+            line = re.sub(r"^(?:python -m )?(?:METHOD|<method>)\.", "python -m awing.", line.strip())
+            if page.parent.name == "benchmarks" and line.partition(" ")[0] in VERBS:
+                line = f"python -m benchmarks {line}"  # the tables of that page leave it out
+            if not re.match(r"(?:[A-Z_]+=\S+ )*(?:srun )?python -m \w", line):
+                continue
+            words = shlex.split(line.partition(" -m ")[2].replace("|", " "), comments=True)
+            if words[0].partition(".")[0] in PACKAGES:
+                found.append((page, words))
     return found
 
 
+def commands() -> dict[tuple[str, ...], set[str]]:
+    """Return (module, subcommand or nothing) -> the options that the pages give it."""
+    found: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for _, words in CALLS:
+        rest = words[1:2] if WITH_SUBCOMMANDS.fullmatch(words[0]) and not words[1:2] == ["COMMAND"] else []
+        rest = [word for word in rest if not word.startswith("--")]
+        found[(words[0], *rest)] |= {word.partition("=")[0] for word in words if word.startswith("--")}
+    return found
+
+
+CALLS = calls()
 COMMANDS = commands()
 
 
 def test_there_are_pages_and_commands() -> None:
     names = {page.stem for page in PAGES}
     assert names >= {"index", "quick_start", "data", "protocols", "add_a_method", "add_a_dataset", "python_api"}
-    assert len(COMMANDS) >= 8
+    assert len(COMMANDS) >= 40 and len(CALLS) >= 120
     index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
     assert all(f"({name}.md)" in index for name in names - {"index"})
 
@@ -54,17 +86,27 @@ def test_command_starts_and_knows_its_options(command: tuple[str, ...], capsys: 
     package = importlib.util.find_spec(module)
     name = f"{module}.__main__" if package is not None and package.submodule_search_locations else module
     with pytest.raises(SystemExit) as end:
-        importlib.import_module(name).main([*sub, "--help-all" if module.endswith(".cli") else "--help"])
+        importlib.import_module(name).main([*sub, "--help"])
     shown = capsys.readouterr().out
     assert end.value.code in (0, None)
-    known = set(re.findall(r"--[\w.]+(?:-\w+)*", shown))
+    known = set(re.findall(r"--[\w.]+(?:-\w+)*", shown)) | {"--help", "--help-all", "--version"}
     assert not COMMANDS[command] - known
+
+
+def test_recipes_and_plans_of_commands_exist() -> None:
+    for page, words in CALLS:
+        for name, value in zip(words, words[1:], strict=False):
+            if name != "--config" or value.isupper():
+                continue
+            package = words[0].partition(".")[0]
+            known = METHODS[package].recipes if package in METHODS else {}
+            assert value in known or re.search(r"\bNAME\b", value) or (ROOT / value).is_file(), f"{page}: {value}"
 
 
 def test_targets_exist() -> None:
     named = {
         target
-        for page in PAGES
+        for page in [*PAGES, *OTHERS]
         for block in blocks(page, "bash")
         for target in re.findall(r"^make ([a-z-]+)", block, re.M)
     }

@@ -123,6 +123,8 @@ def arguments(source: Source, node: ast.ClassDef) -> Iterator[tuple[str, ast.exp
             defaults: list[ast.expr | None] = [None] * (len(names) - len(part.args.defaults))
             for name, default in zip(names, [*defaults, *part.args.defaults], strict=True):
                 yield name.arg, name.annotation, default
+            for name, default in zip(part.args.kwonlyargs, part.args.kw_defaults, strict=True):
+                yield name.arg, name.annotation, default
 
 
 def options(

@@ -71,7 +71,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             bucket = {
                 "id": "cnVu", "name": variables["name"], "displayName": variables.get("displayName"), "description": "",
                 "config": "{}", "sweepName": None, "historyLineCount": 0,
-                "project": {"id": "cHJv", "name": variables.get("project") or "", "entity": {"id": "ZW50", "name": "me"}},
+                "project": {"id": "cHJv", "name": variables["project"], "entity": {"id": "ZW50", "name": "me"}},
             }  # fmt: skip
             return {"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}}
         if "createRunFiles" in query:

@@ -8,6 +8,7 @@ These names are imported when they are used: the command lines must answer `--he
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ _HOMES = {
     "get_scheme": "common.schemes",
     "load_task": "common.prediction.inference",
 }
+
+
+# Read by OpenCV when it is imported: of pictures whose header only it understands; see common.files.images.MAX_PIXELS.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "250000000")
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -30,6 +29,7 @@ from common.files.checkpoints import (
     read_state_dict,
     save_safetensors,
 )
+from common.files.room import NONSENSE
 from common.prediction.confidence import Confidence
 from common.prediction.detection import BoxMap
 
@@ -107,7 +107,7 @@ def describe(path: Path, config: Path | None = None) -> Description:
             maps = {name: BoxMap(**given) for name, given in json.loads(found.get("box_maps", "{}")).items()}
             about = build(CropConfig, crop, path).still()
             return Description(found["method"], hyper, about, official, confidence, maps)
-        except (KeyError, ValueError, TypeError):
+        except NONSENSE:
             raise LabError(
                 f"{path}: does not say what network it is for (method, hyper_parameters, crop in its metadata); pack "
                 "the run's checkpoint with python -m common.packing, or convert the official file again"
@@ -117,6 +117,8 @@ def describe(path: Path, config: Path | None = None) -> Description:
         raise LabError(f"{path}: is a Lightning checkpoint of another program; this project can use its own only")
     if "method" not in checkpoint or "hyper_parameters" not in checkpoint:
         raise LabError(f"{path}: is no checkpoint of this project (method and hyper_parameters are missing)")
+    if not isinstance(checkpoint["hyper_parameters"], Mapping):
+        raise LabError(f"{path}: its settings are damaged; copy it again")
     hyper = {key: plain(value) for key, value in checkpoint["hyper_parameters"].items() if key != INSTANTIATOR}
     run = config or path.resolve().parent.parent / "config.yaml"
     return Description(str(checkpoint["method"]), hyper, build(CropConfig, _crop_of(run), run).still())
@@ -125,9 +127,11 @@ def describe(path: Path, config: Path | None = None) -> Description:
 def _crop_of(config: Path) -> dict[str, Any]:
     if not config.is_file():
         raise LabError(f"{config}: no configuration of the run; give it, since it says how faces were cropped")
+    from common.files.validation import read_yaml  # here: its library takes time to import
+
     try:
-        return dict(yaml.safe_load(config.read_text(encoding="utf-8"))["data"]["crop"])
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+        return dict(read_yaml(config)["data"]["crop"])
+    except (KeyError, TypeError, ValueError):
         raise LabError(f"{config}: has no data.crop; give the config.yaml of the run") from None
 
 

@@ -28,9 +28,11 @@ from common.files.checkpoints import (
     load_weights,
     plain,
     read_checkpoint,
+    state_of,
     upgrade,
     upgrade_averages,
 )
+from common.files.room import of_file
 from common.geometry import apply_affine
 from common.metrics.landmark import Evaluation, FaceCollector
 from common.schemes import get_scheme
@@ -57,6 +59,8 @@ class LandmarkTask(L.LightningModule):
     }
     # Arguments that former versions had -> the only value with which this version computes the same.
     REMOVED: ClassVar[dict[str, Any]] = {}
+    # Arguments that only choose initial values -> what they are where weights come from a file.
+    LOADED: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
@@ -321,13 +325,27 @@ def check_method(checkpoint: dict[str, Any], method: str, where: Path | str) -> 
         raise LabError(f"{where}: is a checkpoint of method {found}, not of {method}; use that method's command")
 
 
-def make_task(kind: type[Task], settings: Mapping[str, Any], where: Path | str) -> Task:
+def make_task(
+    kind: type[Task], settings: Mapping[str, Any], where: Path | str, state: Mapping[str, Tensor] | None = None
+) -> Task:
     """Return a new task with a file's settings, of this version or a former one.
 
+    Args:
+        kind: the method's task.
+        settings: of its constructor.
+        where: file they come from, for messages.
+        state: the file's weights, which are loaded into it.
+
     Raises:
-        LabError: a setting is unknown, of the wrong type, or was removed and had another effect than the task has now.
+        LabError: a setting is unknown, of the wrong type, or was removed and had another effect than the task has now;
+            or the settings make no network, or one that is much larger than the weights.
     """
-    return build(kind, upgrade(kind, settings, where), where)
+    if state is None:
+        return build(kind, upgrade(kind, settings, where), where)
+    with of_file(state, where):
+        task = build(kind, {**upgrade(kind, settings, where), **kind.LOADED}, where)
+    load_weights(task, state, str(where))
+    return task.eval()
 
 
 def load_task(kind: type[Task], path: Path | str, **changes: Any) -> Task:
@@ -345,6 +363,4 @@ def load_task(kind: type[Task], path: Path | str, **changes: Any) -> Task:
     check_method(content, kind.METHOD, path)
     if not content.get("hyper_parameters"):
         raise LabError(f"{path}: holds no hyper-parameters; give a .ckpt that `fit` wrote")
-    task = make_task(kind, {**content["hyper_parameters"], **changes}, path)
-    load_weights(task, content["state_dict"], str(path))
-    return task.eval()
+    return make_task(kind, {**content["hyper_parameters"], **changes}, path, state_of(content, path))

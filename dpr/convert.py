@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import sys
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from common.data.crops import CropConfig
 from common.errors import LabError, command
+from common.files.arrays import read_numbers, read_weights
 from common.files.checkpoints import load_weights
 from common.files.converting import (
     PARALLEL,
@@ -176,10 +176,7 @@ def read_mean(path: Path) -> np.ndarray:
     Raises:
         LabError: the file is missing or damaged, or holds pickled objects.
     """
-    try:
-        return np.asarray(np.load(path, allow_pickle=False), np.float64)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        raise LabError(f"{path}: no plain array of numbers; give mean_98_face.npy of the official code") from None
+    return read_numbers(path, "give mean_98_face.npy of the official code")
 
 
 def read_released(path: Path) -> dict[str, Tensor]:
@@ -190,11 +187,7 @@ def read_released(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix != ".npz":
         return read_official(path)
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {key: torch.from_numpy(np.array(arrays[key])) for key in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        raise LabError(f"{path}: missing, damaged, or holds pickled objects, which are not read") from None
+    return {key: torch.from_numpy(array) for key, array in read_weights(path).items()}
 
 
 def convert(sources: Sequence[Path]) -> Converted:

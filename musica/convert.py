@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import sys
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from common.data.crops import CropConfig
 from common.errors import LabError, command
+from common.files.arrays import read_numbers, read_weights
 from common.files.converting import Converted, OfficialFiles, check_target, conclude, converter_parser
 from common.schemes import scheme_of_size
 from musica.network import CHANNELS, FEATURES, LEVELS
@@ -147,7 +147,7 @@ def read_variables(source: Path) -> dict[str, np.ndarray]:
         LabError: the file is missing or damaged, or TensorFlow is needed and not installed.
     """
     if source.suffix == ".npz":
-        return _read_npz(source)
+        return read_weights(source)
     if not list(source.parent.glob(source.name + "*")):
         raise LabError(f"{source}: no such checkpoint; give the prefix, such as model.ckpt-21300, or an .npz")
     try:
@@ -167,16 +167,6 @@ def read_variables(source: Path) -> dict[str, np.ndarray]:
         raise LabError(f"{source}: damaged or no checkpoint ({str(error).splitlines()[0][:120]})") from None
 
 
-def _read_npz(source: Path) -> dict[str, np.ndarray]:
-    if not source.is_file():
-        raise LabError(f"{source}: no such file")
-    try:
-        with np.load(source, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
-        raise LabError(f"{source}: damaged, or holds pickled objects, which are not read") from None
-
-
 def read_mean_shape(path: Path, points: int) -> Tensor:
     """Return the start shape (N, 2) row, column of an .npy file.
 
@@ -185,10 +175,7 @@ def read_mean_shape(path: Path, points: int) -> Tensor:
     """
     if path.suffix != ".npy":
         raise LabError(f"{path}: the start shape must be an .npy file; see musica/README.md for the export of a pickle")
-    try:
-        shape = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError):
-        raise LabError(f"{path}: missing, damaged or no array") from None
+    shape = read_numbers(path)
     if shape.shape != (points, 2) or not np.isfinite(shape).all():
         raise LabError(f"{path}: start shape is {shape.shape}, but the weights are for ({points}, 2) finite numbers")
     return torch.from_numpy(np.asarray(shape, np.float32))

@@ -26,6 +26,7 @@ from torch import Tensor
 from common.data.shapes import mean_shape
 from common.data.synthetic import mean_face
 from common.errors import LabError, command
+from common.files.arrays import read_numbers
 from common.geometry import apply_affine, fit_similarity
 from common.schemes import IBUG68, WFLW98, LandmarkScheme, get_scheme
 from spiga.schemes import check_scheme, identifiers, origin
@@ -100,18 +101,11 @@ def read_mean_face(path: Path | str, scheme: LandmarkScheme) -> Tensor:
         raise LabError(f"{path}: a mean face is a {' or '.join(SUFFIXES)} file")
     if not path.is_file():
         raise LabError(f"{path}: mean face is missing; check --model.mean_face")
-    points = _read_array(path) if path.suffix == ".npy" else _read_text(path, scheme)
+    points = read_numbers(path) if path.suffix == ".npy" else _read_text(path, scheme)
     if points.shape != (scheme.num_points, 3) or not np.isfinite(points).all():
         raise LabError(f"{path}: holds an array {points.shape} where {(scheme.num_points, 3)} finite numbers of scheme "
                        f"{scheme.name} were expected")  # fmt: skip
     return torch.from_numpy(np.ascontiguousarray(points, dtype=np.float64))
-
-
-def _read_array(path: Path) -> np.ndarray:
-    try:
-        return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
-    except (ValueError, OSError, EOFError):
-        raise LabError(f"{path}: is damaged or no array of numbers") from None
 
 
 def _read_text(path: Path, scheme: LandmarkScheme) -> np.ndarray:

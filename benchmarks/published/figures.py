@@ -11,7 +11,7 @@ import yaml
 from pydantic import AfterValidator, Field, InstanceOf
 
 from common.errors import LabError
-from common.files.validation import Strict, read_text, validated
+from common.files.validation import Strict, UniqueKeys, read_text, validated
 
 PUBLISHED = Path(__file__).with_name("figures.yaml")
 ACCURACY = ("nme", "fr", "auc", "p90", "p95", "p99")  # percent
@@ -77,7 +77,7 @@ class Figure:
         return f"{self.method}{variant}, {self.dataset or 'cost'}" + (f" {self.subset}" if self.dataset else "")
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(UniqueKeys):
     """Safe loader that keeps the digits of numbers and the lines of mappings."""
 
 
@@ -185,6 +185,8 @@ def _read(path: Path, written: int) -> tuple[Figure, ...]:
     """Return the figures of a file as it was written at a time: a report asks for them many times."""
     try:
         content = _Loader(read_text(path)).get_single_data()
+    except LabError as error:
+        raise LabError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
         raise LabError(f"{path}:{line}: is not YAML: {getattr(error, 'problem', error)}") from None

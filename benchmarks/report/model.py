@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.record import Result, Robustness, Scalar, Speed, Timing, read_records
-from benchmarks.score.formats import read_arrays, stem
+from benchmarks.score.formats import stem
 from common.errors import LabError
+from common.files.arrays import NUMBERS, read_arrays
 from common.metrics.functional import ced
 from common.metrics.stats import bootstrap_interval
 
@@ -147,12 +148,9 @@ def read_faces(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     if not path.is_file():
         return None
     content = read_arrays(path)
-    try:
-        ids, nmes = np.asarray(content["ids"]), np.asarray(content["nme"], np.float64)
-        if ids.ndim != 1 or nmes.shape != ids.shape:
-            raise ValueError
-    except (KeyError, TypeError, ValueError):
-        raise LabError(f"{path}: needs ids and nme of as many faces; test the trial again") from None
+    ids, nmes = content.get("ids"), content.get("nme")
+    if ids is None or nmes is None or ids.ndim != 1 or nmes.shape != ids.shape or nmes.dtype.kind not in NUMBERS:
+        raise LabError(f"{path}: needs ids and nme of as many faces; test the trial again")
     stems = np.array([stem(str(name)) for name in ids])
     ids = stems if len(np.unique(stems)) == len(ids) else ids
     order = np.argsort(ids, kind="stable")

@@ -117,7 +117,7 @@ def record_sections(folder: Path) -> dict[str, str]:
             continue
         try:
             body = section(json.loads(path.read_text(encoding="utf-8")))
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
             lacks = f"no {error}" if isinstance(error, KeyError) else "not the expected content"
             body = f"Not told: the record has {lacks}; run its script again."
             print(f"{path}: has {lacks}; run its script again: python -m {script}", file=sys.stderr)

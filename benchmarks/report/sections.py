@@ -31,6 +31,8 @@ from benchmarks.report.tables import (
     ranged,
     words,
 )
+from common.errors import LabError
+from common.files.images import read_image
 from common.files.validation import Finite, read_json, validated
 
 QUALITY = 88  # of embedded pictures
@@ -141,10 +143,11 @@ def risk(report: Report) -> list[Plot]:
 
 def embed(path: Path) -> str:
     """Return a picture file as a data address, re-encoded; empty when it cannot be read."""
-    image = cv2.imread(str(path))
-    if image is None:
+    try:
+        image = read_image(path)
+    except LabError:
         return ""
-    _, data = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
+    _, data = cv2.imencode(".webp", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
     return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode()
 
 

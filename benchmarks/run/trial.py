@@ -27,6 +27,7 @@ from common.errors import LabError
 from common.evaluation import Evaluation, batches, evaluate, load_data, read_config
 from common.files.images import write_image
 from common.files.provenance import commit, machine
+from common.files.recipes import read_recipe
 from common.geometry import apply_affine, invert_affine
 from common.methods import METHODS
 from common.metrics.protocols import PROTOCOLS
@@ -179,7 +180,10 @@ def settings(words: Sequence[str]) -> dict[str, Any]:
         inner = found
         for part in outer:
             inner = inner.setdefault(part, {})
-        inner[last] = yaml.safe_load(value)
+        try:
+            inner[last] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise LabError(f"args of the plan: the value of {name} cannot be read: {value[:60]!r}") from None
     return found
 
 
@@ -235,7 +239,7 @@ def planned_epochs(run: Path, recipe: int | None) -> int | None:
     own = run / "config.yaml"
     if not own.is_file():
         return recipe
-    epochs = (yaml.safe_load(own.read_text(encoding="utf-8")).get("trainer") or {}).get("max_epochs")
+    epochs = (read_recipe(own).get("trainer") or {}).get("max_epochs")
     return recipe if epochs is None else int(epochs)
 
 

@@ -7,10 +7,7 @@ coordinates) is a failure, not an error. Whatever is wrong with a file is told i
 from __future__ import annotations
 
 import csv
-import struct
 import unicodedata
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -20,6 +17,7 @@ import numpy as np
 
 from benchmarks.score.json_files import load_json, one_face_each
 from common.errors import LabError
+from common.files.arrays import read_arrays
 
 ID_KEYS = ("id", "imgpath", "image", "image_path", "name", "file")
 POINT_KEYS = {
@@ -263,20 +261,6 @@ def _declared_points(file: Path) -> int:
                 raise LabError(f"{file}:{number}: n_points must be a positive whole number, got {text!r}")
             return int(text)
     return len(lines)
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of an npz file.
-
-    Raises:
-        LabError: the file is no npz, is damaged or encrypted, or holds pickled objects.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, RuntimeError, MemoryError,
-            SyntaxError, zipfile.BadZipFile, zlib.error, struct.error) as error:  # fmt: skip
-        raise LabError(f"{path}: is not a readable npz without pickled objects: {str(error)[:160]!r}") from None
 
 
 def _read_npz(path: Path, role: str) -> Faces:

@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.readme import table
 from common.data.readers.crops import PreparedCrops
 from common.errors import LabError
+from common.files.arrays import read_arrays
 from common.geometry import apply_affine, box_center, box_sides, crop_matrix, invert_affine
 from common.metrics.functional import auc_exact, failure_rate, nme, normaliser, point_errors
 from common.metrics.stats import bootstrap_interval
@@ -63,9 +64,7 @@ def spiga_nmes(shared: Path) -> np.ndarray:
 
 def load_predictions(path: Path, test: PreparedCrops) -> np.ndarray:
     """Return predictions (N, 68, 2) in the order of the test set; a missing face is an error."""
-    if not path.is_file():
-        raise LabError(f"{path}: no predictions; run the method's `test` on the crops first")
-    record = np.load(path, allow_pickle=False)
+    record = read_arrays(path, "run the method's `test` on the crops first")
     if record["ids"].tolist() == test.files:  # as `test` writes them; names need not be unique
         return np.asarray(record["points"])
     rows = {str(name): row for row, name in enumerate(record["ids"])}

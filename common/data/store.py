@@ -14,7 +14,6 @@ import os
 import shutil
 import sys
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import numpy as np
 
 from common.data.base import FaceDataset, one_thread
 from common.errors import LabError
+from common.files.arrays import DAMAGED, read_arrays
 from common.types import FaceSample
 
 IMAGES, FACES = "images.npy", "faces.npz"
@@ -45,10 +45,9 @@ class StoredFaces(FaceDataset):
         self.folder, self.like = folder, like
         self.name, self.scheme, self.subset_names = like.name, like.scheme, like.subset_names
         try:
-            with np.load(folder / FACES, allow_pickle=False) as table:
-                self.faces = {name: table[name] for name in table.files}
+            self.faces = read_arrays(folder / FACES)
             self._images: np.ndarray | None = np.load(folder / IMAGES, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        except (LabError, OSError, *DAMAGED):
             raise LabError(f"{folder}: the store is damaged; remove the folder, and it is written anew") from None
         if len(self._images) != len(like) or len(self.faces["id"]) != len(like):
             raise LabError(f"{folder}: holds {len(self._images)} faces, not {len(like)}; remove the folder")

@@ -151,7 +151,7 @@ def graph_metadata(path: Path) -> dict[str, str]:
     import onnx
 
     try:
-        model = onnx.load(str(path))
+        model = onnx.load(str(path), load_external_data=False)  # one file; others may be anywhere
     except Exception:  # protobuf's errors have no public class of their own
         raise LabError(f"{path}: is no ONNX file, or it is damaged; export it again") from None
     found = {entry.key: entry.value for entry in model.metadata_props}

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from common.errors import LabError
+from common.files.arrays import DAMAGED, check_unpacked
 from common.files.checksum import is_sound
 
 KEYS_SHOWN = 5
@@ -60,6 +61,16 @@ def check_content(path: Path) -> None:
         raise LabError(f"{path}: was written by torch.save; rename it to {path.with_suffix('.pth').name}")
 
 
+def _check_packing(path: Path) -> None:
+    """Raise a LabError if a file of `torch.save`, which packs nothing, would unpack to much more than its size."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            try:
+                check_unpacked(archive, path.stat().st_size, ratio=1)
+            except ValueError as error:
+                raise LabError(f"{path}: refused, since {error}; torch.save packs nothing") from None
+
+
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
     """Return the content of a checkpoint file.
 
@@ -80,6 +91,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         if path.suffix == SAFETENSORS:
             content: Any = {"state_dict": load_file(path)}
         else:
+            _check_packing(path)
             with torch.serialization.safe_globals(_numpy_data()):
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -92,11 +104,14 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
                 "state_dict alone with torch.save"
             ) from None
         raise LabError(f"{path}: checkpoint is damaged or no checkpoint; copy or download it again") from None
-    except (RuntimeError, EOFError, ValueError, LookupError, OSError, SafetensorError, zipfile.BadZipFile):
+    except (OSError, SafetensorError, AssertionError, *DAMAGED):
         raise LabError(f"{path}: checkpoint is truncated or damaged; copy or download it again") from None
     if not isinstance(content, dict):
         raise LabError(f"{path}: holds a {type(content).__name__} where a dictionary of weights was expected")
-    upgrade_averages(content)
+    try:
+        upgrade_averages(content)
+    except DAMAGED:
+        raise LabError(f"{path}: checkpoint is damaged; copy or download it again") from None
     return content
 
 
@@ -113,11 +128,13 @@ def state_of(content: Mapping[str, Any], path: Path | str) -> dict[str, Tensor]:
     """Return the tensors of what `read_checkpoint` returned for a path.
 
     Raises:
-        LabError: an entry is no tensor.
+        LabError: an entry is no tensor, or has no name.
     """
     state = content.get("state_dict", content)
+    if not isinstance(state, Mapping):
+        raise LabError(f"{path}: state_dict is a {type(state).__name__}, no dictionary; is this a file of weights?")
     for key, value in state.items():
-        if not isinstance(value, Tensor):
+        if not isinstance(value, Tensor) or not isinstance(key, str):
             raise LabError(f"{path}: entry {key} is a {type(value).__name__}, no tensor; is this a file of weights?")
     return dict(state)
 
@@ -174,7 +191,10 @@ def load_weights(
         problems.append(f"{len(shapes)} shapes differ ({_some(shapes)})")
     if problems:
         raise LabError(f"{where}: weights do not fit this network: {'; '.join(problems)}")
-    module.load_state_dict(given, strict=False)
+    try:
+        module.load_state_dict(given, strict=False)
+    except (RuntimeError, NotImplementedError) as error:  # sparse or without storage
+        raise LabError(f"{where}: weights cannot be copied ({' '.join(str(error).split())[:160]})") from None
     return missing
 
 

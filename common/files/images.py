@@ -18,6 +18,7 @@ from common.errors import LabError
 from common.files.whole import write_whole
 
 MAX_PIXELS = 250_000_000  # a 200-megapixel photograph is genuine; more is refused from the header
+MAX_BYTES = 1 << 30  # of a file
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 
 
@@ -70,7 +71,7 @@ def _check_header(content: bytes, where: str, most_pixels: int) -> None:
     except Image.DecompressionBombError:
         raise LabError(f"{where}: more than {most_pixels // 10**6} megapixels; make it smaller first") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
-        return  # OpenCV reads some kinds that this header check does not know
+        return  # OpenCV reads some kinds that this header check does not know, with the limit that `common` sets
     if width * height > most_pixels:
         raise LabError(
             f"{where}: {width} x {height} pixels, more than {most_pixels // 10**6} megapixels; make it smaller first"
@@ -90,6 +91,8 @@ def read_image(path: Path | str, follow_orientation: bool = False) -> np.ndarray
         raise LabError(f"{path}: is a folder, not a picture")
     if not path.is_file():
         raise LabError(f"{path}: image is missing; is the data set complete?")
+    if path.stat().st_size > MAX_BYTES:
+        raise LabError(f"{path}: a picture of more than {MAX_BYTES >> 20} MB; make it smaller first")
     return decode_image(path.read_bytes(), str(path), follow_orientation)
 
 

@@ -7,32 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from common.errors import LabError
-from common.files.validation import UniqueKeys
+from common.files.validation import read_yaml
 from common.methods import Method
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 BASE = "base"  # the key under which a recipe names the files that it differs from
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return a file's content as it stands there.
-
-    Raises:
-        LabError: it is no YAML of keys and values, or gives a key twice.
-    """
-    try:
-        content = UniqueKeys(path.read_text(encoding="utf-8")).get_single_data()
-    except LabError as error:
-        raise LabError(f"{path}: {error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise LabError(f"{path}{f':{mark.line + 1}' if mark else ''}: is not valid YAML") from None
-    if not isinstance(content, dict):
-        raise LabError(f"{path}: holds no keys; a recipe has sections data, model and trainer")
-    return content
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,9 +40,14 @@ def read_recipe(path: Path | str, inside: tuple[Path, ...] = ()) -> dict[str, An
     if path.resolve() in inside:
         raise LabError(f"{path}: is based on itself")
     content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise LabError(f"{path}: holds no keys; a recipe has sections data, model and trainer")
     bases = content.pop(BASE, None) or []
     result: dict[str, Any] = {}
-    for name in [bases] if isinstance(bases, str) else bases:
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(name, str) for name in bases):
+        raise LabError(f"{path}: {BASE} must be the name of a file or a list of names")
+    for name in bases:
         found = next((folder / name for folder in (path.parent, CONFIGS) if (folder / name).is_file()), None)
         if found is None:
             raise LabError(f"{path}: its base {name} is missing")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from common.errors import LabError
 
+MOST_NODES = 100_000  # of a YAML file; the largest of ours has 3,000
 Schema = TypeVar("Schema")
 Place = Sequence[int | str]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -25,7 +26,13 @@ class Strict(BaseModel):
 
 
 class UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that is given twice in one section."""
+    """Refuses a key that is given twice in one section, and aliases that would unfold to too much, or to no end."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _unfolded(node, {})
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         lines: dict[Any, int] = {}
@@ -36,6 +43,19 @@ class UniqueKeys(yaml.SafeLoader):
             if isinstance(name, str):
                 lines[name] = line
         return super().construct_mapping(node, deep)
+
+
+def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return how many nodes there are below and with this one where aliases are written out."""
+    if id(node) not in known:
+        known[id(node)] = MOST_NODES  # an alias of what it lies in has no end
+        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        inside = parts if isinstance(parts, list) else []
+        known[id(node)] = 1 + sum(_unfolded(part, known) for part in inside)
+        if known[id(node)] > MOST_NODES:
+            raise LabError(f"line {node.start_mark.line + 1}: unfolds to more than {MOST_NODES} values; is an alias "
+                           "used inside itself?")  # fmt: skip
+    return known[id(node)]
 
 
 def read_text(path: Path, hint: str = "") -> str:

@@ -20,7 +20,7 @@ from common.data.crops import CropConfig, draw_matrix, move_box, warp_image
 from common.errors import LabError
 from common.export.fast import Backend, FastPath, default_backend
 from common.export.runtime import ONNX, Precision
-from common.files.checkpoints import load_weights, read_checkpoint, read_state_dict, save_safetensors
+from common.files.checkpoints import read_checkpoint, read_state_dict, save_safetensors
 from common.files.converting import official_hint
 from common.geometry import apply_affine, invert_affine
 from common.methods import METHODS, get_method
@@ -58,9 +58,8 @@ def load_task(path: Path | str, **changes: Any) -> LandmarkTask:
 
 
 def _task_of(path: Path, found: Description, **changes: Any) -> LandmarkTask:
-    task = make_task(get_method(found.method).task_class(), {**found.hyper_parameters, **changes}, path)
-    load_weights(task, read_state_dict(path), str(path))
-    return task.eval()
+    settings = {**found.hyper_parameters, **changes}
+    return make_task(get_method(found.method).task_class(), settings, path, read_state_dict(path))
 
 
 class Predictor:

@@ -70,9 +70,12 @@ class JsonResults:
         if path.exists():
             found = _read_json(path)
             _same_run(path, found, header)
-            self.done = {str(entry["picture"]) for entry in found.get("pictures", [])}
-            content = path.read_text(encoding="utf-8").rstrip()
-            start = content[: content.rindex("]")].rstrip()
+            try:
+                self.done = {str(entry["picture"]) for entry in found["pictures"]}
+                content = path.read_text(encoding="utf-8").rstrip()
+                start = content[: content.rindex("]")].rstrip()
+            except (ValueError, KeyError, TypeError):
+                raise LabError(f"{path}: exists and is not a file of predictions; choose another --out") from None
         self._path = path
         self._start = start
         self._file: BinaryIO | None = None
@@ -115,10 +118,10 @@ class JsonLines:
         if lines:
             try:
                 entries = [json.loads(line) for line in lines]
-            except ValueError:
+                self.done = {str(entry["picture"]) for entry in entries[1:]}
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise LabError(f"{path}: exists and is not a file of predictions; choose another --out") from None
             _same_run(path, entries[0], header)
-            self.done = {str(entry["picture"]) for entry in entries[1:]}
         self._path = path
         self._first = None if lines else {**header, "frame": FRAME}
         self._file: TextIO | None = None

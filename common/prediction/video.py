@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from common.errors import LabError
+from common.files.images import MAX_PIXELS
 from common.geometry import tight_box
 from common.prediction.detection import BoxMap, Detections, FaceFinder, overlap
 from common.prediction.faces import Face, find_landmarks
@@ -228,6 +229,9 @@ def frames(source: Path | int) -> Iterator[tuple[np.ndarray, float]]:
         raise LabError(f"{source}: video is missing")
     capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
     try:
+        width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        if width * height > MAX_PIXELS:
+            raise LabError(f"{source}: frames of {width:.0f} x {height:.0f} pixels are too large; make it smaller")
         done, frame = capture.read()
         if not done:
             what = f"camera {source}" if isinstance(source, int) else str(source)

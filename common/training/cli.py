@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import inspect
-import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,8 +21,10 @@ from common.data.base import one_thread
 from common.data.datamodule import FaceDataModule
 from common.errors import LabError
 from common.files.checkpoint_io import WholeCheckpoints
-from common.files.checkpoints import load_weights, read_checkpoint, read_state_dict, start_files, upgrade
+from common.files.checkpoints import load_weights, read_checkpoint, read_state_dict, start_files, state_of, upgrade
 from common.files.curve import CurveFile
+from common.files.room import of_file
+from common.files.validation import parse_json
 from common.packing import read_metadata
 from common.schemes import get_scheme
 from common.task import LandmarkTask, check_method
@@ -66,6 +69,7 @@ class LandmarkCLI(LightningCLI):
     def __init__(self, command: Command, *arguments: Any, **named: Any) -> None:
         self.command = command
         self._steps = 0  # optimiser steps that a resumed run has made
+        self._weights: dict[str, Tensor] = {}  # of ckpt_path
         super().__init__(*arguments, **{**named, "parser_class": LandmarkParser})
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -118,12 +122,16 @@ class LandmarkCLI(LightningCLI):
         config.ckpt_path = str(path)
         self._steps = checkpoint.get("global_step", 0)
         metadata = read_metadata(path) if path.suffix == ".safetensors" else {}
-        stored = checkpoint.get("hyper_parameters") or json.loads(metadata.get("hyper_parameters", "{}"))
+        stored = checkpoint.get("hyper_parameters") or parse_json(metadata.get("hyper_parameters", "{}"), str(path))
         check_method({"method": checkpoint.get("method", metadata.get("method"))}, self._method(), path)
         if self.config.subcommand == "fit" and "optimizer_states" not in checkpoint:
             raise LabError(f"{path}: is no checkpoint of `fit`, which could be resumed; start from it by --init_from")
-        values = upgrade(self._model_class, stored, path)
-        crop = dict((checkpoint.get("data") or {}).get("crop") or json.loads(metadata.get("crop", "{}")))
+        task_class: Any = self._model_class
+        crop = (checkpoint.get("data") or {}).get("crop") or parse_json(metadata.get("crop", "{}"), str(path))
+        if not isinstance(stored, Mapping) or not isinstance(crop, Mapping):
+            raise LabError(f"{path}: its settings are damaged; copy it again")
+        values = {**upgrade(task_class, stored, path), **task_class.LOADED}
+        self._weights = state_of(checkpoint, path)
         crop = {key: crop[key] for key in CROP_OF_NETWORK if key in crop}
         data: dict[str, Any] = {"crop": crop}
         if "scheme" in values:
@@ -189,7 +197,9 @@ class LandmarkCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         try:
-            super().instantiate_classes()
+            path = self._value("ckpt_path")
+            with contextlib.nullcontext() if path is None else of_file(self._weights, path):
+                super().instantiate_classes()
         except ValueError as error:  # of constructors, which do not know the option's name
             raise LabError(f"a value of --model or --data is out of its range: {error}") from error
 

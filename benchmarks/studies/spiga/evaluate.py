@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 
 from common.errors import LabError, command
+from common.files.arrays import read_arrays
 from common.metrics.pose import pose_report
 from common.metrics.protocols import PROTOCOLS, dataset_key, evaluate
 from common.pose import Camera, posit
@@ -59,13 +59,7 @@ def read_predictions(path: Path) -> dict[str, np.ndarray]:
     Raises:
         LabError: the file is missing, damaged, or lacks pred or gt.
     """
-    if not path.is_file():
-        raise LabError(f"{path}: predictions are missing; check the path")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
-        raise LabError(f"{path}: is damaged or no .npz of plain arrays") from None
+    arrays = read_arrays(path)
     absent = [name for name in ("pred", "gt", "bbox") if name not in arrays]
     if absent:
         raise LabError(f"{path}: array {absent[0]} is missing; it has {', '.join(arrays) or 'none'}")

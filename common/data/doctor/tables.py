@@ -8,17 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from common.data.doctor.checks import SHIFTED, Fault
+from common.errors import LabError
+from common.files.arrays import DAMAGED, read_arrays
 
 
 def crops_table(root: Path, split: str) -> list[Fault]:
     """Return what is wrong between `SPLIT.npz` and `SPLIT.zip`; nothing where the reader refuses them anyway."""
     table, archive = root / f"{split}.npz", root / f"{split}.zip"
     try:
-        with np.load(table, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_arrays(table)
         with zipfile.ZipFile(archive) as members:
             images = [info.filename for info in members.infolist() if not info.is_dir()]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except (LabError, OSError, *DAMAGED):
         return []
     faults = []
     unnamed = sorted(set(images) - set(map(str, arrays.get("filename", ()))))

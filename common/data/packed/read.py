@@ -12,6 +12,7 @@ import numpy as np
 from common.data.base import FaceDataset
 from common.data.packed.layout import ABOUT, FORMAT, POINTS, About, decode
 from common.errors import LabError
+from common.files.arrays import read_array
 from common.files.validation import read_json, validated
 from common.schemes import get_scheme
 from common.types import FaceSample
@@ -92,10 +93,7 @@ class PackedFaces(FaceDataset):
 
     def shapes(self) -> np.ndarray:
         with tempfile.TemporaryDirectory() as scratch:
-            try:
-                return np.load(self._file(f"{self.folder}/{POINTS}", scratch), allow_pickle=False)
-            except (OSError, ValueError, EOFError):
-                raise LabError(f"{self.root}/{self.folder}/{POINTS}: missing or damaged; prepare it anew") from None
+            return read_array(self._file(f"{self.folder}/{POINTS}", scratch), "prepare it anew")
 
     def __getitem__(self, index: int) -> FaceSample:
         if self._stream is None or self._stream[0] != os.getpid():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import h5py
@@ -9,11 +10,13 @@ import numpy as np
 
 from common.data.base import FaceDataset, check_box, check_points, check_root, each
 from common.errors import LabError
+from common.files.arrays import DAMAGED, NUMBERS
 from common.schemes import COFW29
 from common.types import FaceSample
 
 FILES = {"train": "COFW_train_color.mat", "test": "COFW_test_color.mat"}
 SUFFIX = {"train": "Tr", "test": "T"}  # the variables are IsTr, phisTr, bboxesTr and IsT, phisT, bboxesT
+LARGEST = 1 << 28  # bytes of one array
 L = COFW29.num_points
 
 
@@ -43,8 +46,8 @@ class COFW(FaceDataset):
             for key in (self.images_key, f"phis{tail}", f"bboxes{tail}"):
                 if key not in file:
                     raise LabError(f"{self.path}: variable {key} is missing; it has {', '.join(file)}")
-            phis, boxes = np.asarray(file[f"phis{tail}"]).T, np.asarray(file[f"bboxes{tail}"]).T
-            count = file[self.images_key].size
+            phis, boxes = (self._values(file, f"{name}{tail}", NUMBERS).T for name in ("phis", "bboxes"))
+            count = self._values(file, self.images_key, "O").size
         if phis.shape != (count, 3 * L) or boxes.shape != (count, 4):
             raise LabError(f"{self.path}: {count} images, but landmarks {phis.shape} and boxes {boxes.shape}")
 
@@ -66,6 +69,24 @@ class COFW(FaceDataset):
         except OSError:
             raise LabError(f"{self.path}: is no MATLAB 7.3 (HDF5) file, or is damaged") from None
 
+    def _values(self, file: h5py.File, key: str | h5py.Reference, kinds: str) -> np.ndarray:
+        """Return an array of the file, whose size is looked at first: HDF5 fills in what the file does not hold.
+
+        Raises:
+            LabError: it is damaged, too large, of another kind, or not in this file.
+        """
+        try:
+            found = file[key]
+            if not isinstance(found, h5py.Dataset) or found.dtype.kind not in kinds:
+                raise TypeError("is no array of the right kind")
+            room = found.dtype.itemsize * max(found.size or 0, math.prod(found.chunks or ()))
+            if room > LARGEST or found.is_virtual or found.external:
+                raise ValueError(f"{found.shape} is too large, or elsewhere")
+            return np.asarray(found)
+        except (OSError, *DAMAGED) as error:
+            what = key if isinstance(key, str) else "a picture"
+            raise LabError(f"{self.path}: {what} cannot be read ({error}); copy the file again") from None
+
     def __len__(self) -> int:
         return len(self.points)
 
@@ -74,8 +95,8 @@ class COFW(FaceDataset):
 
     def __getitem__(self, index: int) -> FaceSample:
         with self._open() as file:  # opened anew: HDF5 handles do not survive a fork
-            reference = np.asarray(file[self.images_key]).reshape(-1)[self.rows[index]]
-            stored = np.asarray(file[reference])
+            reference = self._values(file, self.images_key, "O").reshape(-1)[self.rows[index]]
+            stored = self._values(file, reference, "uif")
         return FaceSample(
             image=_picture(stored, f"{self.path}: face {self.rows[index] + 1}"),
             points=self.points[index],

@@ -11,6 +11,7 @@ import numpy as np
 
 from common.data.base import FaceDataset, check_box, check_points, check_root, each
 from common.errors import LabError
+from common.files.arrays import DAMAGED, MAX_MEMBER, NUMBERS, read_arrays, read_member
 from common.files.images import decode_image
 from common.geometry import tight_box
 from common.schemes import get_scheme
@@ -43,8 +44,6 @@ class PreparedCrops(FaceDataset):
         arrays = _read_table(table)
         self.files: list[str] = [str(name) for name in arrays["filename"]]
         landmarks = arrays["landmarks_crop"]
-        if len(landmarks) != len(self.files):
-            raise LabError(f"{table}: {len(self.files)} file names but {len(landmarks)} sets of landmarks")
 
         def face(row: int) -> tuple[int, np.ndarray, np.ndarray]:
             points = check_points(landmarks[row], self.scheme, f"{table}: row {row}")
@@ -71,10 +70,10 @@ class PreparedCrops(FaceDataset):
                 members = set(archive.namelist())
                 for info in archive.infolist():
                     # An image that is stored as it is can be read in one call; zipfile takes a tenth of a crop's time.
-                    if info.compress_type == zipfile.ZIP_STORED:
+                    if info.compress_type == zipfile.ZIP_STORED and info.file_size <= MAX_MEMBER:
                         archive.open(info).close()  # checks the local header and leaves the file behind it
                         self._stored[info.filename] = (file.tell(), info.file_size, info.CRC)
-        except zipfile.BadZipFile:
+        except (OSError, *DAMAGED):
             raise LabError(f"{self.zip_path}: damaged or no zip file; copy it again") from None
         absent = [name for name in self.files if name not in members]
         if absent:
@@ -93,7 +92,7 @@ class PreparedCrops(FaceDataset):
             self._archive = (os.getpid(), zipfile.ZipFile(self.zip_path))
         stored = self._stored.get(name)
         if stored is None:
-            return self._archive[1].read(name)
+            return read_member(self._archive[1], name)
         offset, length, crc = stored
         assert self._archive[1].fp is not None
         data = os.pread(self._archive[1].fp.fileno(), length, offset)
@@ -111,8 +110,8 @@ class PreparedCrops(FaceDataset):
         where = f"{self.zip_name}: member {name}"
         try:
             data = self.read(name)
-        except (zipfile.BadZipFile, OSError, EOFError):
-            raise LabError(f"{where}: cannot be read; the zip file is damaged") from None
+        except (OSError, *DAMAGED) as error:
+            raise LabError(f"{where}: cannot be read ({error}); the zip file is damaged") from None
         return FaceSample(
             image=decode_image(data, where),
             points=self.points[index],
@@ -124,13 +123,20 @@ class PreparedCrops(FaceDataset):
 
 
 def _read_table(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of an .npz, without objects (which would be pickles)."""
-    try:
-        with np.load(path, allow_pickle=False) as table:
-            arrays = {name: table[name] for name in table.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
-        raise LabError(f"{path}: damaged, or holds pickled objects, which are not read") from None
+    """Return the arrays of a split's table: a row of each for every face.
+
+    Raises:
+        LabError: as `read_arrays`; an array is missing, is not of the kind that it should be, or has too few rows.
+    """
+    arrays = read_arrays(path)
     for field in FIELDS:
         if field not in arrays:
             raise LabError(f"{path}: array {field} is missing; it has {', '.join(arrays) or 'none'}")
+    count = len(arrays["filename"]) if arrays["filename"].ndim else -1
+    kinds = {"filename": (1, "US"), "landmarks_crop": (3, NUMBERS), "subset": (1, "US"), "identity": (1, "USiu")}
+    for name in kinds.keys() & arrays.keys():
+        (axes, kind), array = kinds[name], arrays[name]
+        if array.ndim != axes or len(array) != count or array.dtype.kind not in kind:
+            what = "numbers (faces, points, 2)" if axes == 3 else "one word a face"
+            raise LabError(f"{path}: {name} is {array.dtype} {array.shape}, not {what}, for {count} file names")
     return arrays

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.provenance import ROOT
@@ -23,6 +24,7 @@ from benchmarks.report.record_sections import record_sections
 from common.errors import LabError
 
 FOLDER = Path("runs/benchmark")
+DOCUMENTS = BENCHMARKS, README = "BENCHMARKS.md", "README.md"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 SHOWS = "<!-- shows: {} -->"  # what the generated part of a document holds, so that none of it is lost unseen
 TITLE = (
@@ -168,29 +170,43 @@ def fill(document: Path, body: str, shown: list[str], drop: bool = False) -> str
     return f"{head}{BEGIN}\n{SHOWS.format(', '.join(shown))}\n{body}\n{END}{tail}"
 
 
-def fill_documents(documents: Path, folder: Path, report: Report, drop: bool = False) -> dict[Path, str]:
+def fill_documents(
+    documents: Path, folder: Path, report: Report, drop: bool = False, names: Sequence[str] = DOCUMENTS
+) -> dict[Path, str]:
     """Return the new texts of BENCHMARKS.md and README.md; none is written, so that all or none change.
+
+    Args:
+        documents: the folder that they are in.
+        folder: of the records.
+        report: what the records say.
+        drop: let them show less than before.
+        names: of the two, those that are wanted.
 
     Raises:
         LabError: a document lacks its marks, or shows figures without records.
     """
-    benchmarks = documents / "BENCHMARKS.md"
-    if not benchmarks.is_file():
-        benchmarks.write_text(f"{TITLE}\n{BEGIN}\n{END}\n", encoding="utf-8")
-    shown = shown_data(report)
-    return {
-        benchmarks: fill(benchmarks, render(folder, report), list(parts(folder, report)), drop),
-        documents / "README.md": fill(documents / "README.md", results(report), [shown] if shown else [], drop),
-    }
+    found = {}
+    if BENCHMARKS in names:
+        path = documents / BENCHMARKS
+        if not path.is_file():
+            path.write_text(f"{TITLE}\n{BEGIN}\n{END}\n", encoding="utf-8")
+        found[path] = fill(path, render(folder, report), list(parts(folder, report)), drop)
+    if README in names:
+        path, shown = documents / README, shown_data(report)
+        found[path] = fill(path, results(report), [shown] if shown else [], drop)
+    return found
 
 
-def write(folder: Path = FOLDER, documents: Path | None = None, drop: bool = False) -> list[Path]:
+def write(
+    folder: Path = FOLDER, documents: Path | None = None, drop: bool = False, names: Sequence[str] = DOCUMENTS
+) -> list[Path]:
     """Write all documents and return their paths.
 
     Args:
         folder: where the records are; the page and the tables go there.
         documents: where BENCHMARKS.md and README.md are; None leaves them alone.
         drop: let these show less than before.
+        names: those of the two that are wanted.
 
     Raises:
         LabError: the folder is missing, or a document lacks its marks or shows figures without records.
@@ -204,7 +220,7 @@ def write(folder: Path = FOLDER, documents: Path | None = None, drop: bool = Fal
         contents[folder / "table.tex"] = latex(report.comparisons)
         contents[folder / "ledger.json"] = json.dumps(ledger_rows(report), indent=1) + "\n"
     if documents is not None:
-        contents |= fill_documents(documents, folder, report, drop)
+        contents |= fill_documents(documents, folder, report, drop, names)
     for path, content in contents.items():
         path.write_text(content, encoding="utf-8")
     return list(contents)
@@ -213,8 +229,8 @@ def write(folder: Path = FOLDER, documents: Path | None = None, drop: bool = Fal
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's options."""
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the records are")
-    parser.add_argument("--documents", action="store_true",
-                        help="write the generated parts of BENCHMARKS.md and README.md too")  # fmt: skip
+    parser.add_argument("--documents", nargs="*", choices=DOCUMENTS, metavar="NAME",
+                        help="write the generated parts of BENCHMARKS.md and README.md too, or of one")  # fmt: skip
     parser.add_argument("--drop", action="store_true", help="let the documents lose figures that have no records here")
     parser.add_argument("--track", action=argparse.BooleanOptionalAction, default=True,
                         help="log the report to W&B (offline unless you are logged in)")  # fmt: skip
@@ -222,7 +238,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> None:
     """Write the documents, name them, and log them to W&B."""
-    for path in write(options.folder, ROOT if options.documents else None, options.drop):
+    documents = None if options.documents is None else ROOT
+    for path in write(options.folder, documents, options.drop, options.documents or DOCUMENTS):
         print(f"wrote {path}")
     if options.track:
         from benchmarks.report.wandb_log import to_wandb

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import argparse
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from benchmarks.readme import table
+from benchmarks.record import Result, append_record
 from common.data.readers.crops import PreparedCrops
 from common.errors import LabError
 from common.files.arrays import read_arrays
 from common.geometry import apply_affine, box_center, box_sides, crop_matrix, invert_affine
 from common.metrics.functional import auc_exact, failure_rate, nme, normaliser, point_errors
-from common.metrics.stats import bootstrap_interval
+from common.metrics.protocols import PROTOCOLS
+from common.metrics.stats import bootstrap_interval, metric_intervals
 from common.prediction.plotting import write_ced
 from common.schemes import IBUG68
 
@@ -76,7 +79,9 @@ def load_predictions(path: Path, test: PreparedCrops) -> np.ndarray:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's options."""
-    parser.add_argument("--row", action="append", required=True, metavar="LABEL=FILE",
+    parser.add_argument("--record", type=Path, metavar="FOLDER",
+                        help="also append the rows to the records of this folder, for `report`")  # fmt: skip
+    parser.add_argument("--row", action="append", default=[], metavar="LABEL=FILE",
                         help="a row of the table: what it is, and test_predictions.npz of its run")  # fmt: skip
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder of the reference data")
 
@@ -99,9 +104,26 @@ def main(options: argparse.Namespace) -> None:
     rows["PFLD network (public ONNX)"] = face_nmes(pfld(test, pfld_file), test.points)
     rows["SPIGA's published predictions"] = spiga_nmes(options.shared)
     rows = dict(sorted(rows.items(), key=lambda item: -item[1].mean()))
+    if options.record is not None:
+        for label, values in rows.items():
+            append_record(options.record / "records.jsonl", as_record(label, values))
     text = table_of(rows)
     write_ced(OUT / "helen_ced.png", rows, CED_END)
     print(text)
+
+
+def as_record(label: str, values: np.ndarray) -> Result:
+    """Return the record of a row's NMEs (N,), under the canonical protocol."""
+    name = "".join(letter if letter.isalnum() else "-" for letter in label.lower())
+    protocol = PROTOCOLS["canonical"]
+    limit = protocol.measure("helen", 0).threshold
+    return Result(
+        trial=f"scored/{name}/helen/canonical", method=name, title=label, dataset="helen",
+        recipe="scored predictions", protocol="canonical",
+        card=protocol.card("helen", IBUG68.num_points, n=len(values), landmarks=IBUG68.name, threshold=limit),
+        metrics={"nme": float(values.mean()), "fr": failure_rate(values, limit), "auc": auc_exact(values, limit)},
+        intervals=metric_intervals(values, limit), date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )  # fmt: skip
 
 
 def table_of(rows: dict[str, np.ndarray]) -> str:

@@ -284,7 +284,7 @@ def test_make_benchmark_leaves_the_documents_alone() -> None:
     assert "benchmarks run" in recipe and "benchmarks report" in recipe and "--documents" not in recipe
     parser = argparse.ArgumentParser()
     build.add_arguments(parser)
-    assert parser.parse_args([]).documents is False
+    assert parser.parse_args([]).documents is None
 
 
 def test_a_readme_without_marks_is_a_user_mistake(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ METHOD = Method(
         "smoke": "awing/smoke.yaml",
         "wflw": "awing/wflw.yaml",
         "w300": "awing/w300.yaml",
+        "cofw": "awing/cofw.yaml",
+        "aflw": "awing/aflw.yaml",
         "helen": "awing/helen.yaml",
         "helen_ema": "awing/helen_ema.yaml",
     },
-    published={"WFLW": 4.36, "300W full": 3.07},
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -35,7 +35,6 @@ class Method:
         cli: module with `main(args)`.
         recipes: name -> YAML, or the YAMLs of its stages, each of which starts from the weights of the one before;
             "smoke" is the one of `make benchmark`. Paths begin with the package.
-        published: data set -> NME in percent as printed.
         default: its embedded weights are those of `python -m common.predict`; one installed method says so.
     """
 
@@ -44,7 +43,6 @@ class Method:
     task: str
     cli: str
     recipes: Mapping[str, str | tuple[str, ...]]
-    published: Mapping[str, float] = field(default_factory=dict)
     default: bool = False
 
     @property

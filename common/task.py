@@ -278,7 +278,8 @@ class LandmarkTask(L.LightningModule):
         """Return ids, rows and points (B, L, D) in image pixels, and score and pose where the method has them."""
         prediction = self.predict(batch)
         points = self.to_image_pixels(prediction.points, batch)
-        found = {"rows": batch.rows, "points": points, "score": prediction.score, "pose": prediction.pose}
+        found = {"rows": batch.rows, "points": points, "score": prediction.score, "pose": prediction.pose,
+                 "translation": prediction.translation}  # fmt: skip
         return {"ids": batch.ids} | {name: value.detach().cpu() for name, value in found.items() if value is not None}
 
     def make_optimizer(self) -> torch.optim.Optimizer:

@@ -100,9 +100,11 @@ class Prediction:
         score: (B, L) confidence, larger is surer, or None.
         pose: (B, 3) yaw, pitch, roll in degrees, or None.
         steps: intermediate answers (B, L, D), first to last, for cascades and stacks.
+        translation: (B, 3) of the head from the crop's own camera, in the unit of the method's mean face, or None.
     """
 
     points: Tensor
     score: Tensor | None = None
     pose: Tensor | None = None
     steps: list[Tensor] = field(default_factory=list)
+    translation: Tensor | None = None

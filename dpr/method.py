@@ -14,5 +14,4 @@ METHOD = Method(
         "wflw": ("dpr/reinit.yaml", "dpr/gsr.yaml", "dpr/local_reinit.yaml", "dpr/glsr.yaml"),
         "helen": ("dpr/helen.yaml", "dpr/helen_more.yaml", "dpr/helen_local.yaml"),
     },
-    published={"WFLW": 5.08},
 )

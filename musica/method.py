@@ -15,6 +15,5 @@ METHOD = Method(
         "w300": "musica/w300.yaml",
         "helen": "musica/helen.yaml",
     },
-    published={},  # the abstract's 300W figure names no normaliser
     default=True,  # the lowest error from a detector's boxes on validation faces: the cards of the embedded weights
 )

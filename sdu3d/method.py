@@ -21,5 +21,4 @@ METHOD = Method(
         "helen": "sdu3d/helen.yaml",
         "helen_ema": "sdu3d/helen_ema.yaml",
     },
-    published={"300W private": 5.65, "AFLW2000-3D": 3.01},
 )

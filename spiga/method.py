@@ -17,5 +17,4 @@ METHOD = Method(
         "merlrav": tuple(f"spiga/merlrav_stage{n}.yaml" for n in (1, 2, 3)),
         "helen": tuple(f"spiga/helen_stage{n}.yaml" for n in ("1", "1b", "2", "3")),
     },
-    published={"WFLW": 4.06, "300W full": 2.99, "300W private": 2.03, "COFW-68": 2.52, "MERL-RAV": 1.51},
 )

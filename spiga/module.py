@@ -271,7 +271,8 @@ class SpigaTask(LandmarkTask):
             if self.answer == "pose":
                 steps = steps[:1]
         pixels = [step.float() * self.input_size - HALF for step in steps]
-        return Prediction(pixels[-1], score, None if pose is None else pose[:, :3], pixels)
+        angles, place = (None, None) if pose is None else (pose[:, :3], pose[:, 3:])
+        return Prediction(pixels[-1], score, angles, pixels, place)
 
     def decorate(self, canvas: np.ndarray, points: np.ndarray, pose: np.ndarray | None) -> np.ndarray:
         if pose is None:

@@ -110,4 +110,5 @@ def predict_official(net: SpigaNet, image: np.ndarray, boxes: np.ndarray) -> Pre
     start = torch.from_numpy(np.stack([box[:2] for box in given])).to(device)[:, None]
     steps = [(SIZE * step.double() - corner) * factor[:, None, None] + start for step in found.steps]
     score = -disagreement(steps[-2], steps[-1])
-    return Prediction(points=steps[-1], score=score, pose=found.poses[-1][:, :3], steps=steps)
+    return Prediction(points=steps[-1], score=score, pose=found.poses[-1][:, :3], steps=steps,
+                      translation=found.poses[-1][:, 3:])  # fmt: skip

@@ -9,6 +9,7 @@ jobs:
     root: null              # folder of the data set, passed as --data.root
     optional: false         # true: leave the job out, with a word, when the folder is missing
     args: []                # further arguments of every training and test
+    methods: null           # those of the plan's methods that it is for; null: all
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Job(Strict):
     root: str | None = None
     optional: bool = False
     args: list[str] = []
+    methods: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Plan:
                 print(f"[{job.dataset}] left out: {job.root}: no such folder", flush=True)
                 continue
             root = () if job.root is None else ("--data.root", job.root)
-            for name in self.methods:
+            for name in (name for name in self.methods if job.methods is None or name in job.methods):
                 if (stages := self._stages(job, name)) is not None:
                     trials += [Trial(name, job.dataset, job.recipe, seed, stages, (*root, *job.args))
                                for seed in job.seeds]  # fmt: skip
@@ -130,9 +132,14 @@ def read_plan(path: Path) -> Plan:
     """
     content = read_yaml_as(_File, path)
     methods = list(METHODS) if content.methods == "all" else content.methods
-    unknown = [name for name in methods if name not in METHODS]
+    named = [*methods, *(name for job in content.jobs for name in job.methods or ())]
+    unknown = [name for name in named if name not in METHODS]
     if unknown:
         raise LabError(f"{path}: no method {unknown[0]}; known: {', '.join(METHODS)}")
+    for job in content.jobs:
+        # A misspelt recipe would leave the job out, method by method.
+        if job.recipe != EMBEDDED and not any(job.recipe in METHODS[name].recipes for name in job.methods or METHODS):
+            raise LabError(f"{path}: job {job.dataset}: no method has a recipe {job.recipe}")
     return Plan(Path(content.folder), tuple(methods), tuple(content.jobs), path)
 
 

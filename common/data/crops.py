@@ -30,6 +30,8 @@ class CropConfig:
         size: side of the crop in pixels.
         box_scale: side of the square over the side of the box.
         box: which box: dataset, the one that the data set gives, or gt, the tight box of the annotated landmarks.
+        fit: the box grows about its middle, by the steps of `grown_box`, until the crop holds all annotated landmarks;
+            in tests, too, so that a figure with it has seen the truth.
         side_rule: side of the box: the longer one, the mean or the geometric mean of width and height.
         rotation: largest turn in degrees, either way.
         scale: largest relative change of size, either way.
@@ -55,6 +57,7 @@ class CropConfig:
     grow: bool = False
     nearest: bool = False
     box: Literal["dataset", "gt"] = "dataset"
+    fit: bool = False
 
     def __post_init__(self) -> None:
         if self.size < 8 or self.box_scale <= 0:
@@ -69,11 +72,13 @@ class CropConfig:
 
     def still(self) -> CropConfig:
         """Return the same crop without augmentation."""
-        return CropConfig(self.size, self.box_scale, self.side_rule, nearest=self.nearest, box=self.box)
+        return CropConfig(self.size, self.box_scale, self.side_rule, nearest=self.nearest, box=self.box,
+                          fit=self.fit)  # fmt: skip
 
     def description(self) -> str:
         """Return box, scale and size in the words of protocol cards."""
         box = "data set's box" if self.box == "dataset" else "tight box of the landmarks"
+        box += ", grown until all landmarks fit" if self.fit else ""
         return f"{box}, {self.side_rule} side times {self.box_scale:g}, crop {self.size} px"
 
 
@@ -237,15 +242,39 @@ def _normaliser(sample: FaceSample, scheme: LandmarkScheme) -> float:
     left, right = scheme.corners
     if sample.annotated is not None and not (sample.annotated[left] and sample.annotated[right]):
         return math.nan  # where errors are divided by it, that is an error; training needs no such length
-    norm = math.dist(sample.points[left, :2].tolist(), sample.points[right, :2].tolist())
-    if norm <= 0:
-        raise LabError(f"{sample.id}: the outer eye corners coincide; the face has no inter-ocular distance")
-    return norm
+    return math.dist(sample.points[left, :2].tolist(), sample.points[right, :2].tolist()) or math.nan  # the same
 
 
 def crop_box(sample: FaceSample, config: CropConfig) -> np.ndarray:
     """Return the box x0 y0 x1 y1 (4,), image pixels, that a crop is made of: the data set's or the landmarks'."""
-    return sample.box if config.box == "dataset" else landmark_box(sample)
+    box = sample.box if config.box == "dataset" else landmark_box(sample)
+    if not config.fit:
+        return box
+    known = slice(None) if sample.annotated is None else sample.annotated
+    return grown_box(box, sample.points[known, :2], config, sample.id)
+
+
+def grown_box(box: np.ndarray, points: np.ndarray, config: CropConfig, where: str) -> np.ndarray:
+    """Return the box (4,), grown about its middle so far that its crop holds the points (N, 2).
+
+    Wider windows are tried, 1.25 times the crop's side and 1 / 25, 2 / 25, ... of that more by shrinking divisors (250,
+    240, ...), until one keeps the points 1 / 45 of its side away from its edge; the crop is the inner 0.8 of it, or all
+    of it where a point would come within 5 of 256 pixels of the inner one's edge.
+
+    Raises:
+        LabError: no window holds them.
+    """
+    middle = (box[:2] + box[2:]) / 2
+    side = square_side(box, config.side_rule) * config.box_scale
+    before, behind = float((middle - points).max()), float((points - middle).max())
+    for divisor in range(250, 0, -10):
+        window = 1.25 * side * 250 / divisor
+        if max(before, behind) <= window * (0.5 - 1 / 45):
+            inner = 0.8 * window
+            fits = before <= inner * (0.5 - 5 / 256) and behind <= inner * (0.5 - 6 / 256)
+            factor = (inner if fits else window) / side
+            return np.concatenate([middle - (middle - box[:2]) * factor, middle + (box[2:] - middle) * factor])
+    raise LabError(f"{where}: no window round its box holds the landmarks; check box and points")
 
 
 def landmark_box(sample: FaceSample) -> np.ndarray:
@@ -271,7 +300,7 @@ def crop_sample(
     """Crop one face; with a generator, augment it in the same warp; with `out` (S, S, 3), warp into that memory.
 
     Raises:
-        LabError: the outer eye corners coincide, so that the face has no inter-ocular distance.
+        LabError: the box is to be made of landmarks, and they do not allow it.
     """
     box = crop_box(sample, config)
     matrix, flip = draw_matrix(box, config, rng)

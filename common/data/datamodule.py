@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 from torch.utils.data import DataLoader
 
-from common.data.base import FaceDataset, check_root, one_thread
+from common.data.base import FaceDataset, check_norm, check_root, one_thread
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig, CroppedFace
 from common.data.packed.read import PackedFaces
@@ -16,7 +16,7 @@ from common.data.readers import READERS, Wanted
 from common.data.sampler import EpochSampler
 from common.data.store import build, digest
 from common.data.synthetic import VERSION, SyntheticFaces
-from common.data.wrappers import CachedFaces, WithDepth
+from common.data.wrappers import ByBox, CachedFaces, WithDepth
 from common.errors import LabError
 from common.schemes import get_scheme
 from common.types import FaceBatch
@@ -47,7 +47,8 @@ class FaceDataModule(L.LightningDataModule):
         eval_split: split for validation and test where the data set has several (w300: full, common, challenge,
             private).
         train_split: split for training where the data set has several (w300: train, or public for the private test).
-        norm: normaliser of data sets csv and json, corners or box; the others have their own.
+        norm: corners for the data set's own normaliser, in general the distance of the outer eye corners, or box for
+            the root of the landmark box's area.
         cache: keep decoded samples in memory (needs H * W * 3 bytes a face and worker).
         store: folder in which synthetic faces are kept once drawn, for later epochs and runs; None draws them anew
             each time.
@@ -79,6 +80,7 @@ class FaceDataModule(L.LightningDataModule):
         if batch_size < 1 or eval_batch_size < 1 or num_workers < 0:
             raise LabError(f"batch sizes must be positive and num_workers not negative, got {batch_size}, "
                            f"{eval_batch_size}, {num_workers}")  # fmt: skip
+        check_norm(norm)
         self.landmarks = get_scheme(scheme)
         self.dataset, self.root, self.scheme, self.crop = dataset, root, self.landmarks.word, crop
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
@@ -96,7 +98,9 @@ class FaceDataModule(L.LightningDataModule):
             return WithDepth(self._drawn(split))
         remote = self.dataset == "store" and "://" in (self.root or "")
         root = str(self.root if remote else check_root(self.root, self.dataset))
-        return READERS[self.dataset](root, Wanted(split, self.scheme, self.norm, self.train_split, self.eval_split))
+        found = READERS[self.dataset](root, Wanted(split, self.scheme, self.norm, self.train_split, self.eval_split))
+        # Lists of faces check the normaliser of each face when they are read.
+        return ByBox(found) if self.norm == "box" and self.dataset not in ("json", "csv", "coco") else found
 
     def _drawn(self, split: str) -> FaceDataset:
         count = {"train": self.train_count, "val": self.val_count, "test": self.test_count}[split]

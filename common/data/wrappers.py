@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from common.data.base import FaceDataset
+from common.data.base import FaceDataset, own_norm
 from common.types import FaceSample
 
 
@@ -37,6 +37,25 @@ class WithDepth(FaceDataset):
     def __getitem__(self, index: int) -> FaceSample:
         sample = self.faces[index]
         return replace(sample, points=centre_depth(self.faces.points3d(index)).astype(np.float32))
+
+
+class ByBox(FaceDataset):
+    """Another data set's faces, whose errors are divided by the root of the area of the landmarks' tight box."""
+
+    def __init__(self, faces: FaceDataset) -> None:
+        self.faces = faces
+        self.name, self.scheme, self.subset_names = faces.name, faces.scheme, faces.subset_names
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def __getitem__(self, index: int) -> FaceSample:
+        sample = self.faces[index]
+        known = np.ones(len(sample.points), bool) if sample.annotated is None else sample.annotated
+        return replace(sample, norm=own_norm(sample.points[:, :2], known, self.scheme, "box", sample.id))
+
+    def shapes(self) -> np.ndarray | None:
+        return self.faces.shapes()
 
 
 class CachedFaces(FaceDataset):

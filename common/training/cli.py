@@ -40,7 +40,7 @@ from common.training.tracking import close, training_id, trial_folder, wandb_log
 from common.training.words import check_moved, explained, rename_former
 
 DEFAULTS = Path(__file__).parents[1] / "configs" / "defaults.yaml"
-CROP_OF_NETWORK = ("size", "box_scale", "side_rule", "nearest")  # what must be as it was in training
+CROP_OF_NETWORK = ("size", "box", "fit", "box_scale", "side_rule", "nearest")  # what must be as it was in training
 
 
 class LandmarkParser(LightningArgumentParser):

@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from common.data.crops import CropConfig
+from common.data.datamodule import FaceDataModule
 from common.data.readers._pts import read_pts
 from common.data.readers.cofw import COFW
 from common.data.readers.json_faces import JsonFaces
@@ -134,6 +135,18 @@ def test_two_photographs_of_one_name_and_what_macos_leaves(tmp_path: Path) -> No
 def test_a_shift_in_pixels_is_refused() -> None:
     with pytest.raises(LabError, match="shift is a share of the crop's side"):
         CropConfig(shift=5)
+
+
+def test_errors_by_the_box_of_any_set(tmp_path: Path) -> None:
+    """`--data.norm box` did nothing but for lists of faces, so that the 300W private test was of no protocol."""
+    photo(tmp_path / "ibug/a.jpg")
+    (tmp_path / "ibug/a.pts").write_text(pts(POINTS[:68]))
+    sides = np.ptp(POINTS[:68], axis=0)
+    for norm, length in (("box", np.sqrt(sides.prod())), ("corners", np.linalg.norm(POINTS[36] - POINTS[45]))):
+        data = FaceDataModule("w300", str(tmp_path), eval_split="challenge", norm=norm, num_workers=0)
+        assert data.cropped("test")[0].norm == pytest.approx(length, rel=1e-5)
+    with pytest.raises(LabError, match="--data.norm must be one of"):
+        FaceDataModule("w300", str(tmp_path), norm="pupil")
 
 
 def score(*words: object) -> None:

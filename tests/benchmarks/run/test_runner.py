@@ -160,6 +160,26 @@ def test_the_plans_of_the_repository_are_sound(name: str) -> None:
     assert read_plan(ROOT / f"benchmarks/{name}.yaml").jobs
 
 
+def test_the_full_plan_trains_every_method_on_what_its_paper_evaluates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SDU was in no job, and two jobs named recipes that no method has."""
+    jobs = read_plan(ROOT / "benchmarks/full.yaml").jobs
+    for job in jobs:
+        (tmp_path / str(job.root)).mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, set[str]] = {}
+    for trial in read_plan(ROOT / "benchmarks/full.yaml").trials():
+        found.setdefault(trial.method, set()).add(trial.dataset)
+    assert found == {
+        "awing": {"wflw", "300w", "300w_private", "cofw", "aflw"},
+        "dpr": {"wflw"},
+        "musica": {"wflw", "300w"},
+        "sdu3d": {"300w", "300w_private", "300w_lp"},
+        "spiga": {"wflw", "300w", "300w_private", "merlrav"},
+    }
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
@@ -170,7 +190,8 @@ def test_the_plans_of_the_repository_are_sound(name: str) -> None:
         ({"jobs": [{"dataset": "d", "recipe": "smoke", "seeds": ["x"]}]}, "plan.yaml:6: jobs[0].seeds[0]: Input"),
         ({"jobs": True}, "plan.yaml:2: jobs: Input should be a valid list, got True"),
         ({"methods": 1}, "plan.yaml:8: methods"),
-        ({"jobs": [{"dataset": "d", "recipe": "nothing"}]}, "has no recipe nothing"),
+        ({"jobs": [{"dataset": "d", "recipe": "nothing", "optional": True}]}, "job d: no method has a recipe nothing"),
+        ({"jobs": [{"dataset": "d", "recipe": "smoke", "methods": ["awin"]}]}, "no method awin"),
         ({"jobs": [{"dataset": "d", "recipe": "smoke", "root": "/no/where"}]}, "/no/where: no such folder"),
     ],
 )

@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 import torch
 
+from awing.original import FRAME, UNIT, face_window
 from common.data.augment import PhotometricAugment, mix_channels
 from common.data.base import FaceDataset, check_box, check_points
 from common.data.batching import Collate, CroppedFaces
-from common.data.crops import CropConfig, crop_sample, warp_image
+from common.data.crops import CropConfig, crop_sample, grown_box, square_side, warp_image
 from common.errors import LabError
 from common.files.images import decode_image
 from common.geometry import apply_affine, crop_matrix, tight_box
 from common.schemes import get_scheme
 from common.types import FaceSample
 from tests.conftest import needs_shared
+from tests.reference.awing_original import convert_wflw, crop_frame
 
 SCHEME = get_scheme("ibug68")
 
@@ -176,8 +178,8 @@ def test_bad_input_is_told_in_one_line() -> None:
         decode_image(b"no picture", "x.jpg")
     sample = make_sample()
     sample.points[36] = sample.points[45]
-    with pytest.raises(LabError, match="eye corners coincide"):
-        crop_sample(sample, SCHEME, CONFIG)
+    # Training divides by no such length, and a test says which face has none (tests/common/test_evaluation.py).
+    assert np.isnan(crop_sample(sample, SCHEME, CONFIG).norm)
 
 
 def test_decode_gives_rgb() -> None:
@@ -231,6 +233,38 @@ def test_the_crop_s_box_is_the_data_set_s_or_the_tight_one() -> None:
     )
     with pytest.raises(LabError, match="no landmark is annotated"):
         crop_sample(replace(sample, annotated=np.zeros(68, bool)), scheme, CropConfig(size=64, box="gt"))
+
+
+@needs_shared
+@pytest.mark.golden
+def test_the_crop_grows_as_the_official_two_crops_do(shared_dir: Path) -> None:
+    """On the genuine lines of WFLW, and on boxes that shrink until landmarks leave them."""
+    root = shared_dir / "data" / "samples" / "wflw"
+    config, grew = CropConfig(size=256, box_scale=1.344, side_rule="mean", fit=True), 0
+    close: list[bool] = []
+    photo = np.zeros((3000, 3000, 3), np.uint8)
+    for path in sorted(root.rglob("list_98pt_rect_attr_*.txt")):
+        for line in filter(str.strip, path.read_text().splitlines()):
+            values = np.array(line.split()[:200], float)
+            # Four times as large, so that whole pixels of the official code matter less, and far from every edge.
+            move = 1500 - 4 * (values[196:198] + values[198:]) / 2
+            points, given = 4 * values[:196].reshape(-1, 2) + move, 4 * values[196:] + np.tile(move, 2)
+            for share in (1.0, 0.8, 0.6, 0.45):
+                middle, half = (given[:2] + given[2:]) / 2, (given[2:] - given[:2]) / 2 * share
+                box = np.round(np.concatenate([middle - half, middle + half]))
+                frame, moved, divisor = convert_wflw(photo, points, box)
+                _, _, scale = crop_frame(frame, moved)
+                sides = face_window(box)[1]
+                official = UNIT * sides / divisor * (scale * UNIT / FRAME)
+                grown = grown_box(box, points, config, "face")
+                close.append(square_side(grown, "mean") * 1.344 == pytest.approx(official, rel=0.012))
+                assert close[-1] or share < 1, path.name
+                grew += bool(divisor < 250 or scale > 2)
+    # The official code cuts whole pixels, so that a landmark within a pixel of a limit may take the next window.
+    assert grew > 20 and np.mean(close) > 0.93
+    assert config.still().fit and "grown until all landmarks fit" in config.description()
+    with pytest.raises(LabError, match="face: no window"):
+        grown_box(np.array([0.0, 0, 10, 10]), np.array([[1e5, 0.0]]), config, "face")
 
 
 @needs_shared

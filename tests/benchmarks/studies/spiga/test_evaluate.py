@@ -7,10 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks.studies.spiga.evaluate import FIGURES, find_poses, main, read_predictions, report
+from benchmarks.studies.spiga.evaluate import FIGURES, find_poses, main, predict, read_predictions, report
+from common.data.datamodule import TEST_OFFSET
+from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.schemes import IBUG68
+from common.task import make_task
+from spiga.module import SpigaTask
 from tests.conftest import SHARED, needs_shared
 from tests.spiga import golden
 
@@ -51,6 +56,46 @@ def test_poses_are_found_where_the_file_has_none() -> None:
     again = report(arrays, "cofw68", model)["headpose"]
     assert again["n"] == known["n"] == 507
     assert again["mae_ypr"] == pytest.approx(known["mae_ypr"], abs=EXACT)
+
+
+@needs_shared
+@pytest.mark.golden
+def test_the_official_result_json_gives_the_published_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = read_predictions(METRICS / "spiga_cofw68_test.npz")
+    for name, points, poses in (("pred", "pred", "headpose_pred"), ("true", "gt", "headpose_gt")):
+        faces = [{"imgpath": str(image), "bbox": box.tolist(), "landmarks": p.tolist(), "headpose": pose.tolist()}
+                 for image, box, p, pose in zip(table["image"], table["bbox"], table[points], table[poses], strict=True)
+                 ]  # fmt: skip
+        (tmp_path / f"{name}.json").write_text(json.dumps(faces))
+    assert main([str(tmp_path / "pred.json"), "--truth", str(tmp_path / "true.json"), "--dataset", "cofw68"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    published = json.loads((METRICS / "spiga_cofw68_test_metrics.json").read_text())
+    assert found["full"]["nme"] == pytest.approx(published["landmarks"]["nme"], abs=EXACT)
+    assert found["headpose"]["mae_mean"] == pytest.approx(published["headpose"]["mae_mean"], abs=EXACT)
+    (tmp_path / "true.json").write_text(json.dumps(faces[1:]))
+    assert main([str(tmp_path / "pred.json"), "--truth", str(tmp_path / "true.json"), "--dataset", "cofw68"]) == 2
+    assert "face 0 is not that of" in capsys.readouterr().err
+
+
+def test_a_model_of_one_s_own_gets_its_pose_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = make_task(SpigaTask, {"scheme": "ibug68", "input_size": 64, "stacks": 2, "width": 32, "depth": 2, "steps": 2,
+                                 "stage": 3}, "small")  # fmt: skip
+    (tmp_path / "checkpoints").mkdir()
+    path = tmp_path / "checkpoints/last.ckpt"
+    torch.save({"state_dict": task.state_dict(), "method": "spiga", "hyper_parameters": task.settings()}, path)
+    (tmp_path / "config.yaml").write_text(
+        "data: {dataset: synthetic, test_count: 3, num_workers: 0, crop: {size: 64, box_scale: 1.6}}\n"
+    )
+    assert main([str(path), "--dataset", "300w"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["n"] == found["headpose"]["n"] == 3 and found["headpose"]["mae_mean"] > 0
+    arrays = predict(path, None, "test")
+    assert arrays["headpose_pred"].shape == (3, 6)
+    faces = [SyntheticFaces(3, offset=TEST_OFFSET)[k] for k in range(3)]
+    np.testing.assert_allclose(arrays["gt"], np.stack([face.points for face in faces]), atol=1e-3)
+    np.testing.assert_allclose(arrays["bbox"][:, :2], np.stack([face.box[:2] for face in faces]), atol=1e-2)
 
 
 def made_up(count: int = 4) -> dict[str, np.ndarray]:

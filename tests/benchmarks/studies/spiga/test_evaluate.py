@@ -119,7 +119,7 @@ def test_a_face_without_pose_is_left_out_of_the_pose_figures() -> None:
 def test_mistakes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "mine.npz"
     assert main([str(file), "--dataset", "300w"]) == 2
-    assert "predictions are missing" in capsys.readouterr().err
+    assert "mine.npz: is missing" in capsys.readouterr().err
     file.write_bytes(b"PK nothing")
     assert main([str(file), "--dataset", "300w"]) == 2
     assert "damaged" in capsys.readouterr().err

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import torch
-from scipy.interpolate import splev, splprep
 from torch import Tensor, nn
 
 from awing.curves import Polylines
@@ -61,6 +60,8 @@ def _sample_line(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     cells = cells[keep]
     if len(cells) == 1:
         cells = np.concatenate([cells, cells + 0.001])
+    from scipy.interpolate import splev, splprep  # here: prediction needs no scipy
+
     knots, _ = splprep(cells.T, s=0, k=min(4, len(cells)) - 1)
     x, y = splev(np.arange(SAMPLES) / SAMPLES, knots)
     return np.asarray(x), np.asarray(y)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +31,19 @@ _HOMES = {
 
 # Read by OpenCV when it is imported: of pictures whose header only it understands; see common.files.images.MAX_PIXELS.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "250000000")
+
+_trains = True
+
+
+def only_predict() -> None:
+    """Say that this process trains nothing, so that Lightning need not be imported; before any method is."""
+    global _trains
+    _trains = "lightning" in sys.modules
+
+
+def trains() -> bool:
+    """Return whether this process may train."""
+    return _trains
 
 
 def __getattr__(name: str) -> Any:

@@ -11,15 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from common.data.batching import CroppedFaces
-from common.data.datamodule import FaceDataModule
-from common.data.position import restore_position, save_position
 from common.errors import LabError
 from common.export.graph import CropGraph, GraphPart
 from common.files.checkpoints import (
@@ -33,16 +29,17 @@ from common.files.checkpoints import (
     upgrade_averages,
 )
 from common.files.room import of_file
+from common.frame import LightningModule, MovingAverage, coming_epoch
 from common.geometry import apply_affine
 from common.metrics.landmark import Evaluation, FaceCollector
 from common.schemes import get_scheme
-from common.train_config import Means, MovingAverage, TrainConfig, coming_epoch
+from common.train_config import Means, TrainConfig
 from common.types import FaceBatch, Prediction
 
 Task = TypeVar("Task", bound="LandmarkTask")
 
 
-class LandmarkTask(L.LightningModule):
+class LandmarkTask(LightningModule):
     """Base of every method.
 
     Args:
@@ -160,12 +157,18 @@ class LandmarkTask(L.LightningModule):
         found = {key: plain(value) for key, value in self.hparams.items() if key != INSTANTIATOR}
         return found | ({"scheme": self.scheme.word} if "scheme" in found else {})  # a file may not be there later
 
-    def configure_callbacks(self) -> list[Callback]:
+    def configure_callbacks(self) -> list[MovingAverage]:  # type: ignore[override]
         return [MovingAverage(self.train_config.ema)] if self.train_config.ema else []
 
-    def setup(self, stage: str) -> None:
+    def face_data(self) -> Any:
+        """Return the trainer's data, where they are this project's."""
+        from common.data.datamodule import FaceDataModule  # here: prediction needs no Lightning
+
         data = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and isinstance(data, FaceDataModule):
+        return data if isinstance(data, FaceDataModule) else None
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and (data := self.face_data()) is not None:
             self.prepare(data.cropped("train"))
 
     def on_fit_start(self) -> None:
@@ -204,7 +207,8 @@ class LandmarkTask(L.LightningModule):
 
     def on_train_start(self) -> None:
         if self.trainer.ckpt_path is not None:
-            self.train_config.follow(self.trainer, self.make_optimizer().param_groups)
+            schedulers = [config.scheduler for config in self.trainer.lr_scheduler_configs]
+            self.train_config.follow(self.trainer.optimizers, schedulers, self.make_optimizer().param_groups)
         if self.trainer.fit_loop.restarted_mid_epoch:  # Lightning calls it at an epoch's first batch only
             self.on_train_epoch_start()
 
@@ -304,17 +308,20 @@ class LandmarkTask(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["method"] = self.METHOD
         checkpoint["hyper_parameters"] = self.settings()
-        data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, FaceDataModule):
+        if (data := self.face_data()) is not None:
             checkpoint["data"] = {"scheme": data.scheme, "crop": plain(data.crop.still())}
         if "loops" in checkpoint:
             checkpoint["train_means"] = self.means.state()
+            from common.data.position import save_position
+
             save_position(self.trainer, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_method(checkpoint, self.METHOD, "checkpoint")
         upgrade_averages(checkpoint)
         if self.trainer.state.fn == "fit":
+            from common.data.position import restore_position
+
             restore_position(self.trainer, checkpoint)
             self.means = Means(**checkpoint.get("train_means", {}))
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
-from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
 from common.data.augment import PhotometricAugment
 from common.errors import LabError
-
-if TYPE_CHECKING:
-    from lightning.pytorch import Trainer
 
 
 @dataclass(frozen=True)
@@ -82,18 +78,21 @@ class TrainConfig:
             case "adamw":
                 return torch.optim.AdamW(groups, fused=fused, **options)
 
-    def follow(self, trainer: Trainer, groups: list[dict[str, Any]]) -> None:
+    def follow(
+        self, optimizers: Iterable[torch.optim.Optimizer], schedulers: Iterable[Any], groups: list[dict[str, Any]]
+    ) -> None:
         """Give a resumed optimiser the rates of these settings, which may have changed since; its own state stays.
 
         Args:
-            trainer: after its optimiser and its schedule were restored.
+            optimizers: the trainer's, restored.
+            schedulers: the trainer's, restored.
             groups: of a new optimiser by these settings.
         """
         rates = [group["lr"] for group in groups]
-        for optimizer in trainer.optimizers:
+        for optimizer in optimizers:
             for group, new in zip(optimizer.param_groups, groups, strict=True):
                 group |= {key: new[key] for key in ("weight_decay", "momentum") if key in new}
-        for scheduler in (config.scheduler for config in trainer.lr_scheduler_configs):
+        for scheduler in schedulers:
             if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR) and scheduler.base_lrs != rates:
                 for group, rate, former in zip(
                     scheduler.optimizer.param_groups, rates, scheduler.base_lrs, strict=True
@@ -115,12 +114,6 @@ class TrainConfig:
         if self.schedule == "multistep":
             return value * self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
         return value
-
-
-def coming_epoch(trainer: Trainer) -> int:
-    """Return the epoch that the next optimiser step belongs to."""
-    progress = trainer.fit_loop.epoch_loop.batch_progress
-    return trainer.current_epoch + int(progress.is_last_batch)
 
 
 class Means:
@@ -147,38 +140,3 @@ class Means:
     def state(self) -> dict[str, Any]:
         """Return the constructor's arguments, as checkpoints keep them."""
         return {"faces": self._faces, "sums": {name: float(total) for name, total in self._sums.items()}}
-
-
-class MovingAverage(WeightAveraging):
-    """Moving average of the weights with the decay of `TrainConfig.ema`; buffers are those of the last step.
-
-    Args:
-        decay: largest decay.
-    """
-
-    def __init__(self, decay: float) -> None:
-        def follow(mean: Any, current: Any, updates: Tensor | int) -> None:
-            step = int(updates) - 1  # the count starts at 1, see `setup`
-            torch._foreach_lerp_(mean, current, 1 - min(decay, (1 + step) / (10 + step)))
-
-        super().__init__(use_buffers=False, multi_avg_fn=follow)
-        self._swapped = False  # the network holds the mean, as in validation
-
-    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        """Begin with the initial weights as the mean; torch would replace it whole in its first update."""
-        super().setup(trainer, pl_module, stage)
-        if stage == "fit" and self._average_model is not None:
-            self._average_model.n_averaged.fill_(1)
-
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
-        super().on_validation_epoch_start(trainer, pl_module)
-        self._swapped = self._average_model is not None
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        super().on_validation_epoch_end(trainer, pl_module)
-        self._swapped = False
-
-    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
-        """Give the trained weights back where a validation was stopped, so that they can be saved."""
-        if self._swapped:
-            self.on_validation_epoch_end(trainer, pl_module)

@@ -86,7 +86,7 @@ def average_face(shapes: np.ndarray, start: np.ndarray, mirror: Indices) -> np.n
         start: (L, 2) a face that says what upright is, any frame.
         mirror: the scheme's mirror index.
     """
-    points = torch.from_numpy(np.asarray(shapes, np.float64))
+    points = torch.from_numpy(np.array(shapes, np.float64))
     mean = _into_mean_box(torch.from_numpy(np.asarray(start, np.float64)))
     for _ in range(ROUNDS):
         mean = _into_mean_box(move_points(normalising_map(points, mean), points).mean(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
@@ -10,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common import trains
 from common.data.batching import CroppedFaces
 from common.errors import LabError
 from common.export.graph import CropGraph, GraphPart
-from common.native import usable
 from common.task import LandmarkTask
 from common.train_config import TrainConfig
 from common.types import FaceBatch, Prediction
@@ -21,7 +22,6 @@ from musica.augment import PaperAugment
 from musica.exit import ExitPolicy, read_policy
 from musica.exit.graphs import iterations, run_by_grids
 from musica.loss import CascadeLoss
-from musica.native.loops import NativeCascade
 from musica.network import CascadeNet
 from musica.original import run_official
 from musica.patches import patch_sets
@@ -29,6 +29,7 @@ from musica.targets import default_shape, mean_shape
 from musica.types import CascadeRun
 
 Share = float | list[float]
+PATIENCE = 5.0  # seconds of the network's own work before a process that only predicts loads the compiled loops
 TRAIN = TrainConfig(optimizer="adam", lr=1e-3, schedule="multistep", ema=0.9999)
 
 
@@ -154,7 +155,8 @@ class MusicaTask(LandmarkTask):
         indices = patch_sets(options.pop("patches"), self.scheme.num_points, bool(self.scheme.text))
         self.net = CascadeNet(self.scheme.num_points, indices, **options)
         self.net.start.copy_(default_shape(self.scheme, input_size))
-        self._native: NativeCascade | None = None
+        self._native: Any = None  # a NativeCascade, once it is wanted
+        self._worked = 0.0 if not trains() else PATIENCE
         self.objective = CascadeLoss(self.scheme.corners, loss.kind, loss.error_share)
         self.paper_augment = PaperAugment() if paper_augment else None
         self.policy: ExitPolicy | None = None
@@ -169,12 +171,17 @@ class MusicaTask(LandmarkTask):
     def network(self) -> nn.Module:
         return self.net
 
-    def cascade(self, image: Tensor) -> CascadeNet | NativeCascade:
+    def cascade(self, image: Tensor) -> Callable[..., CascadeRun]:
         """Return what predicts crops: compiled loops where they can work, else the network itself.
 
         Both take crops (B, 3, S, S), origins (B, 2) or None, and thresholds or None, see `CascadeNet.forward`.
         """
         net = self.net
+        if self._worked < PATIENCE:
+            return net
+        from common.native import usable  # here: their import takes longer than a picture
+        from musica.native.loops import NativeCascade
+
         if not (usable(image, net.start) and net.start.dtype == torch.float32):
             return net
         if image.dtype not in (torch.uint8, torch.float32):
@@ -187,7 +194,9 @@ class MusicaTask(LandmarkTask):
         self, image: Tensor, origin: Tensor | None = None, exit_below: Sequence[float] | None = None
     ) -> CascadeRun:
         """Run what predicts on crops (B, 3, S, S); the arguments are those of `CascadeNet.forward`."""
-        run: CascadeRun = self.cascade(image)(image, origin, exit_below)
+        start = time.perf_counter()
+        run = self.cascade(image)(image, origin, exit_below)
+        self._worked += time.perf_counter() - start
         return run
 
     def inference(self) -> Callable[[Tensor], CascadeRun]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from scipy.interpolate import splev, splprep
 from torch import Tensor
 
 from common.pose import Camera, posit
@@ -46,6 +45,8 @@ def curve_cells(points: np.ndarray, size: int) -> np.ndarray:
     if len(points) == 1:
         points = np.concatenate([points, points + NUDGE])
     count = max(size, LEAST_SAMPLES)
+    from scipy.interpolate import splev, splprep  # here: prediction needs no scipy
+
     spline, _ = splprep(points.T, s=0, k=min(DEGREE, len(points) - 1))
     cells = np.round(np.stack(splev(np.arange(count) / count, spline), axis=1)).astype(np.int64)
     return cells[((cells >= 0) & (cells < size)).all(axis=1)]

@@ -33,6 +33,10 @@ class _Counted(TorchDispatchMode):
         super().__init__()
         self.left, self.calls = most, calls
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and to say so to the compiler takes its import, seconds
+
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:

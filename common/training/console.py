@@ -7,6 +7,7 @@ import importlib
 import sys
 from importlib.metadata import entry_points
 
+from common import only_predict
 from common.errors import USER_ERROR
 from common.methods import METHODS
 
@@ -27,6 +28,8 @@ def main() -> int:
         more = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
         print(f"error: {name} is no command; {more}", file=sys.stderr)
         return USER_ERROR
+    if name == "predict":
+        only_predict()
     if name in others:
         return int(others[name].load()(rest) or 0)
     importlib.import_module(METHODS[name].cli).main(rest)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,6 @@ import pytest
 import torch
 
 from awing.module import AWingTask
-from common import predict
 from common.data.crops import CropConfig
 from common.data.readers._pts import read_pts
 from common.data.synthetic import SyntheticFaces
@@ -24,6 +25,7 @@ from common.files.images import read_image
 from common.geometry import apply_affine, fit_similarity
 from common.packing import Description
 from common.predict import main
+from common.prediction import job
 from common.prediction.aligned import TEMPLATE, aligned_crop, eyes_and_mouth
 from common.prediction.detection import Detections, FaceFinder
 from common.prediction.results import FORMATS
@@ -171,14 +173,14 @@ def test_a_bad_picture_loses_nothing_and_a_second_run_adds(
 def test_a_stop_keeps_what_was_predicted(
     weights: str, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = predict.predict_picture
+    real = job.predict_picture
 
-    def stopped(job: predict.Job, picture: Path, name: str) -> int:
+    def stopped(run: job.Job, picture: Path, name: str) -> int:
         if picture == pictures[1]:
             raise KeyboardInterrupt
-        return real(job, picture, name)
+        return real(run, picture, name)
 
-    monkeypatch.setattr(predict, "predict_picture", stopped)
+    monkeypatch.setattr(job, "predict_picture", stopped)
     out = tmp_path / "out"
     assert main([*map(str, pictures), "--weights", weights, "--out", str(out), "--no-pictures"]) == 130
     assert [entry["picture"] for entry in predicted(out)] == [str(pictures[0])]
@@ -258,7 +260,7 @@ def test_a_film_is_followed(weights: str, tmp_path: Path) -> None:
 
     out = tmp_path / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predict, "make_finder", lambda options: FaceFinder(Known(), turned=False))
+        patch.setattr(job, "make_finder", lambda options: FaceFinder(Known(), turned=False))
         assert main([str(path), "--weights", weights, "--out", str(out), "--smooth"]) == 0
     entries = predicted(out)
     assert [entry["picture"].rpartition("#")[2] for entry in entries] == list("0123")
@@ -274,3 +276,40 @@ def test_a_method_s_embedded_weights_are_used_by_name(method: str, pictures: lis
     points = np.array(content["pictures"][0]["faces"][0]["points"])
     size = np.linalg.norm(face.points[36] - face.points[45])
     assert np.linalg.norm(points - face.points, axis=1).mean() < 0.35 * size, "near the drawn face's landmarks"
+
+
+ALONE = """
+import resource, sys
+import torch
+torch_alone = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+from common import only_predict
+only_predict()
+from common.predict import main
+assert main(sys.argv[1:]) == 0
+heavy = {"lightning", "torchmetrics", "torchvision", "torch._dynamo", "matplotlib", "scipy", "numba", "onnx", "wandb"}
+print(sorted(heavy & set(sys.modules)), torch_alone, resource.getrusage(resource.RUSAGE_SELF).ru_utime)
+"""
+
+
+def predict_alone(*given: str) -> tuple[list[str], float, float]:
+    """Return what a process loaded to predict: heavy packages; seconds of processor time, torch's import and all."""
+    threads = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
+    done = subprocess.run([sys.executable, "-c", ALONE, *given], capture_output=True, text=True,
+                          env=os.environ | threads, check=True)  # fmt: skip
+    packages, first, whole = done.stdout.splitlines()[-1].rsplit(" ", 2)
+    return json.loads(packages.replace("'", '"')), float(first), float(whole)
+
+
+def test_a_picture_loads_nothing_that_only_training_needs(pictures: list[Path], tmp_path: Path) -> None:
+    """Lightning, torchvision and torch's compiler took two thirds of 13 seconds."""
+    loaded, _, _ = predict_alone(str(pictures[0]), "--out", str(tmp_path / "out"), "--no-pictures")
+    assert loaded == []
+    assert len(predicted(tmp_path / "out")[0]["faces"]) == 1
+
+
+@pytest.mark.slow
+def test_a_picture_takes_little_longer_than_torch(pictures: list[Path], tmp_path: Path) -> None:
+    """Two times torch's own import was measured; with Lightning it was 4.5 times."""
+    given = [str(pictures[0]), "--out", str(tmp_path / "out"), "--no-pictures", "--overwrite"]
+    found = [predict_alone(*given) for _ in range(3)]
+    assert min(whole / first for _, first, whole in found) < 2.8

@@ -18,8 +18,9 @@ from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig, CroppedFace
 from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
+from common.frame import MovingAverage
 from common.task import LandmarkTask
-from common.train_config import MovingAverage, TrainConfig
+from common.train_config import TrainConfig
 from common.types import FaceBatch, Prediction
 
 SIZE, FACES = 32, 16

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
+import os
 import re
 import shlex
+import subprocess
+import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 from benchmarks.__main__ import MODULES, PLANS
+from common.data.readers import READERS
 from common.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -116,7 +122,7 @@ def test_targets_exist() -> None:
 @pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda path: path.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[\w-]*)?\)", page.read_text(encoding="utf-8")):
-        assert target.startswith("https://") or (page.parent / target).exists(), target
+        assert target.startswith(("https://", "http://")) or (page.parent / target).exists(), target
 
 
 @pytest.mark.parametrize(
@@ -135,6 +141,49 @@ def test_files_that_pages_name_exist() -> None:
             r"`((?:awing|benchmarks|common|dpr|musica|sdu3d|spiga|tests)/[\w/.]+)`", page.read_text()
         ):
             assert (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+def test_the_readme_is_short_and_names_all_methods() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(re.sub(r"<!-- results:begin -->.*<!-- results:end -->", "", text, flags=re.S).split()) <= 900
+    assert all(f"({name}/README.md)" in text for name in METHODS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_s_readme_begins_with_use_and_results(method: str) -> None:
+    opening = (ROOT / method / "README.md").read_text(encoding="utf-8").split("\n## ")[0].split()[:250]
+    assert re.search(r"HELEN.*NME \d\.\d\d %.*python -m ", " ".join(opening))
+
+
+def test_every_data_set_has_address_tree_and_recipe() -> None:
+    """Each name that the command line takes is in the table; its recipe is there, and its folder tree."""
+    text = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[a-z0-9_`, ]+`) \| (.+?) \| .+? \| (.+?) \|", text, re.M)
+    named = {name for names, _, _ in rows for name in re.findall(r"`(\w+)`", names)}
+    assert named == {"synthetic", "synthetic3d", *READERS} - {"store"} and "--data.dataset store" in text
+    for names, about, recipe in rows:
+        assert recipe in ("-", "any") or (ROOT / recipe.strip("`")).is_file(), names
+        assert "](" in about or re.search(r"this project|the same|AFLW2000|JSON|lists|RecordIO|cut out", about), about
+    trees = re.search(r"Folder trees.*?```\n(.*?)```", text, re.S)
+    assert trees is not None
+    known = {line.split()[0] for line in trees[1].splitlines()}
+    assert {name for name in named if not name.startswith("synthetic") and not name.endswith("_3d")} == known
+
+
+@pytest.mark.slow  # imports all libraries, twice
+def test_from_a_clone_to_the_first_landmarks(tmp_path: Path) -> None:
+    """What the README begins with, after the installation: three commands, and minutes on whatever machine."""
+    block = next(block for block in blocks(ROOT / "README.md", "bash") if "synthetic_grid" in block)
+    first = blocks(ROOT / "README.md", "bash")[0]
+    assert first.startswith("make setup") and len(block.splitlines()) == 2
+    began, env = time.monotonic(), os.environ | {"PYTHONPATH": str(ROOT)}
+    for line in block.splitlines():
+        words = shlex.split(line, comments=True)
+        done = subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((tmp_path / "predictions/predictions.json").read_text(encoding="utf-8"))
+    assert len(found["pictures"][0]["faces"]) == 3 and (tmp_path / "predictions/faces.landmarks.png").is_file()
+    assert time.monotonic() - began < 600
 
 
 def test_renamed_commands_are_there() -> None:

@@ -88,6 +88,11 @@ class LandmarkLoss(nn.Module):
         return (each * use).sum(1).mean()
 
 
-def theta_loss(theta: Tensor, target: Tensor) -> Tensor:
-    """Return the squared error of the six numbers of each map (B, ..., 2, 3), summed, mean over B."""
-    return (theta.float() - target.detach().float()).square().flatten(1).sum(1).mean()
+def theta_loss(theta: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
+    """Return the squared error of the six numbers of each map (B, ..., 2, 3), summed, mean over B.
+
+    Maps whose `known` (B, ...) is False have no target and add nothing.
+    """
+    errors = (theta.float() - target.detach().float()).square().sum((-2, -1))
+    errors = errors if known is None else torch.where(known, errors, 0.0)
+    return errors.flatten(1).sum(1).mean() if errors.ndim > 1 else errors.mean()

@@ -242,8 +242,9 @@ class DprTask(LandmarkTask):
         assert stages.part_theta is not None and stages.part_map is not None
         losses: dict[str, Tensor] = {}
         if "local_reinit" in STAGES[self.stage]:
-            wanted = part_target(true, self.net.parts, self.net.mean_parts(), self.net.part_size)
-            losses["local_reinit"] = self.loss.reinit_weight * theta_loss(stages.part_theta, wanted)
+            parts = self.net.parts, self.net.mean_parts(), self.net.part_size
+            wanted, known = part_target(true, *parts, batch.weight)
+            losses["local_reinit"] = self.loss.reinit_weight * theta_loss(stages.part_theta, wanted, known)
         if "local_regress" in STAGES[self.stage]:
             self.net.refine(stages, face, image)
             residuals, maps = [], stages.part_map.detach()

@@ -130,7 +130,7 @@ class DPRNet(nn.Module):
         assert self.local_reinit is not None and self.local_regress is not None
         self.local_regress.copy_backbone(self.global_regress.backbone)
         face = (self.mean_face * self.face_size)[None]
-        self.local_reinit.start_at(part_target(face, self.parts, self.mean_parts(), self.part_size)[0].float())
+        self.local_reinit.start_at(part_target(face, self.parts, self.mean_parts(), self.part_size)[0][0].float())
 
     def mean_parts(self) -> list[Tensor]:
         """Return the mean of each part (n, 2), its unit square."""
@@ -197,12 +197,15 @@ class DPRNet(nn.Module):
         """Add the part regressors' outputs; landmarks of no part keep GSR's values."""
         assert self.local_regress is not None and stages.part_map is not None
         stages.part_offsets = self.local_regress(normalise(self.part_crops(stages, face, image)))
-        points, to_image = stages.points.clone(), invert(stages.face_map)
-        back = invert(stages.part_map)
+        to_image, back = invert(stages.face_map), invert(stages.part_map)
+        points, order = [stages.points], list(range(stages.points.shape[1]))
         for k, (part, mean) in enumerate(zip(self.parts, self.mean_parts(), strict=True)):
+            for place, landmark in enumerate(part, sum(found.shape[1] for found in points)):
+                order[landmark] = place
             found = (0.5 * stages.part_offsets[k] + mean) * self.part_size
-            points[:, list(part)] = move_points(to_image, move_points(back[:, k], found))
-        stages.points = points
+            points.append(move_points(to_image, move_points(back[:, k], found)))
+        # Chosen, not assigned: some exported graphs cannot assign to a part of two or three points.
+        stages.points = torch.cat([values.to(stages.points.dtype) for values in points], dim=1)[:, order]
 
     def part_crops(self, stages: Stages, face: Tensor, image: Tensor) -> Tensor:
         """Return the crops (B, G, 3, S, S) of all parts, 0 to 255, in one call of the sampler."""

@@ -1,9 +1,5 @@
 """Crops of the official implementation, for its weights.
 
-    python -m dpr.original WEIGHTS.safetensors PICTURES --out FOLDER
-
-is its demo: boxes from NAME.rct, the points drawn, and the error where true points are in NAME.txt.
-
 It cuts with OpenCV's `warpAffine` and keeps every crop as whole grey levels (`demo_GSR.py`, `demo_GLSR.py`); all else
 of its way from a photograph to points is the network's own. Training and evaluation here sample with PyTorch, so that
 gradients reach the maps.
@@ -11,26 +7,13 @@ gradients reach the maps.
 
 from __future__ import annotations
 
-import argparse
 import copy
-import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from common.data.base import check_points
-from common.errors import LabError, command
-from common.files.images import read_image, write_image
-from common.files.validation import read_text
-from common.metrics.functional import nme, normaliser, point_errors
-from common.prediction.inference import Predictor
-from common.prediction.plotting import draw_landmarks
-from common.prediction.sources import expand, read_rct
-from common.schemes import LandmarkScheme
 from common.types import Prediction
 from dpr.network import DPRNet
 
@@ -73,58 +56,3 @@ def predict_official(net: DPRNet, image: np.ndarray, boxes: np.ndarray) -> Predi
     found = official(pixels.expand(len(box), -1, -1, -1), box)
     steps = [found.global_points, found.points] if found.part_offsets else [found.points]
     return Prediction(points=steps[-1], steps=steps)
-
-
-def read_points(path: Path, scheme: LandmarkScheme) -> np.ndarray:
-    """Return the true points (L, 2) of an official sample: their number, then a line "x y" each, image pixels.
-
-    Raises:
-        LabError: the file is missing or of another form.
-    """
-    words = read_text(path).split()
-    try:
-        values = [float(word) for word in words]
-    except ValueError:
-        raise LabError(f"{path}: expected the number of points, then a line x y each") from None
-    if len(values) != 1 + 2 * scheme.num_points or values[0] != scheme.num_points:
-        raise LabError(f"{path}: expected {scheme.num_points} points after their number, got {len(values) - 1} values")
-    return check_points(np.array(values[1:]).reshape(-1, 2), scheme, str(path))
-
-
-def demo(predictor: Predictor, path: Path, out: Path) -> float | None:
-    """Draw the points of a picture into a folder; return its error in percent where NAME.txt has the truth.
-
-    Raises:
-        LabError: the picture, its NAME.rct or its NAME.txt cannot be read.
-    """
-    image, scheme = read_image(path), predictor.scheme
-    points = predictor(image, read_rct(path.with_suffix(".rct"))[None]).points.double().cpu().numpy()
-    out.mkdir(parents=True, exist_ok=True)
-    write_image(out / f"{path.stem}.png", draw_landmarks(image, points[0], scheme))
-    if not path.with_suffix(".txt").is_file():
-        return None
-    truth = read_points(path.with_suffix(".txt"), scheme)[None].astype(np.float64)
-    return float(nme(point_errors(points, truth, normaliser("corners", truth, scheme)))[0])
-
-
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; print errors in percent of the outer eye corners' distance; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m dpr.original", description="The official demo, with its errors.")
-    parser.add_argument("weights", type=Path, help="file of `python -m dpr.convert`")
-    parser.add_argument("pictures", type=Path, nargs="+", help="pictures or folders, each picture with its NAME.rct")
-    parser.add_argument("--out", type=Path, default=Path("dpr_demo"), help="folder for the drawn pictures")
-    options = parser.parse_args(arguments)
-    predictor = Predictor.load(options.weights, backend="eager")
-    errors = []
-    for path in expand(options.pictures):
-        error = demo(predictor, path, options.out)
-        print(f"{path}: " + ("no truth" if error is None else f"{error:.2f} %"))
-        errors += [] if error is None else [error]
-    if errors:
-        print(f"mean of {len(errors)}: {np.mean(errors):.2f} %")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -57,20 +57,30 @@ def reinit_target(points: Tensor, box_map: Tensor, mean: Tensor, weight: Tensor 
     return map_theta(compose_affine(wanted, invert(box_map)), SIZE)
 
 
-def part_target(face_points: Tensor, parts: Sequence[Indices], means: Sequence[Tensor], size: int) -> Tensor:
+LEAST_POINTS = 2  # of a part that give its similarity
+
+
+def part_target(
+    face_points: Tensor, parts: Sequence[Indices], means: Sequence[Tensor], size: int, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return what the local reinitialisation should return (B, G, 2, 3): similarities, as the official weights show.
+
+    And which parts have a target (B, G) bool: those of which LEAST_POINTS are annotated.
 
     Args:
         face_points: (B, L, 2) true landmarks, face pixels.
         parts: G groups of landmarks.
         means: their mean parts (n, 2), unit square.
         size: side of the part crops in pixels.
+        weight: (B, L), 0 for landmarks without annotation, which count for nothing; None where all have it.
     """
-    maps = []
+    maps, known = [], []
     for part, mean in zip(parts, means, strict=True):
         source = face_points[:, list(part)]
-        maps.append(fit_similarity(source, (mean.to(source.dtype) * size).expand_as(source)))
-    return map_theta(torch.stack(maps, dim=1), size)
+        own = torch.ones_like(source[..., 0]) if weight is None else weight[:, list(part)].to(source.dtype)
+        maps.append(fit_similarity(source, (mean.to(source.dtype) * size).expand_as(source), own))
+        known.append((own > 0).sum(1) >= min(LEAST_POINTS, len(part)))
+    return map_theta(torch.stack(maps, dim=1), size), torch.stack(known, dim=1)
 
 
 def offset_target(points: Tensor, mean: Tensor, size: int) -> Tensor:

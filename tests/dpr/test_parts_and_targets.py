@@ -16,7 +16,8 @@ from common.errors import LabError
 from common.geometry import compose_affine, fit_similarity, tight_box
 from common.schemes import COFW29, IBUG68, LAPA106, WFLW98, Curve, LandmarkScheme
 from dpr.boxes import BoxJitter, MapNoise, grow
-from dpr.parts import neutral_face, part_indices
+from dpr.loss import theta_loss
+from dpr.parts import mean_part, neutral_face, part_indices
 from dpr.reinit import SIZE
 from dpr.targets import (
     MEAN_BOX,
@@ -117,14 +118,29 @@ def test_the_wanted_theta_brings_points_to_the_normalised_state() -> None:
 def test_the_wanted_part_maps_are_similarities_onto_the_mean_parts() -> None:
     mean = mean68()
     parts, face = part_indices(IBUG68), mean[None] * 256
-    from dpr.parts import mean_part
-
     means = [mean_part(mean, part) for part in parts]
-    theta = part_target(face, parts, means, 128)
+    theta, known = part_target(face, parts, means, 128)
+    assert known.all() and known.shape == (1, len(parts))
     assert torch.allclose(theta[..., 0, 0], theta[..., 1, 1]) and torch.allclose(theta[..., 0, 1], -theta[..., 1, 0])
     maps = theta_map(theta, 128)
     for k, (part, wanted) in enumerate(zip(parts, means, strict=True)):
         assert torch.allclose(move_points(maps[:, k], face[:, list(part)])[0], wanted * 128, atol=1e-6)
+
+
+def test_points_without_annotation_do_not_move_the_part_maps() -> None:
+    """They lie at 0 in a partly annotated face, and turned and shrank the wanted maps."""
+    mean = mean68()
+    parts, face = part_indices(IBUG68), mean[None].repeat(2, 1, 1) * 256
+    means = [mean_part(mean, part) for part in parts]
+    wanted, _ = part_target(face, parts, means, 128)
+    weight = torch.ones(2, 68)
+    weight[0, parts[0][0]] = 0
+    weight[1, list(parts[0][1:])] = 0  # one point gives no similarity
+    found, known = part_target(face * weight[..., None], parts, means, 128, weight)
+    assert known[0].all() and known[1].tolist() == [k > 0 for k in range(len(parts))]
+    assert torch.allclose(found[known], wanted[known], atol=1e-5)
+    loss = theta_loss(found, wanted, known)
+    assert loss < 1e-6 < theta_loss(found, wanted)
 
 
 def test_offsets_are_in_half_sides() -> None:

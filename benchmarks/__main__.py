@@ -53,6 +53,7 @@ def parser(command_name: str = "") -> argparse.ArgumentParser:
         if name == "run":
             command.add_argument("--fresh", action="store_true", help="repeat finished trials")
             command.add_argument("--workers", type=positive, default=1, help="trainings side by side; default 1")
+            command.add_argument("--unchecked", action="store_true", help="leave out the doctor's look at the data")
     for name, (module, text) in MODULES.items():
         command = commands.add_parser(name, help=text)
         if name == command_name:
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace) -> None:
     elif options.command == "evaluate":
         runner.evaluate_only(chosen)
     else:
-        runner.run(chosen, options.fresh, options.workers)
+        runner.run(chosen, options.fresh, options.workers, options.unchecked)
 
 
 def main(args: list[str] | None = None) -> None:

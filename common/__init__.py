@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from common.data.datamodule import FaceDataModule
+    from common.data.options import SyntheticConfig
     from common.evaluation import evaluate
     from common.prediction.inference import Predictor, load_task
     from common.schemes import get_scheme
 
-__all__ = ["FaceDataModule", "Predictor", "__version__", "evaluate", "get_scheme", "load_task"]
+__all__ = ["FaceDataModule", "Predictor", "SyntheticConfig", "__version__", "evaluate", "get_scheme", "load_task"]
 
 _HOMES = {
     "FaceDataModule": "common.data.datamodule",
     "Predictor": "common.prediction.inference",
+    "SyntheticConfig": "common.data.options",
     "evaluate": "common.evaluation",
     "get_scheme": "common.schemes",
     "load_task": "common.prediction.inference",

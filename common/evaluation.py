@@ -14,10 +14,12 @@ from torch.utils.data import DataLoader
 
 from common.data.base import FaceDataset
 from common.data.batching import Collate, CroppedFaces
-from common.data.crops import CropConfig, crop_box
+from common.data.crops import crop_box
 from common.data.datamodule import FaceDataModule
+from common.data.options import upgrade
 from common.errors import LabError
-from common.files.recipes import read_recipe
+from common.files.checkpoints import build
+from common.files.recipes import merged, read_recipe
 from common.metrics.landmark import Evaluation, FaceCollector
 from common.prediction.inference import Predictor
 from common.schemes import LandmarkScheme
@@ -154,7 +156,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def load_data(
-    config: Path, root: str | None = None, task: LandmarkTask | None = None, **changes: Any
+    config: Path, root: str | None = None, /, task: LandmarkTask | None = None, **changes: Any
 ) -> FaceDataModule:
     """Return the data of a run's configuration or of a recipe.
 
@@ -162,18 +164,14 @@ def load_data(
         config: the file.
         root: another folder of the data set.
         task: whose crops and scheme they must be.
-        changes: other arguments of `FaceDataModule`; `crop` holds those of `CropConfig` that change.
+        changes: other arguments of `FaceDataModule`; of a group, such as `crop`, those that change.
 
     Raises:
         LabError: see `read_config`; an argument is unknown, or the crops are not what the task was trained on.
     """
-    content = dict(read_config(config)["data"])
-    crop = {**(content.get("crop") or {}), **changes.pop("crop", {})}
-    content |= changes | ({} if root is None else {"root": root})
-    try:
-        data = FaceDataModule(**{**content, "crop": CropConfig(**crop)})
-    except TypeError as error:
-        raise LabError(f"{config}: data: {error}") from None
+    content = merged(upgrade(read_config(config)["data"]), upgrade(changes))
+    content |= {} if root is None else {"root": root}
+    data = build(FaceDataModule, content, f"{config}: data")
     if task is not None and (data.crop.size != task.input_size or data.scheme != task.scheme.word):
         raise LabError(f"{config}: crops of {data.crop.size} px with scheme {data.landmarks.name}, but the checkpoint "
                        f"has {task.input_size} px and {task.scheme.name}")  # fmt: skip

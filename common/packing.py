@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from common.data.crops import CropConfig
+from common.data.options import upgrade
 from common.errors import LabError, command
 from common.export.runtime import ONNX, graph_metadata
 from common.files.checkpoints import (
@@ -103,6 +104,7 @@ def describe(path: Path, config: Path | None = None) -> Description:
             former = hyper.pop("release_crop", False)  # the former converter's mark
             official = bool(former) or found.get("official") == "true"
             crop = json.loads(found["crop"]) if config is None else _crop_of(config)
+            crop.pop("box", None)  # of former files: which box is the data's matter
             confidence = Confidence.read(found["confidence"]) if "confidence" in found else None
             maps = {name: BoxMap(**given) for name, given in json.loads(found.get("box_maps", "{}")).items()}
             about = build(CropConfig, crop, path).still()
@@ -130,8 +132,8 @@ def _crop_of(config: Path) -> dict[str, Any]:
     from common.files.validation import read_yaml  # here: its library takes time to import
 
     try:
-        return dict(read_yaml(config)["data"]["crop"])
-    except (KeyError, TypeError, ValueError):
+        return dict(upgrade(read_yaml(config)["data"])["crop"])
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise LabError(f"{config}: has no data.crop; give the config.yaml of the run") from None
 
 

@@ -34,8 +34,6 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--weights", type=Path, help=".safetensors, .ckpt or .onnx; default: the embedded weights")
     result.add_argument("--method", help="use this method's embedded weights")
     result.add_argument("--config", type=Path, help="config.yaml of the run that made the weights, if they need it")
-    result.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of the method other than "
-                        "its file's, such as policy=policy.json")  # fmt: skip
     result.add_argument("--box", type=float, nargs=4, metavar=("X0", "Y0", "X1", "Y1"), help="face of one picture")
     result.add_argument("--detector", help="model file for OpenCV's FaceDetectorYN, or dlib; default: YuNet, then dlib")
     result.add_argument("--score", type=float, default=SCORE, help="lowest score of a detection, 0..1")

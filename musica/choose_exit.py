@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.data.datamodule import FaceDataModule
 from common.errors import LabError, command
 from common.evaluation import batches, load_data
 from common.task import load_task
@@ -70,25 +69,11 @@ def draw(path: Path, curve: list[dict[str, float]], full: dict[str, float], chos
     figure.savefig(path)
 
 
-def check_apart(data: FaceDataModule, split: str) -> None:
-    """Raise a LabError if the split is the test list under another name, as in sets without validation faces."""
-    if data.dataset.startswith("synthetic"):
-        return  # all splits have one name and no face in common
-    try:
-        tested = data.faces("test").name
-    except LabError:
-        return  # there is no test list here
-    if data.faces(split).name == tested:
-        raise LabError(f"--split {split}: is the test list {tested} itself, as {data.dataset} has no validation faces; "
-                       "choose on --split train, or on another set")  # fmt: skip
-
-
 def build(options: argparse.Namespace) -> ExitPolicy:
     """Choose the thresholds, measure, write the policy, the curve and its picture; return the policy."""
     task = load_task(MusicaTask, options.checkpoint)
     net = task.net
     data = load_data(options.config, options.root, task)
-    check_apart(data, options.split)
     faces = list(batches(data, options.split, EVAL_BATCH))
 
     def recorded(one: MusicaTask) -> Records:

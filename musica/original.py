@@ -1,13 +1,10 @@
 """Crop of the official implementation for prediction, with all its rounding, and the cascade on it, for its weights.
 
 python -m musica.original WEIGHTS.safetensors IMAGE --box X0 Y0 X1 Y1 [--policy FILE]
-python -m musica.original WEIGHTS.safetensors --list wflw_expressions.txt --boxes BOXES --truth PTS --out FOLDER
 
-The command adds to `python -m common.predict` the early exit, the iterations run and the failure flag, and reads the
-official archive: boxes and true points as .pts files. Its mean error is a fraction of the outer eye corners' distance.
-
-Training here uses the project's one square crop; official weights have learned this one. Frames: image and crop pixels
-with the first pixel's centre at (0, 0); boxes are x0 y0 x1 y1 with both corners inside (inclusive sizes).
+The command adds to `python -m common.predict` the early exit, the iterations run and the failure flag. Training here
+uses the project's one square crop; official weights have learned this one. Frames: image and crop pixels with the first
+pixel's centre at (0, 0); boxes are x0 y0 x1 y1 with both corners inside (inclusive sizes).
 """
 
 from __future__ import annotations
@@ -26,16 +23,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.data.base import check_box
-from common.data.readers._pts import read_pts
 from common.errors import LabError, command
-from common.files.images import read_image, write_image
+from common.files.images import decode_image
 from common.geometry import apply_affine
-from common.metrics.protocols import evaluate
 from common.prediction.inference import Predictor
-from common.prediction.plotting import draw_landmarks
-from common.prediction.sources import expand
-from common.schemes import LandmarkScheme
 from musica.exit import read_policy
 from musica.network import CascadeNet
 from musica.patches import make_level
@@ -177,73 +168,33 @@ def run_official(
     return OfficialFaces(steps, run.errors[-1], run.iterations)
 
 
-def read_box(path: Path) -> np.ndarray:
-    """Return the box x0 y0 x1 y1 (4,), image pixels, of a box file of the archive: a .pts of four corners.
-
-    Raises:
-        LabError: the file is missing or of another form.
-    """
-    corners = read_pts(path, 4) - 1  # left top, left bottom, right bottom, right top
-    return check_box(np.concatenate([corners[0], corners[2]]), str(path))
-
-
-def write_face(folder: Path, name: str, points: np.ndarray, image: np.ndarray, scheme: LandmarkScheme) -> None:
-    """Write NAME.pts as the official program does (counted from 1, three decimals) and NAME.png, the points drawn."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = "".join(f"{x:.3f} {y:.3f}\n" for x, y in points + 1)
-    (folder / f"{name}.pts").write_text(f"version: 1\nn_points: {len(points)}\n{{\n{rows}}}\n", encoding="ascii")
-    write_image(folder / f"{name}.png", draw_landmarks(image, points, scheme))
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    result = argparse.ArgumentParser(prog="python -m musica.original", description="Official weights on photographs.")
-    result.add_argument("weights", type=Path, help="file of `python -m musica.convert`")
-    result.add_argument("pictures", type=Path, nargs="*", help="photographs or folders")
-    result.add_argument("--list", type=Path, help="text file with a photograph on each line, relative to it")
-    result.add_argument("--box", type=float, nargs=4, metavar=("X0", "Y0", "X1", "Y1"), help="of a single photograph")
-    result.add_argument("--boxes", type=Path, help="folder of NAME.pts with the four corners of each photograph's box")
-    result.add_argument("--truth", type=Path, help="folder of NAME.pts with the true points: the mean error is printed")
-    result.add_argument("--out", type=Path, help="folder for NAME.pts and the drawn NAME.png")
-    result.add_argument("--policy", type=Path, default=None, help="file of `python -m musica.choose_exit`")
-    return result
-
-
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; print a line of JSON for each photograph, and the mean error; return the exit code."""
-    options = parser().parse_args(arguments)
+    """Command line; print the landmarks as JSON and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m musica.original", description="Official weights on a photograph.")
+    parser.add_argument("weights", type=Path, help="file of `python -m musica.convert`")
+    parser.add_argument("image", type=Path, help="photograph")
+    parser.add_argument("--box", type=float, nargs=4, required=True, metavar=("X0", "Y0", "X1", "Y1"))
+    parser.add_argument("--policy", type=Path, default=None, help="file of `python -m musica.choose_exit`")
+    options = parser.parse_args(arguments)
     predictor = Predictor.load(options.weights)
-    net, scheme = predictor.task.network(), predictor.scheme
+    net = predictor.task.network()
     if not isinstance(net, CascadeNet) or not predictor.official:
         raise LabError(
             f"{options.weights}: not official weights of this method; make the file with python -m musica.convert"
         )
-    pictures = expand(options.pictures, options.list)
-    if (options.box is None) == (options.boxes is None) or (options.box is not None and len(pictures) != 1):
-        raise LabError("give --box for one photograph, or --boxes FOLDER for any number")
+    if not options.image.is_file():
+        raise LabError(f"{options.image}: no such file")
+    image = decode_image(options.image.read_bytes(), str(options.image))
     policy = None
     if options.policy is not None:
-        policy = read_policy(options.policy, len(net.level_of), scheme.name)
-    errors = []
-    for path in pictures:
-        image = read_image(path)
-        box = np.array(options.box) if options.boxes is None else read_box(options.boxes / f"{path.stem}.pts")
-        found = run_official(net, [image], [box], policy.exit_below if policy else None)
-        points = found.steps[-1][0].cpu().numpy()
-        result = {"picture": str(path), "points": points.tolist(), "predicted_error": float(found.error[0]),
-                  "iterations": int(found.iterations[0])}  # fmt: skip
-        if policy is not None:
-            result["failed"] = not found.error[0] <= policy.fail_above
-        if options.truth is not None:
-            truth = read_pts(options.truth / f"{path.stem}.pts", scheme.num_points) - 1
-            errors.append(evaluate("musica", points[None], truth[None], scheme, "any")["nme"] / 100)
-            result["error"] = errors[-1]
-        print(json.dumps(result))
-        if options.out is not None:
-            write_face(options.out, path.stem, points, image, scheme)
-    if errors:
-        print(json.dumps({"faces": len(errors), "mean_error": float(np.mean(errors))}))
+        policy = read_policy(options.policy, len(net.level_of), predictor.scheme.name)
+    found = run_official(net, [image], [np.array(options.box)], policy.exit_below if policy else None)
+    result = {"points": found.steps[-1][0].tolist(), "predicted_error": float(found.error[0]),
+              "iterations": int(found.iterations[0])}  # fmt: skip
+    if policy is not None:
+        result["failed"] = not found.error[0] <= policy.fail_above
+    print(json.dumps(result))
     return 0
 
 

@@ -15,6 +15,7 @@ PAPERS = ("spiga", "dpr", "musica", "awing", "sdu3d")
 PACKAGES = ("common", *PAPERS, "benchmarks", "tests")
 HERE = [name for name in PACKAGES if (ROOT / name).is_dir()]
 MAX_LINES = 400
+MAX_ARGUMENTS = 15  # of a constructor, without self
 MAX_MODULES = 14  # of one folder, without __init__.py
 # Folders that are still larger; they may only shrink. A folder of one kind, such as readers, may be named here, too.
 MORE_MODULES = {"dpr": 16, "common/data/readers": 21}
@@ -149,6 +150,34 @@ def test_folders_stay_small() -> None:
     limits = {folder: MORE_MODULES.get(folder, MAX_MODULES) for folder in counts}
     assert not {folder: count for folder, count in counts.items() if count > limits[folder]}
     assert all(counts[folder] > MAX_MODULES for folder in MORE_MODULES), "a folder became small: delete its exception"
+
+
+def long_constructors(tree: ast.AST) -> Iterator[str]:
+    """Yield `line: class` for each class whose constructor has more than MAX_ARGUMENTS arguments, self not counted."""
+    for node in ast.walk(tree):
+        for function in node.body if isinstance(node, ast.ClassDef) else ():
+            if isinstance(function, ast.FunctionDef) and function.name == "__init__":
+                given = function.args
+                if len([*given.posonlyargs, *given.args, *given.kwonlyargs]) - 1 > MAX_ARGUMENTS:
+                    yield f"{function.lineno}: {node.name}"
+
+
+@pytest.mark.parametrize("package", HERE)
+def test_constructors_stay_short(package: str) -> None:
+    """Options that belong together are one dataclass, whose fields are not counted."""
+    broken = [
+        f"{path.relative_to(ROOT)}:{found}"
+        for path in sources(package)
+        for found in long_constructors(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert not broken
+
+
+def test_the_rule_sees_long_constructors() -> None:
+    text = "class A:\n    def __init__(self, {}, *, k): ..."
+    names = [f"a{number}" for number in range(MAX_ARGUMENTS)]
+    assert list(long_constructors(ast.parse(text.format(", ".join(names))))) == ["2: A"]
+    assert not list(long_constructors(ast.parse(text.format(", ".join(names[1:])))))
 
 
 def unsafe_calls(tree: ast.AST) -> Iterator[str]:

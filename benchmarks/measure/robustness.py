@@ -183,22 +183,15 @@ def weights_time(folder: Path, trial: Trial) -> int:
     return int(last_checkpoint(folder, trial).stat().st_mtime)
 
 
-def with_own_boxes(samples: Sequence[FaceSample], config: CropConfig) -> tuple[list[FaceSample], CropConfig]:
-    """Return the samples with the boxes that their crops are made of, and the crop that takes a sample's own box.
-
-    A box that is moved must be the one that is cropped, also where that is the landmarks' (`--data.crop.box gt`).
-    """
-    boxed = [replace(sample, box=crop_box(sample, config)) for sample in samples]
-    return boxed, replace(config, box="dataset")
-
-
 def examine(folder: Path, trial: Trial, settings: dict[str, Any], count: int | None) -> list[Robustness]:
     """Return all records of a trained trial."""
     tested = load_trained(folder, trial)
     task, cropped = tested.task, tested.data.cropped("test")
     faces, config = cropped.faces, cropped.config
-    samples = [faces[k] for k in range(min(len(faces), count or len(faces)))]
-    samples, config = with_own_boxes(samples, config)
+    # A box that is moved must be the one that is cropped, also where it has grown to hold the landmarks.
+    found = (faces[k] for k in range(min(len(faces), count or len(faces))))
+    samples = [replace(sample, box=crop_box(sample, config)) for sample in found]
+    config = replace(config, fit=False)
     size, seed = settings["batch_size"], settings["seed"]
     base = partial(Robustness, method=trial.method, title=METHODS[trial.method].title, dataset=trial.dataset,
                    seed=trial.seed, n=len(samples))  # fmt: skip

@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.record import Result, append_record, claim, read_records
 from benchmarks.report.markdown import described
 from benchmarks.report.model import compare
+from benchmarks.run.check import check_data
 from benchmarks.run.plan import Plan, Trial
 from benchmarks.run.trial import evaluate_cell, last_checkpoint, run_children, stage_folder, train, trained_seconds
 from common.errors import LabError
@@ -84,17 +85,25 @@ def _share(plan: Plan, trials: list[Trial], work: Callable[[Trial, int], None]) 
             time.sleep(WAIT)  # another process holds what is left
 
 
-def run(plan: Plan, fresh: bool = False, workers: int = 1) -> str:
+def run(plan: Plan, fresh: bool = False, workers: int = 1, unchecked: bool = False) -> str:
     """Train and evaluate all trials of a plan that have no record; return and print the comparison.
 
     With several workers the trainings come first, side by side; tests and timings run alone in any case.
 
+    Args:
+        plan: what is done.
+        fresh: repeat finished trials.
+        workers: trainings side by side.
+        unchecked: leave out the doctor's look at the data of trials that are to be done.
+
     Raises:
-        LabError: the plan names what is not there, or a training failed.
+        LabError: the plan names what is not there, its data are not sound, or a training failed.
     """
     trials = plan.trials()
     if not trials:
         raise LabError(f"{plan.source}: nothing to do; every job was left out")
+    if not unchecked:
+        check_data(trials if fresh else pending(plan, trials))
     if fresh:
         forget(plan, trials)
     if workers > 1 and len(pending(plan, trials)) > 1:

@@ -23,8 +23,10 @@ from benchmarks.measure.speed import measure, train_step_ms
 from benchmarks.record import Result, Speed
 from benchmarks.run.plan import EMBEDDED, Trial
 from common.data.datamodule import FaceDataModule
+from common.data.options import upgrade
 from common.errors import LabError
 from common.evaluation import Evaluation, batches, evaluate, load_data, read_config
+from common.files.checkpoints import build
 from common.files.images import write_image
 from common.files.provenance import commit, machine
 from common.files.recipes import read_recipe
@@ -175,7 +177,7 @@ def settings(words: Sequence[str]) -> dict[str, Any]:
         if not mark:
             value = next(rest, "")
         if not word.startswith("--") or not value:
-            raise LabError(f"args of the plan: {word} must be --NAME VALUE, such as --data.test_count 100")
+            raise LabError(f"args of the plan: {word} must be --NAME VALUE, such as --data.synthetic.test_count 100")
         *outer, last = name.split(".")
         inner = found
         for part in outer:
@@ -208,13 +210,19 @@ def load_trained(folder: Path, trial: Trial) -> Trained:
 
 def _load_embedded(path: Path, trial: Trial, limit: float) -> Trained:
     """Return the task of embedded weights, and the data that the plan names, in the crops that the weights state."""
-    task, crop = load_weights_task(path, threshold=limit), describe(path).crop
-    named = settings(trial.args).get("data", {})
-    try:
-        data = FaceDataModule(**{"dataset": trial.dataset, **named, "scheme": task.scheme.word, "crop": crop})
-    except TypeError as error:
-        raise LabError(f"args of the plan, job {trial.dataset}: {error}") from None
-    return Trained(task.to("cuda") if torch.cuda.is_available() else task, data)
+    task = load_weights_task(path, threshold=limit)
+    return Trained(task.to("cuda") if torch.cuda.is_available() else task, embedded_data(path, trial))
+
+
+def embedded_data(path: Path, trial: Trial) -> FaceDataModule:
+    """Return the data that the plan names for embedded weights, in their scheme and in the crops that they state.
+
+    Raises:
+        LabError: the plan names an option that data do not have.
+    """
+    found, named = describe(path), upgrade(settings(trial.args).get("data", {}))
+    own = {"scheme": found.hyper_parameters["scheme"], "crop": found.crop}
+    return build(FaceDataModule, {"dataset": trial.dataset, **named, **own}, f"args of the plan, job {trial.dataset}")
 
 
 def intervals(found: Evaluation) -> dict[str, tuple[float, float]]:
@@ -253,12 +261,14 @@ def recipe_epochs(trial: Trial) -> int | None:
 def card(tested: Trained, trial: Trial, count: int, state: str) -> dict[str, Any]:
     """Return the protocol card of the figures: all that decides them besides the points."""
     task, faces = tested.task, tested.data.cropped("test").faces
-    crop, own = tested.data.crop, {"trained on": str(tested.data.dataset)}
+    own = {"trained on": str(tested.data.dataset)}
+    if tested.data.map_words():
+        own["truth"] = tested.data.map_words()
     if faces[0].norm is not None:
         own["normaliser"] = "the data set's own"
     return PROTOCOLS["canonical"].card(
         trial.dataset, task.scheme.num_points, n=count, landmarks=task.scheme.name, threshold=task.threshold,
-        box=crop.description(),
+        box=tested.data.crop_words(),
         decode=str(getattr(task, "decode", "of the method")), checkpoint=state, **own,
     )  # fmt: skip
 

@@ -23,6 +23,7 @@ from benchmarks.score.score import Task, all_scores, card, floor_of, intervals, 
 from benchmarks.score.text import figures_text, matrix_text, protocols_text
 from common.data.base import FaceDataset
 from common.data.datamodule import DATASETS, FaceDataModule
+from common.data.options import SyntheticConfig
 from common.evaluation import evaluate
 from common.files.provenance import commit, machine
 from common.files.recipes import read_recipe
@@ -75,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", help="folder of the data set")
     parser.add_argument("--scheme", default="ibug68", choices=sorted(SCHEMES), help="of the data set")
     parser.add_argument("--eval-split", help="where the data set has several test lists")
+    parser.add_argument("--box", default="dataset", help="as --data.box: dataset, gt, detector or file:PATH")
     parser.add_argument("--name", help="of the data set in tables; default the reader's")
     parser.add_argument("--faces", type=int, help="first faces of the test set only")
     parser.add_argument("--protocol", default="canonical", choices=sorted(PROTOCOLS), help="how it is scored")
@@ -85,10 +87,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="folder of the report that gets the row")  # fmt: skip
 
 
-def _facts(predictor: Predictor, options: argparse.Namespace) -> dict[str, Any]:
-    crop = predictor.crop
+def _facts(predictor: Predictor, data: FaceDataModule, options: argparse.Namespace) -> dict[str, Any]:
     return {
-        "box": crop.description(),
+        "box": data.crop_words(),
         "decode": str(getattr(predictor.task, "decode", "of the method")), "flip": "none",
         "checkpoint": options.weights.name, "trained on": trained_on(options.weights, options.weights_config),
     }  # fmt: skip
@@ -101,8 +102,9 @@ def main(options: argparse.Namespace) -> None:
         LabError: weights or data set cannot be read, or no map between their schemes is known.
     """
     predictor = Predictor.load(options.weights, options.weights_config)
-    data = FaceDataModule(options.dataset, options.root, options.scheme, eval_split=options.eval_split,
-                          **({"test_count": options.faces} if options.faces else {}))  # fmt: skip
+    drawn = SyntheticConfig(test_count=options.faces) if options.faces else SyntheticConfig()
+    data = FaceDataModule(options.dataset, options.root, options.scheme, predictor.crop, eval_split=options.eval_split,
+                          synthetic=drawn, box=options.box)  # fmt: skip
     faces = data.cropped("test").faces
     task = make_task(predictor, faces, options.name or options.dataset, options.faces)
     if options.all:
@@ -110,7 +112,7 @@ def main(options: argparse.Namespace) -> None:
         print(f"{protocols_text(scores, DIGITS)}\n\n{matrix_text(scores, DIGITS)}")
         return
     found = task.evaluate(options.protocol)
-    facts = _facts(predictor, options)
+    facts = _facts(predictor, data, options)
     floor = floor_of(task, found["norm"])
     if floor is not None:
         facts |= {"mapped from": floor.source, "map floor": floor.words}

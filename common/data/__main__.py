@@ -3,17 +3,20 @@
 python -m common.data doctor wflw --root data/wflw
 python -m common.data prepare wflw --root data/wflw --out store/wflw
 python -m common.data show wflw --root data/wflw --out faces.png
+python -m common.data boxes wflw --root data/wflw --out boxes.csv
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from common.data.batching import CroppedFaces
+from common.data.boxes import write_boxes
 from common.data.crops import CropConfig
 from common.data.datamodule import DATASETS, FaceDataModule
 from common.data.packed.layout import Packing
@@ -49,7 +52,10 @@ def parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="write a grid of faces, as annotated and as training sees them")
     show.add_argument("--out", type=Path, default=Path("faces.png"), help="the picture; default faces.png")
     show.add_argument("--count", type=int, default=16, help="faces of each split; default 16")
-    for each in (doctor, prepare, show):
+    boxes = commands.add_parser("boxes", help="write a face detector's boxes, for --data.box file:FILE.csv")
+    boxes.add_argument("--out", type=Path, required=True, help="file to write; .csv")
+    boxes.add_argument("--detector", help="dlib, or a YuNet model file; default YuNet, else dlib")
+    for each in (doctor, prepare, show, boxes):
         _add_data(each)
         each.add_argument("--workers", type=int, help="processes that read pictures; default one a core")
     return result
@@ -96,6 +102,14 @@ def show(options: argparse.Namespace) -> int:
     return 0
 
 
+def boxes(options: argparse.Namespace) -> int:
+    """Write a face detector's boxes of a data set."""
+    data, workers = data_module(options), os.cpu_count() or 1 if options.workers is None else options.workers
+    told = write_boxes(options.out, {split: data.faces(split) for split in options.splits}, options.detector, workers)
+    print("\n".join([*told, f"use them by --data.box file:{options.out}"]))
+    return 0
+
+
 def data_module(options: argparse.Namespace, **more: Any) -> FaceDataModule:
     """Return the data module that the options of `_add_data` name."""
     return FaceDataModule(
@@ -123,7 +137,7 @@ def doctor(options: argparse.Namespace) -> int:
 def main(args: list[str] | None = None) -> int:
     """Run a command; a user's mistake is printed as one line, exit code 2."""
     options = parser().parse_args(args)
-    return {"doctor": doctor, "prepare": prepare, "show": show}[options.command](options)
+    return {"doctor": doctor, "prepare": prepare, "show": show, "boxes": boxes}[options.command](options)
 
 
 if __name__ == "__main__":

@@ -80,6 +80,14 @@ class FaceDataset(Dataset[FaceSample]):
         """
         return None
 
+    def per_epoch(self) -> int:
+        """Return how many faces a training epoch has."""
+        return len(self)
+
+    def drawn(self, seed: int, epoch: int) -> np.ndarray:
+        """Return the places (per_epoch(),) of an epoch's training faces, before they are shuffled."""
+        return np.arange(len(self))
+
     def points3d(self, index: int) -> np.ndarray:
         """Return the 3D landmarks (L, 3) of a face: image pixels, z to the viewer in the same unit.
 

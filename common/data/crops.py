@@ -11,9 +11,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from common.data.base import check_box
 from common.errors import LabError
-from common.geometry import apply_affine, compose_affine, crop_matrix, invert_affine, tight_box
+from common.geometry import apply_affine, compose_affine, crop_matrix, invert_affine
 from common.schemes import LandmarkScheme
 from common.types import FaceSample
 
@@ -29,7 +28,6 @@ class CropConfig:
     Attributes:
         size: side of the crop in pixels.
         box_scale: side of the square over the side of the box.
-        box: which box: dataset, the one that the data set gives, or gt, the tight box of the annotated landmarks.
         fit: the box grows about its middle, by the steps of `grown_box`, until the crop holds all annotated landmarks;
             in tests, too, so that a figure with it has seen the truth.
         side_rule: side of the box: the longer one, the mean or the geometric mean of width and height.
@@ -56,7 +54,6 @@ class CropConfig:
     chance: float = 1.0
     grow: bool = False
     nearest: bool = False
-    box: Literal["dataset", "gt"] = "dataset"
     fit: bool = False
 
     def __post_init__(self) -> None:
@@ -72,12 +69,10 @@ class CropConfig:
 
     def still(self) -> CropConfig:
         """Return the same crop without augmentation."""
-        return CropConfig(self.size, self.box_scale, self.side_rule, nearest=self.nearest, box=self.box,
-                          fit=self.fit)  # fmt: skip
+        return CropConfig(self.size, self.box_scale, self.side_rule, nearest=self.nearest, fit=self.fit)
 
-    def description(self) -> str:
-        """Return box, scale and size in the words of protocol cards."""
-        box = "data set's box" if self.box == "dataset" else "tight box of the landmarks"
+    def description(self, box: str) -> str:
+        """Return box (in words), scale and size in the words of protocol cards."""
         box += ", grown until all landmarks fit" if self.fit else ""
         return f"{box}, {self.side_rule} side times {self.box_scale:g}, crop {self.size} px"
 
@@ -246,12 +241,11 @@ def _normaliser(sample: FaceSample, scheme: LandmarkScheme) -> float:
 
 
 def crop_box(sample: FaceSample, config: CropConfig) -> np.ndarray:
-    """Return the box x0 y0 x1 y1 (4,), image pixels, that a crop is made of: the data set's or the landmarks'."""
-    box = sample.box if config.box == "dataset" else landmark_box(sample)
+    """Return the box x0 y0 x1 y1 (4,), image pixels, that a crop is made of: the sample's, or what it grows to."""
     if not config.fit:
-        return box
+        return sample.box
     known = slice(None) if sample.annotated is None else sample.annotated
-    return grown_box(box, sample.points[known, :2], config, sample.id)
+    return grown_box(sample.box, sample.points[known, :2], config, sample.id)
 
 
 def grown_box(box: np.ndarray, points: np.ndarray, config: CropConfig, where: str) -> np.ndarray:
@@ -275,18 +269,6 @@ def grown_box(box: np.ndarray, points: np.ndarray, config: CropConfig, where: st
             factor = (inner if fits else window) / side
             return np.concatenate([middle - (middle - box[:2]) * factor, middle + (box[2:] - middle) * factor])
     raise LabError(f"{where}: no window round its box holds the landmarks; check box and points")
-
-
-def landmark_box(sample: FaceSample) -> np.ndarray:
-    """Return the tight box x0 y0 x1 y1 (4,) of a sample's annotated landmarks, image pixels.
-
-    Raises:
-        LabError: none is annotated, or they lie on a line.
-    """
-    points = sample.points if sample.annotated is None else sample.points[sample.annotated]
-    if not len(points):
-        raise LabError(f"{sample.id}: no landmark is annotated, so that the face has no box (--data.crop.box gt)")
-    return check_box(tight_box(points[:, :2]), f"{sample.id}: landmarks")
 
 
 def crop_sample(

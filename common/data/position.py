@@ -53,7 +53,7 @@ def restore_position(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     if not isinstance(data, FaceDataModule) or "loops" not in checkpoint:
         return
     loops = checkpoint["loops"]["fit_loop"]
-    total, batch = len(data.cropped("train")), data.train_batch()
+    total, batch = data.cropped("train").faces.per_epoch(), data.train_batch()
     if KEY in checkpoint:
         epoch, faces, validate = (checkpoint[KEY][name] for name in ("epoch", "faces", "validate"))
     else:  # of a former version

@@ -28,8 +28,9 @@ class EpochSampler(Sampler[int]):
         self.cropped.set_epoch(epoch)
 
     def __len__(self) -> int:
-        return len(self.cropped)
+        return self.cropped.faces.per_epoch()
 
     def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng([self.seed, self.epoch, len(self.cropped)]).permutation(len(self.cropped))
+        rows = self.cropped.faces.drawn(self.seed, self.epoch)
+        order = rows[np.random.default_rng([self.seed, self.epoch, len(rows)]).permutation(len(rows))]
         return iter(np.roll(order, -self.done[1] if self.epoch == self.done[0] else 0).tolist())

@@ -116,17 +116,8 @@ class Predictor:
         device: str = "cpu",
         backend: Backend | None = None,
         precision: Precision = "float32",
-        settings: Mapping[str, Any] | None = None,
     ) -> Predictor:
         """Return the predictor of a file of weights, or of an exported `.onnx` file.
-
-        Args:
-            path: the file.
-            config: configuration of the run, if the file needs it.
-            device: that the network runs on.
-            backend: see the class; with `settings` eager, as graphs are made of the network alone.
-            precision: see the class.
-            settings: arguments of the method's task that replace those of the file.
 
         Raises:
             LabError: see `describe`; the weights do not fit; they are official ones that must be converted first; or
@@ -140,12 +131,9 @@ class Predictor:
             if hint is None:
                 raise
             raise LabError(f"{path}: {hint}") from None
-        if settings and path.suffix == ONNX:
-            raise LabError(f"{path}: a graph has no settings; give the weights that it was made of")
         if path.suffix == ONNX:
             return cls._of_graph(path, found, place, backend, precision)
-        task = _task_of(path, found, **(settings or {})).to(place)
-        backend = "eager" if settings else backend
+        task = _task_of(path, found).to(place)
         return cls(task, found.crop, found.official, found.confidence, found.box_maps, backend, precision)
 
     @classmethod

@@ -161,11 +161,7 @@ def run(options: argparse.Namespace) -> int:
         raise LabError("--box is for one picture; put .rct files beside several, or give --detector")
     check_outputs(sources, options)
     weights = options.weights or (default_weights() if options.method is None else method_weights(options.method))
-    pairs = [text.partition("=") for text in options.set]
-    if wrong := [name for name, mark, _ in pairs if not (name and mark)]:
-        raise LabError(f"--set {wrong[0]}: must be NAME=VALUE, such as policy=policy.json")
-    settings = {name: value for name, _, value in pairs}
-    predictor = Predictor.load(weights, options.config, options.device, options.backend, options.precision, settings)
+    predictor = Predictor.load(weights, options.config, options.device, options.backend, options.precision)
     header = {"weights": Path(weights).name, "method": predictor.task.METHOD, "scheme": predictor.scheme.name}
     finder = make_finder(options) if options.detector else None
     results = open_results(options.format, options.out, header, predictor.scheme.names, options.overwrite)

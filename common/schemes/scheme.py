@@ -76,7 +76,7 @@ class LandmarkScheme:
         """
         target = other if isinstance(other, str) else other.name
         if target == self.name:
-            return SchemeMap(self.name, self.name, tuple((i,) for i in range(self.num_points)), "the same scheme")
+            return SchemeMap(self.name, self.name, tuple((i,) for i in range(self.num_points)), "the same scheme", 0.0)
         found = MAPS.get((self.name, target))
         if found is None:
             raise LabError(f"no map from scheme {self.name} to {target} is known")

@@ -8,6 +8,7 @@ import inspect
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +18,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from torch import Tensor
 
+from common.data import options
 from common.data.base import one_thread
 from common.data.datamodule import FaceDataModule
 from common.errors import LabError
@@ -291,8 +293,8 @@ class LandmarkCLI(LightningCLI):
         folder = Path(self.trainer.default_root_dir)
         kept = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
         best = next((c.best_model_score for c in kept if c.monitor == "val/nme"), None)
-        about = {"dataset": data.dataset, "train_faces": len(data.cropped("train")),
-                 "val_faces": len(data.cropped("val")), "crop": data.crop.description()}  # fmt: skip
+        about = {"dataset": data.dataset, "train_faces": data.cropped("train").faces.per_epoch(),
+                 "val_faces": len(data.cropped("val")), "crop": data.crop_words("val")}  # fmt: skip
         found = fit_result(folder / "checkpoints", None if best is None else float(best), about,
                            self.trainer.current_epoch, time.monotonic() - self.epochs.began)  # fmt: skip
         self._finish("fit", found, {"best/nme": found.get("val_nme"), "best/epoch": found.get("best_epoch")})
@@ -318,7 +320,8 @@ class LandmarkCLI(LightningCLI):
             curves = next((str(logger.path.parent) for logger in loggers if isinstance(logger, CurveFile)), None)
             lines = fit_lines(found, folder, curves, f"{self._method()}.cli")
         else:
-            lines = test_lines(job, found, self.datamodule.dataset, self.datamodule.crop.description(), folder)
+            crop = self.datamodule.crop_words("val" if job == "validate" else "test")
+            lines = test_lines(job, found, self.datamodule.dataset, crop, folder)
         print("\n".join(lines))
         close(loggers, {key: value for key, value in summary.items() if value is not None})
 
@@ -346,6 +349,9 @@ def run_command(task_class: type[LandmarkTask], command: Command) -> LandmarkCLI
     one_thread()
     where = str(command.files[-1]) if command.files else ""
     check_moved(command.recipe or {}, task_class.MOVED, where)
+    if command.recipe and isinstance(command.recipe.get("data"), dict):
+        command = replace(command, recipe={**command.recipe, "data": options.upgrade(command.recipe["data"])})
+    words = rename_former(command.arguments(), task_class.MOVED, "model")
     callbacks: list[Callback] = [PredictionPictures(), PredictionFile(), SaveWhenStopped()]
     try:
         with told_in_one_line():
@@ -361,7 +367,7 @@ def run_command(task_class: type[LandmarkTask], command: Command) -> LandmarkCLI
                     "allow_abbrev": False,  # the subcommands' parsers take it from this one
                     **{name: {"default_config_files": [str(DEFAULTS)]} for name in SUBCOMMANDS},
                 },
-                args=rename_former(command.arguments(), task_class.MOVED),
+                args=rename_former(words, options.MOVED, "data"),
             )
     except SIGTERMException:
         raise SystemExit(SIGTERM_EXIT) from None

@@ -17,18 +17,18 @@ def typed_keys(args: list[str]) -> set[str]:
     return {found[1] for word in args if (found := FLAG.fullmatch(word))}
 
 
-def rename_former(args: list[str], moved: Mapping[str, str]) -> list[str]:
-    """Return the words with former names of model options (--model.lr) replaced by the present (--model.train.lr)."""
+def rename_former(args: list[str], moved: Mapping[str, str], group: str) -> list[str]:
+    """Return the words with former names of a group's options replaced: --model.lr by --model.train.lr."""
     words = list(args)
     for index, word in enumerate(words):
         found = FLAG.fullmatch(word)
-        key = found[1].removeprefix("model.") if found else ""
+        key = found[1].removeprefix(f"{group}.") if found else ""
         if not found or found[1] == key or key not in moved:
             continue
         value = found[2] if found[2] is not None else words[index + 1] if index + 1 < len(words) else ""
         if moved[key].partition(".")[0] == key and value.lstrip().startswith("{"):
             continue  # the whole group of that name
-        words[index] = f"--model.{moved[key]}" + ("" if found[2] is None else f"={found[2]}")
+        words[index] = f"--{group}.{moved[key]}" + ("" if found[2] is None else f"={found[2]}")
     return words
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from benchmarks.readme import fill, table
 from common.data.datamodule import FaceDataModule
+from common.data.options import SyntheticConfig
 from common.errors import LabError, command
 from common.evaluation import Faces, batches, evaluate_batches
 from common.metrics.functional import failure_rate
@@ -122,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not isinstance(predictor.task, SpigaTask):
         raise LabError(f"{options.weights}: are weights of another method")
     data = FaceDataModule(options.dataset, options.root, predictor.scheme.name, predictor.crop, num_workers=0,
-                          val_count=options.count, test_count=options.count)  # fmt: skip
+                          synthetic=SyntheticConfig(val_count=options.count, test_count=options.count))  # fmt: skip
     figures = summarise(step_errors(predictor.task, data, options.split))
     shown = step_table(figures)
     if options.document is not None:

@@ -22,7 +22,6 @@ from benchmarks.measure.robustness import (
     risk_coverage,
     stream,
     weights_time,
-    with_own_boxes,
 )
 from benchmarks.record import Robustness, append_record
 from benchmarks.run.plan import Trial
@@ -154,13 +153,3 @@ def test_what_was_examined_is_not_repeated(tmp_path: Path) -> None:
     assert is_done(tmp_path, trial, 8) and not is_done(tmp_path, trial, None)
     os.utime(path, (1e9, 1e9))
     assert not is_done(tmp_path, trial, 8), "trained anew"
-
-
-def test_the_box_that_is_moved_is_the_one_that_is_cropped(faces: SyntheticFaces) -> None:
-    """With --data.crop.box gt the crop is of the landmarks' box: moving the sample's own would change nothing."""
-    config = CropConfig(size=64, box="gt")
-    plain = crop_sample(faces[0], faces.scheme, config).matrix
-    (sample,), fixed = with_own_boxes([faces[0]], config)
-    np.testing.assert_allclose(crop_sample(sample, faces.scheme, fixed).matrix, plain)
-    moved = disturb_box(sample, "shift", 0.2, np.random.default_rng(0))
-    assert np.abs(crop_sample(moved, faces.scheme, fixed).matrix - plain).max() > 1

@@ -12,6 +12,7 @@ from benchmarks.record import Result, read_records
 from benchmarks.run.plan import read_plan, restrict
 from benchmarks.run.runner import run
 from common.data.datamodule import FaceDataModule
+from common.data.options import SyntheticConfig
 from common.evaluation import evaluate
 from common.methods import METHODS
 from common.prediction.inference import Predictor
@@ -38,8 +39,8 @@ def test_embedded_weights_are_tested_without_a_training(tmp_path: Path) -> None:
         run(plan)
     (record,) = read_records(tmp_path / "out" / "records.jsonl", Result)
     predictor = Predictor.from_pretrained("awing")
-    data = FaceDataModule(dataset="synthetic", scheme="ibug68", crop=predictor.crop, test_count=3, train_count=2,
-                          val_count=2)  # fmt: skip
+    data = FaceDataModule(dataset="synthetic", scheme="ibug68", crop=predictor.crop,
+                          synthetic=SyntheticConfig(2, 2, 3))  # fmt: skip
     assert record.metrics["nme"] == pytest.approx(evaluate(predictor, data).metrics()["nme"], rel=1e-6)
     assert record.recipe == f"awing/weights/{METHODS['awing'].weights()[0].name}"
     assert record.card["checkpoint"] == "embedded" and record.card["n"] == 3 and record.seconds == 0

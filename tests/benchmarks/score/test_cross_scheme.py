@@ -49,6 +49,10 @@ def test_floor_is_the_error_of_perfect_predictions() -> None:
     assert pupils.mean > floor.mean, "the eye centres lie closer together than the corners"
 
 
+def test_the_map_states_its_own_error() -> None:
+    assert MAP.error == pytest.approx(map_floor(MAP, IBUG68, "corners").mean, abs=0.005)
+
+
 def test_parts_cover_the_scheme_once() -> None:
     rows = [row for part in part_rows(IBUG68).values() for row in part]
     assert sorted(rows) == list(range(68))

@@ -204,37 +204,6 @@ def test_memory_of_a_batch_is_used_again_only_when_nobody_holds_it() -> None:
     assert len(addresses) == 1
 
 
-def test_the_crop_s_box_is_the_data_set_s_or_the_tight_one() -> None:
-    """SPIGA's WFLW recipe cropped by the list's rectangle, a detector's, where the official is tight."""
-    scheme = get_scheme("ibug68")
-    rng = np.random.default_rng(0)
-    points = rng.uniform(60, 140, (68, 2)).astype(np.float32)
-    annotated = np.ones(68, bool)
-    annotated[5] = False
-    sample = FaceSample(
-        image=np.zeros((200, 200, 3), np.uint8),
-        points=points,
-        visible=annotated,
-        box=np.array([20, 30, 180, 190], np.float32),
-        annotated=annotated,
-        id="face",
-    )
-    given = crop_sample(sample, scheme, CropConfig(size=64, box_scale=1.0))
-    np.testing.assert_array_equal(given.source_box, sample.box)
-    points[5] = (1, 1)  # not annotated: it must not count
-    tight = crop_sample(replace(sample, points=points), scheme, CropConfig(size=64, box_scale=1.0, box="gt"))
-    low, high = points[annotated].min(0), points[annotated].max(0)
-    np.testing.assert_allclose(tight.source_box, [*low, *high], atol=1e-4)
-    side = (high - low).max()
-    np.testing.assert_allclose(np.linalg.norm(tight.matrix[:, 0]), 64 / side, rtol=1e-5)
-    assert CropConfig(box="gt").still().box == "gt"
-    assert (
-        CropConfig(size=64, box="gt").description() == "tight box of the landmarks, longer side times 1.25, crop 64 px"
-    )
-    with pytest.raises(LabError, match="no landmark is annotated"):
-        crop_sample(replace(sample, annotated=np.zeros(68, bool)), scheme, CropConfig(size=64, box="gt"))
-
-
 @needs_shared
 @pytest.mark.golden
 def test_the_crop_grows_as_the_official_two_crops_do(shared_dir: Path) -> None:
@@ -262,7 +231,7 @@ def test_the_crop_grows_as_the_official_two_crops_do(shared_dir: Path) -> None:
                 grew += bool(divisor < 250 or scale > 2)
     # The official code cuts whole pixels, so that a landmark within a pixel of a limit may take the next window.
     assert grew > 20 and np.mean(close) > 0.93
-    assert config.still().fit and "grown until all landmarks fit" in config.description()
+    assert config.still().fit and "grown until all landmarks fit" in config.description("box")
     with pytest.raises(LabError, match="face: no window"):
         grown_box(np.array([0.0, 0, 10, 10]), np.array([[1e5, 0.0]]), config, "face")
 

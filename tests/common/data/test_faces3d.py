@@ -14,6 +14,7 @@ from scipy.io import savemat
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
 from common.data.datamodule import FaceDataModule
+from common.data.options import SyntheticConfig
 from common.data.readers.aflw2000 import AFLW2000, YAW_BINS, yaw_subset
 from common.data.readers.w300lp import W300LP, balanced_mean, is_validation, photo_of
 from common.data.synthetic import SyntheticFaces
@@ -157,7 +158,7 @@ def test_depth_goes_through_crop_mirror_and_back() -> None:
 
 
 def test_the_data_module_offers_depth() -> None:
-    data = FaceDataModule("synthetic3d", train_count=4, val_count=2, crop=CropConfig(size=32), batch_size=2,
+    data = FaceDataModule("synthetic3d", synthetic=SyntheticConfig(4, 2), crop=CropConfig(size=32), batch_size=2,
                           eval_batch_size=2, num_workers=0)  # fmt: skip
     data.setup("fit")
     assert next(iter(data.val_dataloader())).points.shape == (2, 68, 3)

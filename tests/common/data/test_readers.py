@@ -119,6 +119,7 @@ def test_wflw_reads_a_list(wflw_tree: Path) -> None:
     ("line", "message"),
     [
         (wflw_line(POINTS98[:97]), "test.txt:2: 205 fields, expected 207"),
+        (wflw_line(POINTS98, flags="1 0 0 0 1"), "test.txt:2: 206 fields, expected 207"),
         (wflw_line(POINTS98, box="10 10 10 60"), "test.txt:2: box .* has no area"),
         (wflw_line(POINTS98, flags="1 0 2 0 1 0"), "test.txt:2: the six attributes"),
         (wflw_line(POINTS98, name="1--A/none.jpg"), "test.txt:2: photograph .*none.jpg is missing"),

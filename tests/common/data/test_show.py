@@ -12,6 +12,7 @@ from common.data.__main__ import main
 from common.data.batching import CroppedFaces
 from common.data.crops import CropConfig
 from common.data.datamodule import FaceDataModule
+from common.data.options import SyntheticConfig
 from common.data.show import CELL, data_grid, spread
 from common.data.synthetic import SyntheticFaces
 from common.files.images import read_image
@@ -40,7 +41,7 @@ def test_the_command_writes_a_picture_a_split(tmp_path: Path) -> None:
 
 
 def test_a_run_begins_with_its_training_faces(tmp_path: Path) -> None:
-    data = FaceDataModule(train_count=2, num_workers=0)
+    data = FaceDataModule(synthetic=SyntheticConfig(2), num_workers=0)
     trainer: Any = SimpleNamespace(datamodule=data, is_global_zero=True, fast_dev_run=False, loggers=[],
                                    default_root_dir=str(tmp_path))  # fmt: skip
     PredictionPictures().on_fit_start(trainer, Any)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from common.data.datamodule import FaceDataModule
+from common.data.options import SyntheticConfig
 from common.data.store import IMAGES, StoredFaces, build, digest
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
@@ -66,8 +67,8 @@ def test_digest_follows_settings() -> None:
 
 
 def test_data_module_uses_the_store(tmp_path: Path) -> None:
-    data = FaceDataModule(train_count=4, val_count=2, num_workers=0, store=str(tmp_path))
+    data = FaceDataModule(synthetic=SyntheticConfig(4, 2, store=str(tmp_path)), num_workers=0)
     data.setup("fit")
     assert isinstance(data.cropped("train").faces, StoredFaces)
-    plain = FaceDataModule(train_count=4, val_count=2, num_workers=0)
+    plain = FaceDataModule(synthetic=SyntheticConfig(4, 2), num_workers=0)
     np.testing.assert_array_equal(data.cropped("val")[1].image, plain.cropped("val")[1].image)

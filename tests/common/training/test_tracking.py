@@ -228,7 +228,7 @@ def test_a_run_logs_steps_configuration_and_its_best_value(
     keys = set().union(*rows)
     assert {"step/loss", "step/lr", "step/gradient_norm", "step/faces_per_second", "val/nme", "train/loss"} <= keys
     assert len([row for row in rows if "step/loss" in row]) == 3
-    assert config["cli"]["data"]["train_count"] == 24 and config["dataset"] == "synthetic"
+    assert config["cli"]["data"]["synthetic"]["train_count"] == 24 and config["dataset"] == "synthetic"
     assert summary["best/nme"] > 0 and summary["best/epoch"] == 1
     assert artifacts(training) == {f"model-{tracking.training_id(folder)}"}
     results = json.loads((folder / "results.json").read_text())
@@ -246,7 +246,7 @@ def test_a_run_logs_steps_configuration_and_its_best_value(
     assert config["training_run"] == tracking.training_id(folder) and config["training_run"] in training.name
     assert config["cli"]["data"]["test_count"] == 4
     assert set(json.loads((folder / "results.json").read_text())) == {"fit", "test"}
-    assert yaml.safe_load((folder / "config.yaml").read_text())["data"]["train_count"] == 24
+    assert yaml.safe_load((folder / "config.yaml").read_text())["data"]["synthetic"]["train_count"] == 24
 
 
 def test_a_start_that_fails_leaves_nothing(

@@ -9,14 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.studies.spiga import maps
 from benchmarks.studies.spiga.evaluate import FIGURES, find_poses, main, predict, read_predictions, report
-from common.data.crops import CropConfig
 from common.data.datamodule import TEST_OFFSET
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
-from common.files.images import read_image, write_image
-from common.prediction.inference import Predictor
 from common.schemes import IBUG68
 from common.task import make_task
 from spiga.module import SpigaTask
@@ -100,21 +96,6 @@ def test_a_model_of_one_s_own_gets_its_pose_errors(tmp_path: Path, capsys: pytes
     faces = [SyntheticFaces(3, offset=TEST_OFFSET)[k] for k in range(3)]
     np.testing.assert_allclose(arrays["gt"], np.stack([face.points for face in faces]), atol=1e-3)
     np.testing.assert_allclose(arrays["bbox"][:, :2], np.stack([face.box[:2] for face in faces]), atol=1e-2)
-
-
-def test_heatmaps_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small = {"scheme": "ibug68", "input_size": 64, "stacks": 2, "width": 32, "depth": 2, "steps": 2, "stage": 1}
-    task, face = make_task(SpigaTask, small, "small"), SyntheticFaces(1)[0]
-    Predictor(task, CropConfig(size=64, box_scale=1.6), backend="eager").save_pretrained(tmp_path)
-    (weights,) = tmp_path.glob("*.safetensors")
-    write_image(tmp_path / "a.png", face.image)
-    box = [str(value) for value in face.box.tolist()]
-    command = [str(tmp_path / "a.png"), "--weights", str(weights), "--out", str(tmp_path / "out.png"), "--box", *box]
-    assert maps.main(command) == 0
-    drawn = read_image(tmp_path / "out.png")
-    assert drawn.shape == (maps.SIDE, 4 * maps.SIDE, 3)
-    panels = np.split(drawn.astype(int), 4, axis=1)
-    assert all(np.abs(one - panels[0]).mean() > 1 for one in panels[1:])
 
 
 def made_up(count: int = 4) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from benchmarks.studies.spiga import attention, steps
 from benchmarks.studies.spiga.evaluate import find_poses
 from common.data.crops import CropConfig
 from common.data.datamodule import FaceDataModule
+from common.data.options import SyntheticConfig
 from common.data.readers.crops import PreparedCrops
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
@@ -70,7 +71,9 @@ def test_the_table_of_steps_is_what_predictions_score(weights: Path, tmp_path: P
     assert list(rows) == ["mean face", "projected mean face", "step 1", "step 2"]
     # The last row is the task's own validation figure.
     predictor = Predictor.load(weights)
-    data = FaceDataModule("synthetic", None, "ibug68", predictor.crop, num_workers=0, val_count=6)
+    data = FaceDataModule(
+        "synthetic", None, "ibug68", predictor.crop, num_workers=0, synthetic=SyntheticConfig(val_count=6)
+    )
     found = evaluate(predictor.task, data, "val")
     assert rows["step 2"]["nme"] == pytest.approx(float(found.nme.mean()), rel=1e-4)
     text = re.sub(" +", " ", document.read_text())

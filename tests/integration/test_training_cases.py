@@ -12,7 +12,10 @@ import cv2
 import h5py
 import numpy as np
 import pytest
+import torch
 
+from awing.cli import main as train
+from awing.targets import AWingTargets
 from benchmarks.__main__ import main
 from common.data.crops import CropConfig
 from common.data.datamodule import FaceDataModule
@@ -22,7 +25,8 @@ from common.data.readers.json_faces import JsonFaces
 from common.data.readers.w300 import W300
 from common.data.readers.wflw import LISTS, WFLW
 from common.errors import LabError
-from common.schemes import COFW29
+from common.schemes import COFW29, IBUG68, WFLW98
+from tests.conftest import SHARED, needs_shared
 
 POINTS = np.random.default_rng(0).uniform(10, 60, (98, 2)).round(3)
 
@@ -212,3 +216,37 @@ def test_any_number_of_points_is_scored_by_a_scheme_of_one_s_own(
     )
     score(*common, "--scheme", tmp_path / "seven.yaml", "--json", tmp_path / "found.json")
     assert figures(tmp_path / "found.json")["nme"] == pytest.approx(200 / np.linalg.norm(truth[0] - truth[1]))
+
+
+# What held when it was tried, so that it goes on to hold.
+
+
+def test_numbers_in_yaml_and_words_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_bytes(b'\xef\xbb\xbfmodel:\r\n  train: {lr: "4e-3"}\r\n')
+    with pytest.raises(SystemExit):
+        train(["fit", "--config", str(recipe), "--model.train.milestones=[1,2]", "--print_config"])
+    shown = capsys.readouterr().out
+    assert "lr: 0.004" in shown and "- 1\n" in shown
+
+
+@needs_shared
+@pytest.mark.golden
+def test_mirrored_landmarks_are_their_partners_on_photographs() -> None:
+    """The mean face of 1,007 training faces, mirrored: each point's nearest one is the partner in the mirror index."""
+    table = np.load(SHARED / "data/crops_300w/train.npz")
+    points = table["landmarks_crop"].astype(float)
+    points -= points.mean(axis=1, keepdims=True)
+    mean = (points / np.linalg.norm(points[:, 36] - points[:, 45], axis=-1)[:, None, None]).mean(0)
+    mirrored = mean * [-1, 1]
+    distance = np.linalg.norm(mirrored[:, None] - mean[None], axis=-1)
+    np.testing.assert_array_equal(distance.argmin(axis=1), np.asarray(IBUG68.mirror))
+    assert distance[np.arange(68), np.asarray(IBUG68.mirror)].max() < 0.04
+
+
+def test_points_in_one_place_give_finite_targets() -> None:
+    """A closed mouth in one point, as WFLW has some."""
+    points = torch.from_numpy(POINTS[None]).float()
+    points[:, list(WFLW98.curve("inner_lip_upper").points)] = torch.tensor([30.0, 40.0])
+    maps, marked = AWingTargets(WFLW98, map_size=16, stride=4).make(points)
+    assert maps.isfinite().all() and maps[:, :98].amax() > 0.5 and marked.any()

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tomllib
 import zipfile
@@ -84,21 +85,50 @@ def test_source_archive_holds_what_the_wheel_is_built_from(built: Path, wheel: z
     assert {"LICENSE", "THIRD_PARTY.md", "README.md", "pyproject.toml"} <= names
 
 
-@pytest.mark.slow  # imports all libraries twice
-def test_the_installed_wheel_predicts_from_another_folder(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
-    target, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
-    wheel.extractall(target)  # a wheel of pure Python is its own installation
+def run_in(folder: Path, *command: str | Path) -> str:
+    """Run a command away from the repository, without its path, and return what it printed."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    done = subprocess.run(list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.slow  # makes two environments, and imports all libraries
+@pytest.mark.parametrize("kind", ["*.whl", "*.tar.gz"])
+def test_installed_in_an_empty_environment_it_works_from_any_folder(kind: str, built: Path, tmp_path: Path) -> None:
+    """Nothing of the project but the archive is seen: of the tests' environment, the libraries alone."""
+    run_in(tmp_path, sys.executable, "-m", "venv", "--without-pip", tmp_path / "env")
+    programs, site = tmp_path / "env/bin", next(tmp_path.glob("env/lib/python*/site-packages"))
+    # A line of a .pth file adds a folder, but not what the .pth files therein add, such as the editable project.
+    (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    archive = next(built.glob(kind))
+    run_in(tmp_path, sys.executable, "-m", "pip", "--python", programs / "python", "install", "--quiet", "--no-deps",
+           "--no-index", "--no-build-isolation", archive)  # fmt: skip
+    elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(target)}
-    for command in (
-        ["-m", "common.predict", "--help"],
-        ["-c", "import common; print(common.__file__, common.__version__)"],
-    ):
-        done = subprocess.run(
-            [sys.executable, *command], cwd=elsewhere, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == [str(target / "common" / "__init__.py"), PROJECT["version"]]
+    said = run_in(elsewhere, programs / "python", "-c", "import common; print(common.__file__, common.__version__)")
+    assert said.split() == [str(site / "common/__init__.py"), PROJECT["version"]]
+    assert run_in(elsewhere, programs / "face-lab", "--version").strip() == f"face-alignment-lab {PROJECT['version']}"
+    recipe = run_in(elsewhere, programs / "face-lab", "spiga", "fit", "--config", "stage3", "--print_config")
+    assert yaml.safe_load(recipe)["model"]["stage"] == 3
+    assert "--protocol" in run_in(elsewhere, programs / "face-lab", "benchmarks", "score", "--help")
+    assert "--weights" in run_in(elsewhere, programs / "face-lab", "predict", "--help")
+    about = next(site.glob("face_alignment_lab-*.dist-info"))
+    assert {"LICENSE", "THIRD_PARTY.md"} <= {path.name for path in (about / "licenses").iterdir()}
+    for weights in site.glob("*/weights/*.safetensors"):
+        assert {"README.md", "LICENSE.txt"} <= {path.name for path in weights.parent.iterdir()}
+        assert (about / "licenses" / weights.parent.relative_to(site) / "LICENSE.txt").is_file()
+    assert list(site.glob("*/weights/*.safetensors"))
+
+
+def test_metadata_name_the_version_and_addresses(wheel: zipfile.ZipFile) -> None:
+    about = email.message_from_bytes(wheel.read(next(name for name in wheel.namelist() if name.endswith("/METADATA"))))
+    assert about["Version"] == PROJECT["version"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    addresses = [line.partition(", ")[2] for line in about.get_all("Project-URL", [])]
+    assert addresses and all(address in readme for address in addresses)
+    scripts = wheel.read(next(name for name in wheel.namelist() if name.endswith("/entry_points.txt"))).decode()
+    assert "face-lab = common.training.console:main" in scripts
 
 
 def test_one_version() -> None:

@@ -7,7 +7,7 @@ import importlib
 import sys
 from importlib.metadata import entry_points
 
-from common import only_predict
+from common import __version__, only_predict
 from common.errors import USER_ERROR
 from common.methods import METHODS
 
@@ -21,6 +21,9 @@ def main() -> int:
     names = [*others, *METHODS]
     if not words or words[0] in ("-h", "--help"):
         print(f"usage: face-lab {'|'.join(names)} ...\n\nface-lab NAME --help says more")
+        return 0
+    if words[0] == "--version":
+        print(f"face-alignment-lab {__version__}")
         return 0
     name, *rest = words
     if name not in names:

@@ -96,6 +96,27 @@ def read_image(path: Path | str, follow_orientation: bool = False) -> np.ndarray
     return decode_image(path.read_bytes(), str(path), follow_orientation)
 
 
+def as_picture(image: np.ndarray | Path | str) -> np.ndarray:
+    """Return a picture as networks take it, (H, W, 3) uint8 RGB.
+
+    Args:
+        image: that; or gray (H, W), (H, W, 1); or with alpha (H, W, 4), which is left out; or the path of a file.
+
+    Raises:
+        LabError: it is none of these. Other types than uint8 are refused: nothing says whether values end at 1 or 255.
+    """
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        kind = getattr(image, "dtype", type(image).__name__)
+        raise LabError(f"a picture is an array of uint8, 0 to 255, or a path; this one is {kind}")
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
+        raise LabError(f"a picture has the shape (H, W, 3), RGB; this one has {image.shape}")
+    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else np.ascontiguousarray(image[..., :3])
+
+
 def write_image(path: Path, image: np.ndarray) -> None:
     """Write an RGB picture (H, W, 3) uint8 in the format that the name's ending says; a reader never sees half of it.
 

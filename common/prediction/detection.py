@@ -106,8 +106,8 @@ class YuNet:
 
     name = "yunet"
 
-    def __init__(self, model: Path, score: float = SCORE) -> None:
-        if not model.is_file():
+    def __init__(self, model: Path | str, score: float = SCORE) -> None:
+        if not Path(model).is_file():
             raise LabError(f"{model}: detector model is missing; check --detector")
         try:
             self._net = cv2.FaceDetectorYN.create(str(model), "", (64, 64), score)

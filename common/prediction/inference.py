@@ -22,6 +22,7 @@ from common.export.fast import Backend, FastPath, default_backend
 from common.export.runtime import ONNX, Precision
 from common.files.checkpoints import read_checkpoint, read_state_dict, save_safetensors
 from common.files.converting import official_hint
+from common.files.images import as_picture
 from common.geometry import apply_affine, invert_affine
 from common.methods import METHODS, get_method
 from common.packing import Description, describe
@@ -191,22 +192,29 @@ class Predictor:
         task = self.task
         return Description(task.METHOD, task.settings(), self.crop, self.official, self.confidence, self.box_maps)
 
+    def __repr__(self) -> str:
+        """Return what it predicts with."""
+        return f"Predictor({self.task.METHOD}, {self.scheme.num_points} points, {self.crop.size} px, {self.device})"
+
     @property
     def scheme(self) -> LandmarkScheme:
         """Landmark scheme of the answers."""
         return self.task.scheme
 
     @torch.inference_mode()
-    def __call__(self, image: np.ndarray, boxes: np.ndarray) -> Prediction:
+    def __call__(self, image: np.ndarray | Path | str, boxes: np.ndarray) -> Prediction:
         """Return landmarks of all faces of one photograph, image pixels.
 
         Args:
-            image: (H, W, 3) uint8, RGB.
-            boxes: (N, 4) x0 y0 x1 y1, image pixels, N at least 1.
+            image: (H, W, 3) uint8, RGB; or see `as_picture`.
+            boxes: (N, 4) x0 y0 x1 y1, image pixels, N may be 0; or (4,), of one face.
 
         Raises:
-            LabError: a box is none of a face in this picture, see `check_box_in`.
+            LabError: the image is no picture, or a box is none of a face in it, see `check_box_in`.
         """
+        image, boxes = as_picture(image), np.atleast_2d(boxes)
+        if boxes.size == 0:
+            return Prediction(points=torch.zeros(0, self.scheme.num_points, 2, dtype=torch.float64))
         height, width = image.shape[:2]
         checked = np.stack([check_box_in(box, height, width, f"face {index}") for index, box in enumerate(boxes)])
         if self.official:

@@ -18,6 +18,7 @@ from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.files.checkpoints import save_safetensors
+from common.files.images import write_image
 from common.methods import METHODS, default_weights
 from common.packing import Description, describe, halved, main, read_metadata
 from common.prediction.inference import Predictor, load_task
@@ -108,6 +109,28 @@ def test_a_box_that_is_no_face_s_is_refused(weights: Path, box: list[float], mes
     with pytest.raises(LabError, match=message):
         predictor(image, np.array([box]))
     assert predictor(image, np.array([[-30.0, 20, 40, 90]])).points.shape == (1, 68, 2)  # partly outside
+
+
+def test_pictures_and_boxes_in_any_form(weights: Path, tmp_path: Path) -> None:
+    predictor, sample = Predictor.load(weights), SyntheticFaces(1, seed=8)[0]
+    expected = predictor(sample.image, sample.box[None]).points
+    write_image(tmp_path / "face.png", sample.image)
+    alpha = np.concatenate([sample.image, np.full_like(sample.image[..., :1], 9)], axis=2)
+    for image in (alpha, tmp_path / "face.png", str(tmp_path / "face.png")):
+        assert torch.equal(predictor(image, sample.box).points, expected)
+    gray = sample.image[..., 1]
+    grays = [predictor(image, sample.box).points for image in (gray, gray[..., None], np.stack([gray] * 3, axis=2))]
+    assert torch.equal(grays[0], grays[1]) and torch.equal(grays[0], grays[2])
+    assert predictor(sample.image, np.zeros((0, 4))).points.shape == (0, 68, 2)  # of a picture without faces
+    assert repr(predictor) == "Predictor(awing, 68 points, 64 px, cpu)"
+    for wrong, message in (
+        (sample.image / 255, "uint8, 0 to 255, or a path; this one is float64"),  # points were 36 px off
+        (sample.image[..., :2], r"\(H, W, 3\), RGB; this one has \(256, 256, 2\)"),
+        (sample.image[:0], "shape"),
+        (None, "this one is NoneType"),
+    ):
+        with pytest.raises(LabError, match=message):
+            predictor(wrong, sample.box)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("device", ["gpu", "CPU", "meta", "cuda:77"])

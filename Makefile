@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.cache/numba
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format types test test-slow test-docs build benchmark demo clean
+.PHONY: help setup lint format types test test-slow test-docs audit build benchmark demo clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,10 @@ test-slow: setup  ## run the tests that take minutes
 
 test-docs: setup  ## check the commands, links and examples of docs/, and the workflows
 	$(RUN_TESTS) tests/test_docs.py tests/test_examples.py tests/test_workflows.py
+
+audit: setup  ## ask the package index for known vulnerabilities of the versions in constraints.txt
+	$(BIN)/python -m pip install --quiet 'pip-audit>=2.7'
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 build: setup  ## build wheel and source archive in dist/ and look inside
 	rm -rf dist build

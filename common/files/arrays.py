@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -24,7 +25,8 @@ NUMBERS = "fiu"  # kinds of NumPy's types
 MAX_MEMBER = 1 << 28  # bytes of one picture of a zip
 # What zipfile, zlib and NumPy raise of damaged content, besides OSError.
 DAMAGED = (ValueError, LookupError, EOFError, TypeError, AttributeError, RuntimeError, MemoryError, SyntaxError,
-           OverflowError, RecursionError, zipfile.BadZipFile, zlib.error, struct.error)  # fmt: skip
+           OverflowError, RecursionError, zipfile.BadZipFile, zlib.error, struct.error,
+           tokenize.TokenError)  # fmt: skip
 
 
 def read_array(path: Path, hint: str = "copy it again") -> np.ndarray:

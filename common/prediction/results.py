@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Protocol, TextIO
 import numpy as np
 
 from common.errors import LabError
+from common.files.validation import read_text
 from common.prediction.faces import Face
 from common.prediction.sources import output_names
 
@@ -114,7 +115,7 @@ class JsonLines:
 
     def __init__(self, path: Path, header: Header) -> None:
         self.done: set[str] = set()
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = read_text(path).splitlines() if path.exists() else []
         if lines:
             try:
                 entries = [json.loads(line) for line in lines]
@@ -154,9 +155,11 @@ class CsvResults:
         names += [f"{axis}_{index}" for index in range(points) for axis in ("x", "y")]
         self.done: set[str] = set()
         if path.exists() and path.stat().st_size:
-            with path.open(newline="", encoding="utf-8") as file:
-                rows = list(csv.reader(file))
-            if rows[0] != names:
+            try:
+                rows = list(csv.reader(io.StringIO(read_text(path), newline="")))
+            except csv.Error as error:
+                raise LabError(f"{path}: is no table ({error}); choose another --out, or --overwrite") from None
+            if not rows or rows[0] != names:
                 raise LabError(f"{path}: exists with other columns; choose another --out, or --overwrite")
             self.done = {row[0] for row in rows[1:] if row}
         self._path = path

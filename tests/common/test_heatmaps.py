@@ -171,3 +171,12 @@ def test_wrong_options_are_named() -> None:
         soft_argmax(torch.zeros(1, 1, 4, 4), 0)
     with pytest.raises(ValueError, match="got -2"):
         decode_window(torch.zeros(1, 1, 4, 4), -2)
+
+
+def test_window_takes_positive_cells_as_far_as_its_radius() -> None:
+    maps = torch.zeros(1, 1, 7, 7, dtype=torch.float64)
+    maps[0, 0, 3, 3], maps[0, 0, 3, 4], maps[0, 0, 4, 3], maps[0, 0, 3, 5], maps[0, 0, 3, 2] = 4, 2, 2, 1, -3
+    assert decode_window(maps, 1)[0, 0].tolist() == [(4 * 3.5 + 2 * 4.5 + 2 * 3.5) / 8, (6 * 3.5 + 2 * 4.5) / 8]
+    wide = [(4 * 3.5 + 2 * 4.5 + 2 * 3.5 + 5.5) / 9, (7 * 3.5 + 2 * 4.5) / 9]
+    assert decode_window(maps, 2)[0, 0].tolist() == pytest.approx(wide, abs=1e-12)
+    assert decode_window(maps, 0)[0, 0].tolist() == [3.5, 3.5]

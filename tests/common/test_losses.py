@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -152,3 +154,18 @@ def test_integral_loss_leaves_out_points_off_the_map() -> None:
     assert integral_loss(maps, cells, weight=torch.zeros(1, 3)).item() == 0
     with pytest.raises(ValueError, match="beta must be positive, got 0"):
         integral_loss(maps, cells, beta=0)
+
+
+def test_focal_loss_of_logits_that_are_sure_is_cut_at_one_in_ten_thousand() -> None:
+    logits, target = torch.tensor([20.0, 20.0]).view(1, 1, 1, 2), torch.tensor([1.0, 0.0]).view(1, 1, 1, 2)
+    right = -((1e-4) ** 2 * math.log(1 - 1e-4) + (1 - 1e-4) ** 2 * math.log(1e-4))
+    assert float(focal_heatmap_loss(logits.double(), target.double())) == pytest.approx(right, rel=1e-9)
+
+
+def test_integral_loss_counts_points_on_every_border() -> None:
+    """A map of 6 x 4 equal cells has its mean at (3, 2); all four corners are on the map, a little beyond is not."""
+    maps = torch.zeros(1, 1, 4, 6, dtype=torch.float64)
+    for x, y in ((0.0, 0.0), (6.0, 0.0), (0.0, 4.0), (6.0, 4.0)):
+        assert float(integral_loss(maps, torch.tensor([[[x, y]]]))) == pytest.approx(2.5, abs=1e-12)
+    for x, y in ((6.001, 2.0), (3.0, 4.001), (-0.001, 2.0)):
+        assert float(integral_loss(maps, torch.tensor([[[x, y]]]))) == 0

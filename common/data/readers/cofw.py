@@ -43,9 +43,10 @@ class COFW(FaceDataset):
         self.name, self.scheme, tail = f"cofw/{split}", COFW29, SUFFIX.get(split, "T")
         self.images_key = f"Is{tail}"
         with self._open() as file:
+            names = self._names(file)
             for key in (self.images_key, f"phis{tail}", f"bboxes{tail}"):
-                if key not in file:
-                    raise LabError(f"{self.path}: variable {key} is missing; it has {', '.join(file)}")
+                if key not in names:
+                    raise LabError(f"{self.path}: variable {key} is missing; it has {', '.join(names)}")
             phis, boxes = (self._values(file, f"{name}{tail}", NUMBERS).T for name in ("phis", "bboxes"))
             count = self._values(file, self.images_key, "O").size
         if phis.shape != (count, 3 * L) or boxes.shape != (count, 4):
@@ -68,6 +69,12 @@ class COFW(FaceDataset):
             return h5py.File(self.path, "r")
         except OSError:
             raise LabError(f"{self.path}: is no MATLAB 7.3 (HDF5) file, or is damaged") from None
+
+    def _names(self, file: h5py.File) -> list[str]:
+        try:
+            return list(file)
+        except (OSError, *DAMAGED):
+            raise LabError(f"{self.path}: is damaged; copy it again") from None
 
     def _values(self, file: h5py.File, key: str | h5py.Reference, kinds: str) -> np.ndarray:
         """Return an array of the file, whose size is looked at first: HDF5 fills in what the file does not hold.

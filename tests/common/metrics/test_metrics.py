@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from common.errors import LabError
 from common.metrics import landmark
 from common.metrics.functional import (
+    HISTOGRAM_BINS,
     NORMALISERS,
     auc_exact,
+    auc_fr_histogram,
     ced,
     failure_rate,
     nme,
@@ -25,7 +27,7 @@ from common.metrics.functional import (
     simpson_average,
 )
 from common.metrics.landmark import FaceCollector
-from common.metrics.pose import pose_report
+from common.metrics.pose import SUCCESS_BINS, label_accuracy, pose_report, success_rates
 from common.metrics.protocols import PROTOCOLS, evaluate
 from common.metrics.stats import bootstrap_interval
 from common.schemes import AFLW19, COFW29, IBUG68, WFLW98
@@ -225,3 +227,38 @@ def test_bootstrap_interval_holds_the_mean_and_is_repeatable() -> None:
     low, high = bootstrap_interval(values)
     assert low < values.mean() < high and 0.15 < high - low < 0.25
     assert bootstrap_interval(values) == (low, high)
+
+
+def test_a_face_at_the_threshold_is_no_failure() -> None:
+    assert failure_rate(np.array([10.0, 10.5]), 10) == 50
+    assert evaluation(np.array([10.0, 10.5]), {}).metrics()["fr"] == 50
+
+
+def test_the_histogram_rule_leaves_out_the_edge_at_the_threshold() -> None:
+    """Bins of a quarter: the second face is the first of the bin that begins at 10."""
+    nmes = np.array([0.0, 10.0, HISTOGRAM_BINS / 4])
+    area, failures = auc_fr_histogram(nmes, 10)
+    assert failures == pytest.approx(200 / 3) and area == pytest.approx(9.75 / 10 * 100 / 3)
+
+
+def test_success_and_labels_at_their_edges() -> None:
+    """Bins of a quarter again: an error of 2.5 begins a bin and belongs to the level 2.5."""
+    rates = success_rates(np.array([0.0, 2.5, SUCCESS_BINS / 4]))
+    assert rates["2.5"] == pytest.approx(2 / 3) and rates["30"] == pytest.approx(2 / 3)
+    equal, near = label_accuracy(np.array([0, 15, 30]), np.array([0, 0, 0]))
+    assert (equal, near) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+
+
+def test_points_without_annotation_do_not_count_and_all_subsets_are_kept() -> None:
+    gt = np.random.default_rng(1).uniform(10, 90, (2, 68, 2))
+    batch = make_batch(gt, ["a", "b"], np.array([[True, False], [False, True]]))
+    assert batch.weight is not None
+    batch.weight[:, :20] = 0
+    pred = torch.from_numpy(gt)
+    pred[:, :20] += 1000
+    pred[1, 20:, 0] += 3
+    collector = FaceCollector(IBUG68, 5)
+    collector.add(batch, Prediction(pred))
+    found = collector.result()
+    assert found.nme.tolist() == pytest.approx([0, 300 / float(batch.norm[1])], abs=1e-4)
+    assert {name: rows.tolist() for name, rows in found.subsets.items()} == {"a": [True, False], "b": [False, True]}

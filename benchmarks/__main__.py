@@ -15,6 +15,7 @@ MODULES = {
     "import": ("benchmarks.run.import_run", "take a run that was trained apart as a trial of a plan"),
     "cross": ("benchmarks.score.cross_dataset", "score a trained model on a data set that it was not trained on"),
     "speed": ("benchmarks.measure.speed", "parameters, multiply-adds, time and memory of the networks"),
+    "paths": ("benchmarks.measure.paths", "the default path of a method on a CPU beside its network"),
     "robustness": ("benchmarks.measure.robustness", "wrong boxes, bad pictures, confidence and flicker"),
     "confidence": ("benchmarks.measure.confidence", "errors from a detector's boxes; fit what a method's scores mean"),
     "report": (

@@ -1,8 +1,9 @@
 """The fast way of a method on a CPU: its exported graph, built once, compared, timed, and kept in the user's cache.
 
 A graph replaces the network where its points are the network's (`TOLERANCE`) and it is faster; otherwise the network
-stays. Building takes seconds, so with `auto` it waits until the network itself has worked for `PATIENCE` seconds,
-unless the cache has the graph already: a single picture is not worth it.
+stays. Building takes seconds, of a large network minutes, so with `auto` it waits until the network itself has worked
+for as long (`PATIENCE` seconds, and the time of `BUILD_FACES` faces), unless the cache has the graph already: a single
+picture is not worth it, and no prediction takes more than about twice its time.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from common.types import FaceBatch, Prediction
 Backend = Literal["auto", "eager", "onnx", "openvino"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 PATIENCE = 2.0  # seconds of the network's own work after which a graph is built
+BUILD_FACES = 60  # faces whose time a build takes: those of the comparison and of the timed calls, each way
 ROUNDS = 5  # timed calls of each way, in turns
 VERSIONED = ("face-alignment-lab", "torch", "onnx", "onnxruntime", "openvino")
 
@@ -118,12 +120,13 @@ def compare(
 ) -> Choice:
     """Return which way is the fastest among the network and its graph in each runtime."""
     batches = check_batches(task, crop)
+    wanted = [task.predict_batch(batch) for batch in batches]
     ways: dict[str, Callable[[FaceBatch], Prediction]] = {"eager": task.predict_batch}
     difference: dict[str, float] = {}
     for name in runtimes:
         try:
             runner = GraphRunner(open_session(content, name, precision=precision))
-            difference[name] = largest_difference(task, runner, batches)
+            difference[name] = largest_difference(wanted, runner, batches)
         except Exception:  # noqa: BLE001 - each runtime raises classes of its own
             continue  # a runtime that lacks an operation; another, or the network, takes its place
         if precision != "float32" or difference[name] <= TOLERANCE:
@@ -163,7 +166,7 @@ class FastPath:
             raise LabError(f"backend {backend} runs on the CPU; the device is {task.device}")
         self.task, self.crop, self.backend, self.precision = task, crop, backend, precision
         self.choice: Choice | None = None
-        self.spent, self.looked = 0.0, False
+        self.spent, self.faces, self.looked = 0.0, 0, False
         self.runner: GraphRunner | None = None
         values = (*task.parameters(), *task.buffers())
         self.values, self.state = [value for value in values if not value.is_inference()], 0
@@ -202,14 +205,19 @@ class FastPath:
             if self.backend != "auto":
                 self.prepare()
         if self.backend == "auto" and self.choice is None and batch.image.device.type == "cpu":
-            if not self.looked or self.spent > PATIENCE:
-                self.prepare(build=self.spent > PATIENCE)
+            if not self.looked or self.worth_building():
+                self.prepare(build=self.worth_building())
         if self.runner is not None:
             return self.runner(batch)
         start = time.perf_counter()
         found = self.task.predict_batch(batch)
         self.spent += time.perf_counter() - start
+        self.faces += len(batch)
         return found
+
+    def worth_building(self) -> bool:
+        """Return whether the network has worked for as long as a build takes."""
+        return self.spent > PATIENCE and self.faces > BUILD_FACES
 
     def weights_state(self) -> int:
         """Return a number that every change of a weight in its place makes larger."""

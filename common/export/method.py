@@ -39,9 +39,9 @@ def difference(one: Prediction, other: Prediction) -> float:
 
 
 @torch.inference_mode()
-def largest_difference(task: LandmarkTask, runner: GraphRunner, batches: list[FaceBatch]) -> float:
+def largest_difference(wanted: list[Prediction], runner: GraphRunner, batches: list[FaceBatch]) -> float:
     """Return by how many pixels a graph's points differ from the network's, at most; NaN where one is not finite."""
-    return float(np.max([difference(runner(batch), task.predict_batch(batch)) for batch in batches]))
+    return float(np.max([difference(runner(batch), found) for batch, found in zip(batches, wanted, strict=True)]))
 
 
 def export_task(task: LandmarkTask, crop: CropConfig, about: Description | None = None) -> bytes:
@@ -78,7 +78,10 @@ def checked_export(task: LandmarkTask, crop: CropConfig, about: Description | No
         LabError: see `export_task`; or they differ by more than TOLERANCE.
     """
     content = export_task(task, crop, about)
-    found = largest_difference(task, GraphRunner(OnnxSession(content)), check_batches(task, crop))
+    batches = check_batches(task, crop)
+    with torch.inference_mode():
+        wanted = [task.predict_batch(batch) for batch in batches]
+    found = largest_difference(wanted, GraphRunner(OnnxSession(content)), batches)
     if not found <= TOLERANCE:
         raise LabError(f"{task.METHOD}: points of the exported graph are up to {found:.3g} px off the network's, more "
                        f"than {TOLERANCE} px; nothing was written")  # fmt: skip

@@ -86,6 +86,9 @@ def test_auto_waits_until_building_pays(made: tuple[LandmarkTask, list[int]], mo
     path = FastPath(task, crop_of(task), "auto")
     assert apart(task, path) == 0 and not built
     path.spent = fast.PATIENCE + 1
+    assert apart(task, path) == 0 and not built, "a slow network's build takes as long as these faces, and is not begun"
+    path.faces = fast.BUILD_FACES
+    assert apart(task, path) == 0  # the last that is waited for
     assert apart(task, path) < 0.02 and path.runner is not None and len(built) == 1
     again = FastPath(task, crop_of(task), "auto")  # the next process finds it at once
     assert apart(task, again) < 0.02 and again.runner is not None and len(built) == 1

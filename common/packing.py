@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -159,12 +160,36 @@ def halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+def with_settings(found: Description, changes: Mapping[str, str], where: Path) -> Description:
+    """Return a description with other settings of its task, such as those of decoding.
+
+    Args:
+        found: of the weights.
+        changes: name, with the groups that it is in ("extra.flip_test") -> value as YAML.
+        where: file of the weights, for messages.
+
+    Raises:
+        LabError: the task has no such setting.
+    """
+    hyper = json.loads(json.dumps(found.hyper_parameters, default=dataclasses.asdict))
+    for name, value in changes.items():
+        *outer, last = name.split(".")
+        group = hyper
+        for part in outer:
+            group = group.get(part) if isinstance(group, dict) else None
+        if not isinstance(group, dict) or last not in group:
+            raise LabError(f"{where}: --set {name}: its {found.method} has no such setting; it has {', '.join(hyper)}")
+        group[last] = yaml.safe_load(value)
+    return dataclasses.replace(found, hyper_parameters=hyper)
+
+
 def pack(
     source: Path,
     target: Path,
     config: Path | None = None,
     extra: Mapping[str, str] | None = None,
     half: bool = False,
+    changes: Mapping[str, str] | None = None,
 ) -> Description:
     """Write a checkpoint as one `.safetensors` file that `Predictor.load` can read without anything else.
 
@@ -174,11 +199,17 @@ def pack(
         config: see `describe`.
         extra: further metadata.
         half: store matrices and kernels as float16, half the size; the network computes in float32 as before.
+        changes: see `with_settings`.
 
     Raises:
-        LabError: see `describe` and `save_safetensors`; or the file does not read back as it was written.
+        LabError: see `describe`, `with_settings`, `save_safetensors`; or the file does not read back as it was written.
     """
-    found, state = describe(source, config), read_state_dict(source)
+    found, state = with_settings(describe(source, config), changes or {}, source), read_state_dict(source)
+    if changes:  # a value that the task refuses, or that makes another network, is told before anything is written
+        from common.methods import get_method  # here: reading a description must not import the networks
+        from common.task import make_task
+
+        make_task(get_method(found.method).task_class(), found.hyper_parameters, source, state)
     state = halved(state) if half else state
     save_safetensors(state, target, {**found.metadata(), **(extra or {})})
     back = read_state_dict(target)
@@ -195,10 +226,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("target", type=Path, help="file to write; .safetensors")
     parser.add_argument("--config", type=Path, help="config.yaml of the run; default: beside its checkpoints")
     parser.add_argument("--half", action="store_true", help="store the weights as float16: half the size")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                        help="a setting that the packed file has otherwise, such as extra.flip_test=true")  # fmt: skip
     options = parser.parse_args(arguments)
+    if wrong := [given for given in options.set if "=" not in given]:
+        raise LabError(f"--set {wrong[0]}: must be NAME=VALUE")
     if options.target.suffix != ".safetensors":
         raise LabError(f"{options.target}: the packed file must be named .safetensors")
-    found = pack(options.source, options.target, options.config, half=options.half)
+    found = pack(options.source, options.target, options.config, half=options.half,
+                 changes=dict(given.split("=", 1) for given in options.set))  # fmt: skip
     print(f"{options.target}: {found.method}, {options.target.stat().st_size / 1e6:.1f} MB")
     return 0
 

@@ -51,6 +51,9 @@ def parser(command_name: str = "") -> argparse.ArgumentParser:
         command.add_argument("--config", type=Path, default=Path("benchmarks/smoke.yaml"), help="the plan")
         command.add_argument("--methods", nargs="+", help="of the plan; default all")
         command.add_argument("--datasets", nargs="+", help="of the plan; default all")
+        if name != "train":
+            command.add_argument("--no-timing", action="store_true",
+                                 help="measure no milliseconds: for a machine that does other work")  # fmt: skip
         if name == "run":
             command.add_argument("--fresh", action="store_true", help="repeat finished trials")
             command.add_argument("--workers", type=positive, default=1, help="trainings side by side; default 1")
@@ -77,9 +80,9 @@ def run(options: argparse.Namespace) -> None:
     if options.command == "train":
         runner.train_only(chosen)
     elif options.command == "evaluate":
-        runner.evaluate_only(chosen)
+        runner.evaluate_only(chosen, not options.no_timing)
     else:
-        runner.run(chosen, options.fresh, options.workers, options.unchecked)
+        runner.run(chosen, options.fresh, options.workers, options.unchecked, not options.no_timing)
 
 
 def main(args: list[str] | None = None) -> None:

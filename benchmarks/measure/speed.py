@@ -58,6 +58,13 @@ def peak_memory_mb(call: Callable[[], Any], device: str) -> float | None:
         return None
 
 
+def sizes(net: nn.Module, size: int) -> dict[str, Any]:
+    """Return parameters, and MACs of one face, of a network on the CPU that takes uint8 crops (B, 3, size, size)."""
+    with torch.inference_mode():
+        macs = count_macs(net.eval(), torch.zeros(1, 3, size, size, dtype=torch.uint8))
+    return {"parameters": count_parameters(net), "macs": macs}
+
+
 def measure(
     net: nn.Module,
     size: int,

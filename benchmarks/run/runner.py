@@ -85,7 +85,7 @@ def _share(plan: Plan, trials: list[Trial], work: Callable[[Trial, int], None]) 
             time.sleep(WAIT)  # another process holds what is left
 
 
-def run(plan: Plan, fresh: bool = False, workers: int = 1, unchecked: bool = False) -> str:
+def run(plan: Plan, fresh: bool = False, workers: int = 1, unchecked: bool = False, timing: bool = True) -> str:
     """Train and evaluate all trials of a plan that have no record; return and print the comparison.
 
     With several workers the trainings come first, side by side; tests and timings run alone in any case.
@@ -111,7 +111,8 @@ def run(plan: Plan, fresh: bool = False, workers: int = 1, unchecked: bool = Fal
 
     def work(trial: Trial, lock: int) -> None:
         train(plan.folder, trial, lock)
-        append_record(records_path(plan), evaluate_cell(plan.folder, trial, trained_seconds(plan.folder, trial)))
+        seconds = trained_seconds(plan.folder, trial)
+        append_record(records_path(plan), evaluate_cell(plan.folder, trial, seconds, timing))
 
     _share(plan, trials, work)
     return write_tables(plan, trials)

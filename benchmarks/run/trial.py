@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import yaml
 
-from benchmarks.measure.speed import measure, train_step_ms
+from benchmarks.measure.speed import measure, sizes, train_step_ms
 from benchmarks.record import Result, Speed
 from benchmarks.run.plan import EMBEDDED, Trial
 from common.data.datamodule import FaceDataModule
@@ -302,7 +302,7 @@ def evaluate_cell(folder: Path, trial: Trial, seconds: float, timing: bool = Tru
     path = last_checkpoint(folder, trial)
     state = EMBEDDED if trial.embedded else training_state(path, planned_epochs(run, recipe_epochs(trial)))
     recipe = f"{trial.method}/weights/{path.name}" if trial.embedded else trial.stages[-1]
-    speed = Speed()
+    speed = Speed(**sizes(task.network(), task.input_size))
     if timing:
         print(f"[{trial.name}] timing", flush=True)
         step = train_step_ms(task, next(batches(tested.data)))

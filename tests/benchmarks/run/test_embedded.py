@@ -35,8 +35,7 @@ def write_plan(folder: Path, more: str = "") -> Path:
 def test_embedded_weights_are_tested_without_a_training(tmp_path: Path) -> None:
     """The record's error is that of the predictor on the same faces, in the crops that the weights state."""
     plan = restrict(read_plan(write_plan(tmp_path)), ["awing"], None)
-    with patch("benchmarks.run.trial.measure", return_value={}), patch("benchmarks.run.trial.train_step_ms"):
-        run(plan)
+    run(plan, timing=False)
     (record,) = read_records(tmp_path / "out" / "records.jsonl", Result)
     predictor = Predictor.from_pretrained("awing")
     data = FaceDataModule(dataset="synthetic", scheme="ibug68", crop=predictor.crop,
@@ -44,6 +43,7 @@ def test_embedded_weights_are_tested_without_a_training(tmp_path: Path) -> None:
     assert record.metrics["nme"] == pytest.approx(evaluate(predictor, data).metrics()["nme"], rel=1e-6)
     assert record.recipe == f"awing/weights/{METHODS['awing'].weights()[0].name}"
     assert record.card["checkpoint"] == "embedded" and record.card["n"] == 3 and record.seconds == 0
+    assert record.speed.ms_per_face_b1 is None and record.speed.parameters == 981_013
 
 
 def test_methods_without_weights_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

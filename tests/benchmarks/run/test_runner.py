@@ -267,7 +267,7 @@ def test_workers_train_side_by_side_before_the_tests(tmp_path: Path, monkeypatch
             mark.write_text("12.5\n")
         return [0, 0]
 
-    def test_cell(folder: Path, trial: Trial, seconds: float) -> Result:
+    def test_cell(folder: Path, trial: Trial, seconds: float, timing: bool) -> Result:
         return result(trial, seconds=seconds)
 
     monkeypatch.setattr(runner, "run_children", note)

@@ -253,8 +253,9 @@ class SpigaTask(LandmarkTask):
         if self.flip_test:
             # The pose stays that of the crop; a mirrored one would need its own way back.
             other = self._predict_crops(batch.image.flip(-1))
-            pairs = zip(found.steps, other.steps, strict=True)
-            found.steps = [(one + self.mirror_back(two)) / 2 for one, two in pairs]
+            pairs = [(one, self.mirror_back(two)) for one, two in zip(found.steps, other.steps, strict=True)]
+            found.score = -disagreement(*pairs[-1])  # tells more than the cascade's last move
+            found.steps = [(one + two) / 2 for one, two in pairs]
             found.points = found.steps[-1]
         return found
 

@@ -64,6 +64,11 @@ def test_flip_test_gives_mirrored_crops_mirrored_points(faces: FaceBatch, answer
     torch.testing.assert_close(mean.points, (one.points + plain.mirror_back(two.points)) / 2)
     torch.testing.assert_close(back.points, both.mirror_back(mean.points))
     torch.testing.assert_close(mean.steps[-1], mean.points)
+    other = plain.mirror_back(two.points)
+    sides = other.amax(1) - other.amin(1)
+    apart = (one.points - other).norm(dim=-1) / (sides[:, 0] * sides[:, 1]).sqrt()[:, None]
+    assert mean.score is not None
+    torch.testing.assert_close(mean.score, -apart)
     assert (one.points - mean.points).abs().max() > 1e-3
 
 

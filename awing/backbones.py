@@ -38,7 +38,9 @@ class TimmEncoder(nn.Module):
         if not timm.is_model(name):
             raise LabError(f"backbone {name}: timm has no such network; try dla34, resnet50 or mobilenetv3_large_100")
         config = timm.get_pretrained_cfg(name, allow_unregistered=True)
-        fixed = {"img_size": size} if size is not None and config is not None and config.fixed_input_size else {}
+        fixed: dict[str, Any] = (
+            {"img_size": size} if size is not None and config is not None and config.fixed_input_size else {}
+        )
         try:
             self.body = timm.create_model(name, pretrained=pretrained, features_only=True, **fixed)
         except Exception as error:  # timm, its hub client and the network each raise errors of their own

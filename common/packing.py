@@ -147,7 +147,8 @@ def crop_of(path: Path) -> CropConfig:
     if path.suffix == ".ckpt":
         kept = (read_checkpoint(path).get("data") or {}).get("crop")
         if kept is not None:
-            return build(CropConfig, dict(kept), path).still()
+            known = {key: value for key, value in dict(kept).items() if key != "box"}  # of former files, as above
+            return build(CropConfig, known, path).still()
     return describe(path).crop
 
 

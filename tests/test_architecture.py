@@ -155,7 +155,9 @@ def test_folders_stay_small() -> None:
 def long_constructors(tree: ast.AST) -> Iterator[str]:
     """Yield `line: class` for each class whose constructor has more than MAX_ARGUMENTS arguments, self not counted."""
     for node in ast.walk(tree):
-        for function in node.body if isinstance(node, ast.ClassDef) else ():
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for function in node.body:
             if isinstance(function, ast.FunctionDef) and function.name == "__init__":
                 given = function.args
                 if len([*given.posonlyargs, *given.args, *given.kwonlyargs]) - 1 > MAX_ARGUMENTS:

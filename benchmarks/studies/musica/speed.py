@@ -23,6 +23,7 @@ import torch
 from common.errors import command
 from musica.compress import parameters, weight_bytes
 from musica.module import MusicaTask, NetworkConfig
+from musica.native.loops import NativeCascade
 from musica.network import CascadeNet
 
 SIZE = 228
@@ -70,7 +71,7 @@ def measure(task: MusicaTask, whole: MusicaTask, repeats: int) -> dict[str, floa
     """
     image = torch.randint(0, 256, (1, SIZE, SIZE, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     with torch.inference_mode():
-        net, cascade = task.net, task.cascade(image)
+        net, cascade = task.net, NativeCascade(task.net)
         net.start.uniform_(0, SIZE)
         pyramid, start = cascade.pyramid(image), net.first_shape(1)
         times = median_ms(

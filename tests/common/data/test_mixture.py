@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_points_are_mapped_with_what_is_known_of_them() -> None:
     assert partial is not None and not partial[:17].any() and partial[17:].all()
 
 
-def module(workers: int = 0, **mix: object) -> FaceDataModule:
+def module(workers: int = 0, **mix: Any) -> FaceDataModule:
     sources = [Source("synthetic", scheme="wflw98", weight=0.5, points=[IBUG.names[30]])]
     return FaceDataModule(
         synthetic=SyntheticConfig(6, 2), num_workers=workers, batch_size=3, mix=MixConfig(sources=sources, **mix)
@@ -93,7 +94,7 @@ def test_weak_labels_train_only_what_they_label() -> None:
 
 def ids(data: FaceDataModule, epoch: int) -> list[tuple[str, float]]:
     loader = data.train_dataloader()
-    loader.sampler.set_epoch(epoch)  # type: ignore[union-attr]
+    loader.sampler.set_epoch(epoch)  # type: ignore[union-attr, attr-defined]
     return [(name, round(float(points.sum()), 2)) for batch in loader
             for name, points in zip(batch.ids, batch.points, strict=True)]  # fmt: skip
 

@@ -55,8 +55,9 @@ def packed(path: Path, members: dict[str, bytes], way: int = zipfile.ZIP_DEFLATE
     with zipfile.ZipFile(path, "w", way) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-        for info in archive.infolist() if claim is not None else ():
-            info.file_size = claim
+        if claim is not None:
+            for info in archive.infolist():
+                info.file_size = claim
     return path
 
 

@@ -15,5 +15,4 @@ METHOD = Method(
         "w300": "musica/w300.yaml",
         "helen": "musica/helen.yaml",
     },
-    default=True,  # the lowest error from a detector's boxes on validation faces: the cards of the embedded weights
 )

@@ -266,6 +266,11 @@ def card(tested: Trained, trial: Trial, count: int, state: str) -> dict[str, Any
         own["truth"] = tested.data.map_words()
     if faces[0].norm is not None:
         own["normaliser"] = "the data set's own"
+    if getattr(task, "flip_test", False):
+        own |= {
+            "flip": "mean with the mirrored image",
+            "notes": "original image pixels, float ground truth, exact area",
+        }
     return PROTOCOLS["canonical"].card(
         trial.dataset, task.scheme.num_points, n=count, landmarks=task.scheme.name, threshold=task.threshold,
         box=tested.data.crop_words(),

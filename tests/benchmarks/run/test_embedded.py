@@ -43,6 +43,7 @@ def test_embedded_weights_are_tested_without_a_training(tmp_path: Path) -> None:
     assert record.metrics["nme"] == pytest.approx(evaluate(predictor, data).metrics()["nme"], rel=1e-6)
     assert record.recipe == f"awing/weights/{METHODS['awing'].weights()[0].name}"
     assert record.card["checkpoint"] == "embedded" and record.card["n"] == 3 and record.seconds == 0
+    assert record.card["flip"] == "mean with the mirrored image" and "no flip" not in str(record.card["notes"])
     assert record.speed.ms_per_face_b1 is None and record.speed.parameters == 981_013
 
 

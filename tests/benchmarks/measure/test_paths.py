@@ -9,6 +9,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.measure import paths
 from common.errors import LabError
+from common.methods import Method
 
 
 def test_ways_stand_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,6 +27,7 @@ def test_ways_stand_beside_each_other(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("trial", ["awing:none", "nobody:smoke", "spiga"])
-def test_what_is_not_there_is_told(trial: str) -> None:
+def test_what_is_not_there_is_told(trial: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Method, "weights", lambda self: [])
     with pytest.raises(LabError, match="no such method|no embedded weights"):
         paths.load(trial)

@@ -244,7 +244,7 @@ def test_a_run_logs_steps_configuration_and_its_best_value(
     _, config, _ = history(tested)
     assert config["dataset"] == "synthetic" and config["checkpoint"] == str(folder / "checkpoints" / "best.ckpt")
     assert config["training_run"] == tracking.training_id(folder) and config["training_run"] in training.name
-    assert config["cli"]["data"]["test_count"] == 4
+    assert config["cli"]["data"]["synthetic"]["test_count"] == 4
     assert set(json.loads((folder / "results.json").read_text())) == {"fit", "test"}
     assert yaml.safe_load((folder / "config.yaml").read_text())["data"]["synthetic"]["train_count"] == 24
 

@@ -74,7 +74,7 @@ def test_depth_figures_and_views() -> None:
 def save(path: Path, epoch: int = 0, **options: Any) -> Path:
     task = make_task(SduTask, {"input_size": 64, "width": 32, "depth": 1, "stacks": 1, "stride": 4, **options}, "test")
     torch.save({"state_dict": task.state_dict(), "hyper_parameters": task.settings(), "method": "sdu3d",
-                "epoch": epoch}, path)  # fmt: skip
+                "epoch": epoch, "data": {"crop": {"size": 64}}}, path)  # fmt: skip
     return path
 
 

@@ -2,7 +2,7 @@
 
 Images are (H, W, 3) uint8; boxes are (4,) x, y, width, height; points are (L, 2). Warps take the nearest source pixel:
 output pixel (column i, row j) shows source pixel floor(inverse(i + 0.5, j + 0.5)), and black outside. Training uses the
-project's own crop (one warp), whose options bring these quirks back one by one; see README.md.
+project's own crop (one warp), whose options bring these quirks back one by one; see docs/studies/spiga.md.
 """
 
 from __future__ import annotations

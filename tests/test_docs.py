@@ -21,7 +21,7 @@ from common.data.readers import READERS
 from common.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 OTHERS = [
     *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY", "CHANGELOG", "THIRD_PARTY", "BENCHMARKS")),
     *sorted(ROOT.glob("[a-z]*/README.md")), *sorted(ROOT.glob("[a-z]*/weights/README.md")),
@@ -83,7 +83,8 @@ def test_there_are_pages_and_commands() -> None:
     assert names >= {"index", "quick_start", "data", "protocols", "add_a_method", "add_a_dataset", "python_api"}
     assert len(COMMANDS) >= 40 and len(CALLS) >= 120
     index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
-    assert all(f"({name}.md)" in index for name in names - {"index"})
+    paths = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES}
+    assert all(f"({path})" in index for path in paths - {"index.md"})
 
 
 @pytest.mark.parametrize("command", list(COMMANDS), ids=" ".join)
@@ -153,6 +154,14 @@ def test_the_readme_is_short_and_names_all_methods() -> None:
 def test_a_method_s_readme_begins_with_use_and_results(method: str) -> None:
     opening = (ROOT / method / "README.md").read_text(encoding="utf-8").split("\n## ")[0].split()[:250]
     assert re.search(r"HELEN.*NME \d\.\d\d %.*python -m ", " ".join(opening))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_s_readme_leaves_experiments_to_its_study(method: str) -> None:
+    text = (ROOT / method / "README.md").read_text(encoding="utf-8")
+    assert len([word for word in text.split() if word != "|"]) <= 920
+    study = ROOT / "docs/studies" / f"{method}.md"
+    assert not study.exists() or f"](../docs/studies/{method}.md)" in text
 
 
 def test_every_data_set_has_address_tree_and_recipe() -> None:

@@ -1,1 +1,1 @@
-"""Scripts that make the READMEs' figures, and one-off measurements."""
+"""Scripts that make the figures of the methods' pages, and one-off measurements."""

@@ -1,1 +1,1 @@
-"""Figures of dpr's README."""
+"""Figures of docs/studies/dpr.md."""

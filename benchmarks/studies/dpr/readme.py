@@ -1,4 +1,4 @@
-"""Fill the README's figures from the records.
+"""Fill the figures of docs/studies/dpr.md from the records.
 
 python -m benchmarks.studies.dpr.readme [--speed FILE] [--ablation FILE].
 """
@@ -22,7 +22,7 @@ from benchmarks.studies.dpr.speed import RECORD as SPEED
 from common.errors import LabError, command
 from common.metrics.stats import bootstrap_interval
 
-README = ROOT / "dpr" / "README.md"
+PAGE = ROOT / "docs" / "studies" / "dpr.md"
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 REFERENCE = "plain"  # cell that the others are compared with
 
@@ -89,17 +89,17 @@ def ablation_text(path: Path) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.studies.dpr.readme", description="Fill the README's figures."
+        prog="python -m benchmarks.studies.dpr.readme", description="Fill the figures of docs/studies/dpr.md."
     )
     parser.add_argument("--speed", type=Path, default=SPEED, help="record of python -m benchmarks.studies.dpr.speed")
     parser.add_argument(
         "--ablation", type=Path, default=RECORD, help="record of python -m benchmarks.studies.dpr.ablation"
     )
-    parser.add_argument("--readme", type=Path, default=README)
+    parser.add_argument("--document", type=Path, default=PAGE)
     options = parser.parse_args(arguments)
     text = (f"### Speed on a CPU\n\n{speed_text(options.speed)}\n\n### Landmark weighting\n\n"
             f"{ablation_text(options.ablation)}")  # fmt: skip
-    fill(options.readme, BEGIN, END, text)
+    fill(options.document, BEGIN, END, text)
     print(text)
     return 0
 

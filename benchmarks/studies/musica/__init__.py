@@ -1,1 +1,1 @@
-"""Figures of musica's README."""
+"""Figures of docs/studies/musica.md."""

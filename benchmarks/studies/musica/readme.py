@@ -70,9 +70,9 @@ def _exit(content: dict[str, Any]) -> str:
 
 
 def _curves(content: dict[str, Any]) -> str:
-    shown = "![Exit curve on validation faces](figures/exit.png)"
+    shown = "![Exit curve on validation faces](../pictures/musica/exit.png)"
     if len(content["exit"]["chosen_on"]) > 1:
-        shown += "\n\n![Exit curve of the smaller version, beside the full cascade](figures/exit_small.png)"
+        shown += "\n\n![Exit curve of the smaller version, beside the full cascade](../pictures/musica/exit_small.png)"
     return shown
 
 
@@ -89,7 +89,7 @@ def _confidence(content: dict[str, Any]) -> str:
     return (
         f"{first}\n\n{second}\n\nArea under the risk-coverage curve: {found['aurc']:.2f} "
         f"(by the true error {found['aurc_oracle']:.2f}; a random order gives {found['coverage'][0]['nme']:.2f})."
-        "\n\n![Risk and coverage](figures/risk.png)"
+        "\n\n![Risk and coverage](../pictures/musica/risk.png)"
     )
 
 
@@ -147,7 +147,7 @@ def _speed(content: dict[str, Any]) -> str:
 
 
 def render(content: dict[str, Any]) -> str:
-    """Return the README's section of figures."""
+    """Return the section of figures of docs/studies/musica.md."""
     size = (
         f"{content['faces']} faces of {content['split']}, {content['points']} points; "
         f"{content['parameters']:,} parameters, {content['macs'] / 1e6:.2f} M multiply-adds; NME in percent of the "
@@ -164,7 +164,7 @@ def render(content: dict[str, Any]) -> str:
         f"{content['threads']}; medians, caches emptied before each measurement.\n\n{_speed(content)}\n\n"
         "### Where it looks\n\nMean gate of a region's patches, and mean gated feature (what reaches the hidden "
         f"layer), both over the mean of all patches of the iteration.\n\n{_regions(content)}\n\n"
-        "![Patches of each iteration on drawn faces, red: most attention](figures/attention.png)"
+        "![Patches of each iteration on drawn faces, red: most attention](../pictures/musica/attention.png)"
     )
 
 

@@ -1,4 +1,4 @@
-"""All figures of the README, from checkpoints and a policy: test faces are looked at here, once, and nowhere else.
+"""Figures of docs/studies/musica.md, from checkpoints and a policy; looks at test faces, once, as nothing else does.
 
 python -m benchmarks.studies.musica.report CKPT --config musica/helen.yaml --root FOLDER --policy POLICY
     [--official CKPT] [--write]
@@ -40,8 +40,8 @@ from musica.exit.records import Records, collect
 from musica.module import MusicaTask
 from musica.network import CascadeNet
 
-README = ROOT / "musica" / "README.md"
-FIGURES = ROOT / "musica" / "figures"
+PAGE = ROOT / "docs" / "studies" / "musica.md"
+FIGURES = ROOT / "docs" / "pictures" / "musica"
 COVERAGES = (100, 90, 80, 70, 50)  # percent of the faces that are kept, surest first
 THRESHOLD = 8.0  # percent, of the failure rate
 DRAWN_FACES = 3
@@ -196,7 +196,7 @@ def speed_part(ranks: Sequence[int], repeats: int) -> list[dict[str, float]]:
 def attention_part(
     net: CascadeNet, task: MusicaTask, faces: list[FaceBatch], figures: Path, folder: Path
 ) -> dict[str, Any]:
-    """Return the table of regions; draw the patches of drawn faces for the README, of photographs for the run."""
+    """Return the table of regions; draw the patches of drawn faces for the page, of photographs for the run."""
     drawn = CroppedFaces(SyntheticFaces(DRAWN_FACES, task.scheme.name, seed=3), CropConfig(task.input_size, 1.6))
     batch = Collate()([drawn[i] for i in range(DRAWN_FACES)])
     write_image(figures / "attention.png", attention_pictures(net, task.scheme, batch.image)[::2, ::2])
@@ -218,7 +218,7 @@ def build(options: argparse.Namespace) -> dict[str, Any]:
     checkpoints = {str(task.net_config.sampling): options.checkpoint}
     if options.official is not None:
         checkpoints = {"bilinear": options.bilinear or options.checkpoint, "official": options.official}
-    # A trial run leaves the README's pictures alone, as it does its text.
+    # A trial run leaves the page's pictures alone, as it does its text.
     figures = FIGURES if options.write else options.out.parent / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     for name, path in pictures.items():
@@ -261,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--ranks", type=int, nargs="*", default=[], help="low-rank hidden layers to compare")
     parser.add_argument("--threads", type=int, default=2, help="of all measurements")
     parser.add_argument("--out", type=Path, default=Path("runs/musica/report.json"))
-    parser.add_argument("--write", action="store_true", help="fill the README's section")
+    parser.add_argument("--write", action="store_true", help="fill the section of docs/studies/musica.md")
     options = parser.parse_args(arguments)
     if (options.small is None) != (options.small_policy is None):
         raise LabError("--small and --small_policy belong together: a smaller network and the policy made for it")
@@ -271,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.write_text(json.dumps(content, indent=1) + "\n")
     text = render(content)
     if options.write:
-        fill(README, BEGIN, END, text)
+        fill(PAGE, BEGIN, END, text)
     print(text)
     return 0
 

@@ -1,1 +1,1 @@
-"""Figures of sdu3d's README."""
+"""Figures of docs/studies/sdu3d.md."""

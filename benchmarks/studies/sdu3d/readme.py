@@ -1,6 +1,6 @@
-"""Writes the figures of this package's README from what the scripts recorded; no figure is ever typed.
+"""Writes the figures of docs/studies/sdu3d.md from what the scripts recorded; no figure is ever typed.
 
-python -m benchmarks.studies.sdu3d.readme --runs runs        rewrites the part of sdu3d/README.md between its two marks
+python -m benchmarks.studies.sdu3d.readme --runs runs        rewrites what is of docs/studies/sdu3d.md between its marks
 
 Records, all JSON, by the script of this folder that writes them: RUNS/sdu3d/scores/NAME_val.json and NAME_test.json
 (evaluate), depth.json (depth) and aflw2000.json (poses) beside them, RUNS/sdu3d/ablation/report.json (ablation),
@@ -26,7 +26,7 @@ from common.files.recipes import read_recipe
 from sdu3d.convert import MOVING, Size, build, released_names
 from sdu3d.convert_mxnet import params_bytes
 
-README = ROOT / "sdu3d" / "README.md"
+PAGE = ROOT / "docs" / "studies" / "sdu3d.md"
 START, END = "<!-- figures: written by benchmarks.studies.sdu3d.readme -->", "<!-- end of figures -->"
 RUNS = {"helen_hg": "Hourglass2(d=3)-CAB, reduced", "helen_sat": "SAT2(d=3)-CAB, reduced"}
 NORMS = {"eye_centres": "eye centres", "lnd_bbox": "root of the box", "corners": "outer eye corners"}
@@ -45,7 +45,7 @@ def rows_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def decoder_of(recipe: str) -> str:
     """Return the decoder that a recipe of this package names."""
-    content = read_recipe(README.parent / f"{recipe}.yaml")
+    content = read_recipe(ROOT / "sdu3d" / f"{recipe}.yaml")
     return str(content["model"]["decode"])
 
 
@@ -147,20 +147,20 @@ SECTIONS = {
 
 
 def render(runs: Path) -> str:
-    """Return the generated part of the README."""
+    """Return the generated part of the page."""
     return "\n" + "\n\n".join(f"### {title}\n\n{make(runs)}" for title, make in SECTIONS.items()) + "\n"
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; rewrite the README; return the exit code."""
+    """Command line; rewrite the page; return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.studies.sdu3d.readme", description="Write the README's figures."
+        prog="python -m benchmarks.studies.sdu3d.readme", description="Write the figures of docs/studies/sdu3d.md."
     )
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--readme", type=Path, default=README)
+    parser.add_argument("--document", type=Path, default=PAGE)
     options = parser.parse_args(arguments)
-    fill(options.readme, START, END, render(options.runs))
+    fill(options.document, START, END, render(options.runs))
     return 0
 
 

@@ -1,1 +1,1 @@
-"""Figures of spiga's README."""
+"""Figures of docs/studies/spiga.md."""

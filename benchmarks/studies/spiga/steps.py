@@ -1,6 +1,6 @@
 """What each step adds.
 
-python -m benchmarks.studies.spiga.steps CHECKPOINT --root FOLDER [--split test] [--document spiga/README.md]
+python -m benchmarks.studies.spiga.steps CHECKPOINT --root FOLDER [--split test] [--document docs/studies/spiga.md]
 
 Prints a table of the mean face laid into each face's box, its projection by the predicted pose, and the points after
 each step of the cascade; writes it to runs/benchmark/spiga_steps.json and, if asked, between the marks of a document.

@@ -89,7 +89,7 @@ def test_mistakes_are_one_line(trained: Path, capsys: pytest.CaptureFixture[str]
     assert ablation.main(["--config", str(trained / "none.yaml")]) == 2
     assert model_card.main([str(trained / "none.ckpt"), "--config", str(trained / "recipe.yaml")]) == 2
     assert model_card.main([str(best(trained)), "--config", str(trained / "none.yaml")]) == 2
-    assert readme.main(["--readme", str(trained / "none.md")]) == 2
+    assert readme.main(["--document", str(trained / "none.md")]) == 2
     assert "is missing" in capsys.readouterr().err
 
 
@@ -163,9 +163,9 @@ def test_figures_are_those_of_the_records(tmp_path: Path) -> None:
         cells.append({"key": cell, "cell": cell, "seed": 0, "split": "val", "recipe": "r.yaml", "set": [],
                       **ablation.CELLS[cell], "gsr": {"nme": 5.0 + shift, "faces": faces}})  # fmt: skip
     (tmp_path / "cells.jsonl").write_text("".join(json.dumps(line) + "\n" for line in cells))
-    document = tmp_path / "README.md"
+    document = tmp_path / "page.md"
     document.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
-    arguments = ["--speed", str(tmp_path / "speed.json"), "--ablation", str(tmp_path / "cells.jsonl"), "--readme",
+    arguments = ["--speed", str(tmp_path / "speed.json"), "--ablation", str(tmp_path / "cells.jsonl"), "--document",
                  str(document)]  # fmt: skip
     assert readme.main(arguments) == 0
     text = re.sub(" +", " ", document.read_text())

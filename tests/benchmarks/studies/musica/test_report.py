@@ -1,4 +1,4 @@
-"""Figures of the README: regions, pictures, tables, and the measurement of speed."""
+"""Figures of the page: regions, pictures, tables, and the measurement of speed."""
 
 from __future__ import annotations
 
@@ -83,14 +83,14 @@ def test_report_from_a_checkpoint(
     policy = tmp_path / "policy.json"
     assert choose_exit([str(checkpoint), "--config", str(recipe), "--out", str(policy), "--levels", "4", "--timed",
                         "2", "--repeats", "1", "--max_loss", "9"]) == 0  # fmt: skip
-    monkeypatch.setattr(report, "README", tmp_path / "README.md")
+    monkeypatch.setattr(report, "PAGE", tmp_path / "page.md")
     monkeypatch.setattr(report, "FIGURES", tmp_path / "figures")
-    (tmp_path / "README.md").write_text(f"before\n{BEGIN}\nstale words\n{END}\nafter\n")
+    (tmp_path / "page.md").write_text(f"before\n{BEGIN}\nstale words\n{END}\nafter\n")
     out = tmp_path / "run" / "report.json"
     arguments = [str(checkpoint), "--config", str(recipe), "--policy", str(policy), "--out", str(out), "--repeats",
                  "1", "--official", str(checkpoint), "--ranks", "5", "--threads", "1", "--write"]  # fmt: skip
     assert report.main(arguments) == 0
-    text = re.sub(" +", " ", (tmp_path / "README.md").read_text())
+    text = re.sub(" +", " ", (tmp_path / "page.md").read_text())
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "stale words" not in text
     assert text.count("| bilinear |") >= 2 and "Early exit" in text
     content = json.loads(out.read_text())
@@ -141,7 +141,7 @@ def test_report_of_a_smaller_version_counts_from_the_full_cascade(
     assert ways[3]["macs"] == pytest.approx(thin.macs(1)) and ways[0]["difference_interval"] == [0, 0]
     assert all(min(way["ms"].values()) > 0 for way in ways)
     shown = re.sub(" +", " ", capsys.readouterr().out)
-    assert "| rank 2, attention 8 | policy, limit 900 % |" in shown and "figures/exit_small.png" in shown
+    assert "| rank 2, attention 8 | policy, limit 900 % |" in shown and "musica/exit_small.png" in shown
     assert {path.name for path in (tmp_path / "figures").glob("exit*")} == {"exit.png", "exit_small.png"}
     assert report.main([*arguments, "--small", str(small)]) == 2
     assert "--small_policy" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The plain graph against the network, the timing script, and the figures of the README."""
+"""The plain graph against the network, the timing script, and the figures of the page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.provenance import ROOT
 from benchmarks.readme import split_at_marks
 from benchmarks.studies.sdu3d import readme, speed
 from benchmarks.studies.sdu3d.plain import PlainGraph
@@ -54,11 +55,11 @@ def test_recipes_have_the_published_sizes() -> None:
     assert sizes == {"hg2d4-resnet": 26, "hg2d3-hpm": 38, "hg2d4-cab": 46, "sat2d3-cab": 40, "hg2d3-cab": 37}
     for name in ("hg2d3-cab", "sat2d3-cab"):
         assert speed.recipe_size(f"{name}-3d") == speed.recipe_size(name)
-        content = read_recipe(readme.README.parent / f"{name}-3d.yaml")
+        content = read_recipe(ROOT / "sdu3d" / f"{name}-3d.yaml")
         assert content["data"]["dataset"] == "w300lp"
 
 
-def test_times_are_recorded_and_reach_the_readme(
+def test_times_are_recorded_and_reach_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = Size(68, "hourglass", "cab", 1, 1, 32, 4, "none")
@@ -82,9 +83,9 @@ def test_times_are_recorded_and_reach_the_readme(
     (tmp_path / "sdu3d" / "ablation").mkdir()
     row = {"nme": 7.0, "low": 6.0, "high": 8.0, "parameters": 1234}
     (tmp_path / "sdu3d" / "ablation" / "report.json").write_text(json.dumps({"none": row}))
-    document = tmp_path / "README.md"
+    document = tmp_path / "page.md"
     document.write_text(f"before\n{readme.START}\nformer figures\n{readme.END}\nafter\n")
-    arguments = ["--runs", str(tmp_path), "--readme", str(document)]
+    arguments = ["--runs", str(tmp_path), "--document", str(document)]
     assert readme.main(arguments) == 0
     text = document.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "former figures" not in text
@@ -95,6 +96,6 @@ def test_times_are_recorded_and_reach_the_readme(
     assert readme.main(arguments) == 2
 
 
-def test_the_readme_has_its_marks() -> None:
-    head, _, tail = split_at_marks(readme.README, readme.START, readme.END)
+def test_the_page_has_its_marks() -> None:
+    head, _, tail = split_at_marks(readme.PAGE, readme.START, readme.END)
     assert head.startswith("# ") and readme.START not in tail

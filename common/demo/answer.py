@@ -17,7 +17,7 @@ from common.methods import METHODS
 from common.prediction.detection import FaceFinder
 from common.prediction.faces import Face, find_landmarks
 from common.prediction.inference import Predictor
-from common.prediction.plotting import TRUE, draw_landmarks
+from common.prediction.job import draw_faces
 
 MOST_PIXELS = 25_000_000  # of a picture; the project's own reader allows more
 COLUMNS = ["face", "yaw", "pitch", "roll", "expected error, %", "detector", "notes"]
@@ -85,13 +85,10 @@ class Methods:
         found, seconds = timed(lambda: self.finder.detect(image))
         mapped = predictor.box_maps[self.finder.detector.name](found)
         faces, own = timed(lambda: find_landmarks(predictor, image, mapped, "picture"))
-        drawn = image
-        for face in faces:
-            drawn = draw_landmarks(drawn, face.points, predictor.scheme, TRUE)
-            drawn = predictor.task.decorate(drawn, face.points, face.pose)
         count = f"{len(faces)} face{'' if len(faces) == 1 else 's'}"
         line = f"{METHODS[name].title}: {count}, detector {1000 * seconds:.0f} ms, landmarks {1000 * own:.0f} ms"
-        return Answer(drawn, [row(index, face) for index, face in enumerate(faces, 1)], line)
+        rows = [row(index, face) for index, face in enumerate(faces, 1)]
+        return Answer(draw_faces(predictor, image, faces), rows, line)
 
 
 def timed(work: Callable[[], Answered]) -> tuple[Answered, float]:

@@ -22,7 +22,7 @@ from common.prediction.detection import Detections, FaceFinder
 from common.prediction.detector_file import open_detector
 from common.prediction.faces import Face, find_landmarks
 from common.prediction.inference import Predictor
-from common.prediction.plotting import TRUE, draw_landmarks
+from common.prediction.plotting import TRUE, draw_box, draw_landmarks
 from common.prediction.results import Results, open_results
 from common.prediction.sources import DRAWN, expand, output_names, read_rct
 from common.prediction.video import FaceTracker, OneEuro, frames, is_video
@@ -86,9 +86,21 @@ def _given(box: np.ndarray, image: np.ndarray, where: str) -> Detections:
     return Detections.of(box[None], np.array([np.nan]))
 
 
-def draw_faces(predictor: Predictor, image: np.ndarray, faces: list[Face]) -> np.ndarray:
-    """Return a copy of the picture (H, W, 3) with the points and what else the method knows of each face."""
-    for face in faces:
+def draw_faces(
+    predictor: Predictor, image: np.ndarray, faces: list[Face], numbers: Sequence[int] | None = None
+) -> np.ndarray:
+    """Return a copy of the picture (H, W, 3) with box, number, points and what else the method knows of each face.
+
+    Args:
+        predictor: what found the points.
+        image: (H, W, 3) uint8, RGB.
+        faces: in this picture.
+        numbers: of the faces; default 1, 2, ... where there are several, as the aligned crops count them.
+    """
+    alone = len(faces) == 1 and numbers is None
+    labels = [""] if alone else [str(number) for number in numbers or range(1, len(faces) + 1)]
+    for face, label in zip(faces, labels, strict=True):
+        image = draw_box(image, face.box, face.roll, label)
         image = draw_landmarks(image, face.points, predictor.scheme, TRUE)
         image = predictor.task.decorate(image, face.points, face.pose)
     return image
@@ -125,7 +137,8 @@ def predict_video(job: Job, source: Path | int, name: str) -> int:
             if not job.options.no_pictures:
                 if film is None:
                     film = stack.enter_context(open_film(job.options.out / f"{name}{DRAWN}.mp4", frame, seconds))
-                film.write(draw_faces(job.predictor, frame, faces)[..., ::-1].copy())
+                drawn = draw_faces(job.predictor, frame, faces, [identity for identity, _ in found])
+                film.write(drawn[..., ::-1].copy())
             if job.options.frames and number + 1 >= job.options.frames:
                 break
     return count

@@ -10,9 +10,11 @@ import numpy as np
 
 from common.schemes import LandmarkScheme
 
-PREDICTED, TRUE = (255, 80, 40), (60, 230, 90)  # RGB
+PREDICTED, TRUE, BOX = (255, 80, 40), (60, 230, 90), (215, 215, 215)  # RGB
 DOT_SHARE = 0.009  # radius of a dot over the longer side of the face's points
 SHIFT = 3  # OpenCV draws at 1/8 pixel
+CAPITAL = 22.0  # height in pixels of a digit of OpenCV's plain font at scale 1
+LABEL_SHARE, SMALLEST_LABEL = 0.09, 9.0  # height of a label over the box's longer side, and its least in pixels
 
 
 def draw_landmarks(
@@ -28,6 +30,30 @@ def draw_landmarks(
     radius = round(size * 2**SHIFT)
     for x, y in fixed.tolist():
         cv2.circle(canvas, (x, y), radius, color, -1, cv2.LINE_AA, SHIFT)
+    return canvas
+
+
+def draw_box(image: np.ndarray, box: np.ndarray, roll: float = 0.0, label: str = "") -> np.ndarray:
+    """Return a copy of the RGB image (H, W, 3) with a thin box and, in its upper left corner, a label.
+
+    Args:
+        image: (H, W, 3) uint8.
+        box: (4,) x0 y0 x1 y1, image pixels, before the turn.
+        roll: degrees clockwise by which the box is turned about its centre.
+        label: a few characters.
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    x0, y0, x1, y1 = box.tolist()
+    side = max(x1 - x0, y1 - y0)
+    corners = cv2.boxPoints((((x0 + x1) / 2, (y0 + y1) / 2), (x1 - x0, y1 - y0), roll))
+    fixed = np.round(corners * 2**SHIFT).astype(np.int32)
+    cv2.polylines(canvas, [fixed], True, BOX, max(1, round(side * DOT_SHARE / 2)), cv2.LINE_AA, SHIFT)
+    if label:
+        size = max(side * LABEL_SHARE, SMALLEST_LABEL)
+        left, top = np.maximum(corners.min(axis=0), 0) + size / 3  # a box may begin outside the picture
+        at, width = (round(float(left)), round(float(top + size))), max(1, round(size / 9))
+        for color, extra in (((0, 0, 0), 2), (BOX, 0)):  # a dark rim, to be read on any picture
+            cv2.putText(canvas, label, at, cv2.FONT_HERSHEY_SIMPLEX, size / CAPITAL, color, width + extra, cv2.LINE_AA)
     return canvas
 
 

@@ -28,6 +28,7 @@ from common.predict import main
 from common.prediction import job
 from common.prediction.aligned import TEMPLATE, aligned_crop, eyes_and_mouth
 from common.prediction.detection import Detections, FaceFinder
+from common.prediction.plotting import draw_box
 from common.prediction.results import FORMATS
 from common.prediction.sources import output_names, read_rct
 from common.schemes import get_scheme
@@ -70,8 +71,11 @@ def test_points_and_drawings_are_written(weights: str, pictures: list[Path], tmp
         np.testing.assert_allclose(face["box"], faces[index].box, atol=0.051)
         assert set(face["pose"]) == {"yaw", "pitch", "roll"} and "yaw turns the nose" in content["frame"]
         drawn = read_image(out / f"{name}.landmarks.png")
-        changed = (drawn != faces[index].image).any(-1)
+        changed = (drawn != draw_box(faces[index].image, faces[index].box)).any(-1)
         assert drawn.shape == (256, 256, 3) and 50 < changed.sum() < 256 * 256 / 4
+        x0, y0, x1, y1 = np.round(faces[index].box).astype(int)
+        side = (drawn != faces[index].image).any(-1)[max(y0, 0) : y1, max(x0 - 1, 0) : x0 + 2]
+        assert side.any(1).mean() > 0.95  # the left side of the box
 
 
 def test_a_scheme_without_a_3d_mean_face_has_no_pose_and_says_so_once(

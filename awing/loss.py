@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from common.errors import LabError
+from common.errors import check_ranges
 from common.losses import AdaptiveWingLoss, focal_heatmap_loss, integral_loss
 
 
@@ -26,7 +26,7 @@ class LossConfig:
         subcell: centre the target's peaks on the points, not on the middles of their cells as the paper does [ours].
 
     Raises:
-        LabError: a weight is negative or the sharpness not positive.
+        LabError: a value is out of its range.
     """
 
     kind: Literal["awing", "focal"] = "awing"
@@ -36,9 +36,7 @@ class LossConfig:
     subcell: bool = False
 
     def __post_init__(self) -> None:
-        if not self.integral_weight >= 0 or not self.integral_beta > 0:
-            raise LabError("loss.integral_weight must not be negative and loss.integral_beta must be positive, "
-                           f"got {self.integral_weight}, {self.integral_beta}")  # fmt: skip
+        check_ranges("loss", self, integral_weight="[0, inf)", integral_beta="(0, inf)", map_weight="[0, inf)")
 
 
 class AWingObjective(nn.Module):

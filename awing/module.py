@@ -12,13 +12,14 @@ from awing.loss import AWingObjective, LossConfig
 from awing.network import AWingNet
 from awing.original import predict_official
 from awing.targets import AWingTargets
-from common.errors import LabError
+from common.errors import LabError, check_range, check_ranges
 from common.heatmaps import cells_to_crop, decode_argmax, decode_quarter, decode_window, soft_argmax
 from common.task import LandmarkTask
 from common.train_config import TrainConfig
 from common.types import FaceBatch, Prediction
 
 STRIDE = 4  # crop pixels a heatmap cell
+SMALLEST = 36  # crop pixels whose map holds a peak
 TRAIN = TrainConfig(optimizer="rmsprop", lr=1e-4, weight_decay=1e-5, schedule="multistep", milestones=(80, 160))
 
 
@@ -36,6 +37,9 @@ class OfficialConfig:
     boundary_shift: int = 1
     official_frame: bool = False
 
+    def __post_init__(self) -> None:
+        check_ranges("official", self, boundary_shift="[-16, 16]")
+
 
 @dataclass(frozen=True)
 class ExtraConfig:
@@ -47,7 +51,7 @@ class ExtraConfig:
         flip_test: return the mean of the crop's and the mirrored crop's points; twice the time.
 
     Raises:
-        LabError: growth is negative or no multiple of 4.
+        LabError: growth is out of its range or no multiple of 4.
     """
 
     stem: Literal["residual", "strided"] = "residual"
@@ -55,8 +59,9 @@ class ExtraConfig:
     flip_test: bool = False
 
     def __post_init__(self) -> None:
-        if self.growth < 0 or self.growth % 4:
-            raise LabError(f"extra.growth must be a multiple of 4 and not negative, got {self.growth}")
+        check_ranges("extra", self, growth="[0, 1024]")
+        if self.growth % 4:
+            raise LabError(f"extra.growth must be a multiple of 4, got {self.growth}")
 
 
 class AWingTask(LandmarkTask):
@@ -112,6 +117,10 @@ class AWingTask(LandmarkTask):
     ) -> None:
         super().__init__(scheme, input_size, threshold, train)
         self.save_hyperparameters()
+        check_range("model.stacks", stacks, "[1, 64]")
+        check_range("model.width", width, "[16, 4096]")
+        check_range("model.depth", depth, "[1, 8]")
+        check_range("model.input_size (data.crop.size)", input_size, f"[{SMALLEST}, 4096]")
         self.decode = decode
         self.logits = loss.kind == "focal"
         self.integral_beta = loss.integral_beta

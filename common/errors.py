@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
-from typing import ParamSpec
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec
 
 Given = ParamSpec("Given")
 USER_ERROR = 2  # exit code, the same as argparse's
+SEEDS = "[0, 4294967295]"  # what NumPy takes
 
 
 class LabError(Exception):
@@ -24,6 +25,36 @@ class LabError(Exception):
         if message.startswith("Caught LabError in "):  # made again by torch, from the traceback of a loader's process
             message = message.rpartition("LabError: ")[2]
         super().__init__(" ".join(message.split()))
+
+
+def check_range(what: str, value: Any, interval: str) -> None:
+    """Check a number, or each of several; None, which stands for no number, passes.
+
+    Args:
+        what: the option's name.
+        value: given for it.
+        interval: as in mathematics, such as "[0, 1)" or "(0, inf)"; NaN is in none.
+
+    Raises:
+        LabError: a number is not in the interval; names all three.
+    """
+    low, high = map(float, interval[1:-1].split(","))
+    for number in value if isinstance(value, list | tuple) else (value,):
+        if number is None or (low < number < high):
+            continue
+        if not (number == low and interval[0] == "[" or number == high and interval[-1] == "]"):
+            raise LabError(f"{what} must be in {interval}, got {number}")
+
+
+def check_ranges(group: str, settings: Any, **intervals: str) -> None:
+    """Check attributes, or values of a mapping, as `check_range` does; `group` stands before their names.
+
+    Raises:
+        LabError: a number is not in its interval.
+    """
+    for name, interval in intervals.items():
+        value = settings[name] if isinstance(settings, Mapping) else getattr(settings, name)
+        check_range(f"{group}.{name}", value, interval)
 
 
 def command(main: Callable[Given, int]) -> Callable[Given, int]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from common.data.batching import CroppedFaces
-from common.errors import LabError
+from common.errors import LabError, check_range
 from common.export.graph import CropGraph, GraphPart
 from common.files.checkpoints import (
     INSTANTIATOR,
@@ -47,6 +47,9 @@ class LandmarkTask(LightningModule):
         input_size: side of the crops in pixels.
         threshold: FR and AUC threshold in percent of the normaliser.
         train: optimiser, schedule, moving average and photometric changes.
+
+    Raises:
+        LabError: a value is out of its range.
     """
 
     METHOD = "base"  # written to checkpoints, so that another method's are refused
@@ -67,6 +70,8 @@ class LandmarkTask(LightningModule):
         train: TrainConfig = TrainConfig(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__()
+        check_range("model.input_size (data.crop.size)", input_size, "[8, 4096]")
+        check_range("model.threshold", threshold, "(0, 1000]")
         self.last_loss: float | None = None
         self.means = Means()
         self.scheme = get_scheme(scheme)

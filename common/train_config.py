@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from common.data.augment import PhotometricAugment
-from common.errors import LabError
+from common.errors import check_ranges
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,8 @@ class TrainConfig:
     channels_last: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("lr", "weight_decay", "momentum", "warmup_steps"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise LabError(f"train.{name} must not be negative, got {getattr(self, name)}")
-        if self.ema is not None and not 0 <= self.ema < 1:
-            raise LabError(f"train.ema must be in [0, 1), or null for no average, got {self.ema}")
+        check_ranges("train", self, lr="[0, 100]", weight_decay="[0, 100]", momentum="[0, 1)", gamma="(0, 1]",
+                     milestones="[0, 1000000]", warmup_steps="[0, 1000000]", ema="[0, 1)")  # fmt: skip
 
     def make_optimizer(self, groups: list[dict[str, Any]], fused: bool | None = None) -> torch.optim.Optimizer:
         """Return the optimiser of parameter groups.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from common.errors import LabError
+from common.errors import LabError, check_ranges
 from common.geometry import compose_affine, tight_box
 from common.types import FaceBatch
 
@@ -35,7 +35,7 @@ class BoxJitter:
         shift: largest shift on each axis over the landmark box's side (other samples).
 
     Raises:
-        LabError: a share is outside [0, 1], or the range is empty.
+        LabError: a value is out of its range, or low is above high.
     """
 
     given: float = 0.5
@@ -45,11 +45,9 @@ class BoxJitter:
     shift: float = 0.15
 
     def __post_init__(self) -> None:
-        if not 0 <= self.given <= 1:
-            raise LabError(f"jitter.given is a share and must be in [0, 1], got {self.given}")
-        if not 0 < self.low <= self.high or self.small < 0 or self.shift < 0:
-            raise LabError(f"jitter: 0 < low <= high and no negative small or shift, got {self.low}, {self.high}, "
-                           f"{self.small}, {self.shift}")  # fmt: skip
+        check_ranges("jitter", self, given="[0, 1]", small="[0, 1]", low="(0, 10]", high="(0, 10]", shift="[0, 10]")
+        if self.low > self.high:
+            raise LabError(f"jitter.low must not be above jitter.high, got {self.low} and {self.high}")
 
     def __call__(self, batch: FaceBatch, given_box: Tensor, generator: torch.Generator) -> Tensor:
         """Return boxes (B, 4), crop pixels.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from common.data.batching import CroppedFaces
 from common.data.shapes import rough_mean, training_shapes
 from common.data.synthetic import DRAWN
-from common.errors import LabError
+from common.errors import check_range
 from common.geometry import disagreement
 from common.task import LandmarkTask
 from common.train_config import TrainConfig
@@ -91,8 +91,7 @@ class DprTask(LandmarkTask):
     ) -> None:
         super().__init__(scheme, input_size, threshold, train)
         self.save_hyperparameters()
-        if not box_grow > 0:
-            raise LabError(f"box_grow must be positive, got {box_grow}")
+        check_range("model.box_grow", box_grow, "(0, 10]")
         self.stage = stage
         self.loss = loss
         self.curriculum = curriculum

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from common.errors import LabError
+from common.errors import check_ranges
 from dpr.backbone import STRIDES
 from dpr.loss import ErrorKind, Weighting
 
@@ -32,7 +32,7 @@ class NetworkConfig:
         context: side of the crop over the side of the box, for batches without boxes (--data.crop.box_scale).
 
     Raises:
-        LabError: context is not positive.
+        LabError: a value is out of its range.
     """
 
     face_size: int = 256
@@ -49,8 +49,8 @@ class NetworkConfig:
     context: float = 1.5
 
     def __post_init__(self) -> None:
-        if not self.context > 0:
-            raise LabError(f"net.context must be positive, got {self.context}")
+        check_ranges("net", self, face_size="[8, 4096]", part_size="[8, 4096]", theta_gradient="[0, 1]",
+                     point_gradient="[0, 1]", context="(0, 100]")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,9 @@ class LossConfig:
     error: ErrorKind = "squared"
     plain_steps: int = 0
     reinit_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_ranges("loss", self, plain_steps="[0, inf)", reinit_weight="[0, inf)")
 
 
 @dataclass(frozen=True)
@@ -91,3 +94,7 @@ class CurriculumConfig:
     global_lr: float = 0.1
     teacher_until: int = 0
     local_from: int = 0
+
+    def __post_init__(self) -> None:
+        check_ranges("curriculum", self, point_noise="[0, 1]", reinit_lr="[0, 1000]", global_lr="[0, 1000]",
+                     teacher_until="[0, inf)", local_from="[0, inf)")  # fmt: skip

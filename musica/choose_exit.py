@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.errors import LabError, command
+from common.errors import LabError, check_range, command
 from common.evaluation import batches, load_data
 from common.task import load_task
 from musica.exit import ExitPolicy, Sweep, choose, exit_iteration, failure_threshold, sweep, usual_levels
@@ -174,9 +174,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     if options.split == "test":
         raise LabError("--split test: thresholds must not be chosen on the faces that report the result; use val")
-    if options.copies < 0 or not 0 <= options.copy_share <= 1:
-        raise LabError("--copies must not be negative and --copy_share must be in [0, 1], got "
-                       f"{options.copies} and {options.copy_share}")  # fmt: skip
+    for name, interval in (("copies", "[0, 1000]"), ("copy_share", "[0, 1]"), ("max_loss", "[0, inf)"),
+                           ("failed_above", "(0, 1000]"), ("timed", "[0, inf)"), ("repeats", "[1, inf)")):  # fmt: skip
+        check_range(f"--{name}", getattr(options, name), interval)
     policy = build(options)
     on = policy.chosen_on
     print(f"{options.out}: leave below {', '.join(f'{v:.4f}' for v in policy.exit_below)}, flag above "

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from common import trains
 from common.data.batching import CroppedFaces
-from common.errors import LabError
+from common.errors import LabError, check_range, check_ranges
 from common.export.graph import CropGraph, GraphPart
 from common.task import LandmarkTask
 from common.train_config import TrainConfig
@@ -62,6 +62,10 @@ class NetworkConfig:
     detach: bool = False
     dropout: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_ranges("net", self, iterations="[2, 5]", units="[1, 65536]", rank="[0, 65536]",
+                     attention_rank="[0, 65536]", dropout="[0, 1)")  # fmt: skip
+
 
 @dataclass(frozen=True)
 class RateConfig:
@@ -81,13 +85,14 @@ class RateConfig:
         """Return the shares of each iteration.
 
         Raises:
-            LabError: the number of shares is another, or one is not positive.
+            LabError: the number of shares is another, or one is out of its range.
         """
         found: dict[str, list[float]] = {}
         for name, given in (("iteration", self.iteration), ("hidden", self.hidden), ("output", self.output)):
             found[name] = given if isinstance(given, list) else [given] * iterations
-            if len(found[name]) != iterations or min(found[name]) <= 0:
-                raise LabError(f"rates.{name} must be a positive number or {iterations} of them, got {given}")
+            if len(found[name]) != iterations:
+                raise LabError(f"rates.{name} must be a number or {iterations} of them, got {given}")
+            check_range(f"rates.{name}", found[name], "(0, 1000]")
         return found
 
 
@@ -147,6 +152,7 @@ class MusicaTask(LandmarkTask):
     ) -> None:
         super().__init__(scheme, input_size, threshold, train)
         self.save_hyperparameters(ignore=["policy"])
+        check_range("model.start_faces", start_faces, "[1, inf)")
         self.net_config = net
         self.shares = rates.each(net.iterations)
         self.origin = origin

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.errors import LabError
+from common.errors import LabError, check_ranges
 from common.heatmaps import cells_to_crop
 from common.losses import integral_loss
 from common.task import LandmarkTask
@@ -65,6 +65,9 @@ class NetworkConfig:
     stem: Literal["blocks", "strided"] = "blocks"
     growth: int = 0
 
+    def __post_init__(self) -> None:
+        check_ranges("net", self, depth="[1, 8]", stacks="[1, 64]", width="[8, 4096]", growth="[0, 1024]")
+
 
 @dataclass(frozen=True)
 class LossConfig:
@@ -79,7 +82,7 @@ class LossConfig:
         integral_weight: factor of the mean coordinate error, in cells, of the maps' soft-arg-max [ours].
 
     Raises:
-        LabError: a factor is negative or the height not positive.
+        LabError: a value is out of its range, or integral_weight is given for another kind than ce.
     """
 
     kind: LossKind = "l2"
@@ -90,10 +93,8 @@ class LossConfig:
     integral_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        factors = (self.depth_weight, self.integral_weight, self.sigma)
-        if not min(factors) >= 0 or not self.peak > 0:
-            raise LabError("loss.depth_weight, loss.integral_weight and loss.sigma must not be negative and loss.peak "
-                           f"must be positive, got {', '.join(map(str, factors))} and {self.peak}")  # fmt: skip
+        check_ranges("loss", self, depth_weight="[0, inf)", integral_weight="[0, inf)", sigma="[0, 100]",
+                     peak="(0, inf)")  # fmt: skip
         if self.integral_weight and self.kind != "ce":
             raise LabError(f"loss.integral_weight is for loss.kind ce, whose maps are a distribution, not {self.kind}")
 
@@ -109,7 +110,7 @@ class ViewConfig:
         flip: chance of a mirrored view.
 
     Raises:
-        LabError: the weight is negative.
+        LabError: a value is out of its range.
     """
 
     weight: float = 0.0
@@ -118,8 +119,7 @@ class ViewConfig:
     flip: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise LabError(f"views.weight must not be negative, got {self.weight}")
+        check_ranges("views", self, weight="[0, inf)", rotation="[0, 180]", scale="[0, 1)", flip="[0, 1]")
 
 
 class SduTask(LandmarkTask):

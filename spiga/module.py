@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from common.data.batching import CroppedFaces
 from common.data.shapes import training_shapes
-from common.errors import LabError
+from common.errors import LabError, check_range, check_ranges
 from common.geometry import disagreement
 from common.task import LandmarkTask
 from common.train_config import TrainConfig
@@ -45,6 +45,9 @@ class GraphConfig:
     kind: GraphKind = "complete"
     knn: int = 8
 
+    def __post_init__(self) -> None:
+        check_ranges("graph", self, steps="[1, 8]")
+
 
 @dataclass(frozen=True)
 class LossWeights:
@@ -59,6 +62,9 @@ class LossWeights:
     coordinate: float = 4.0
     attention: float = 50.0
     pose: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_ranges("loss", self, coordinate="[0, inf)", attention="[0, inf)", pose="[0, inf)")
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,9 @@ class ExtraConfig:
     stem: Literal["residual", "strided"] = "residual"
     growth: int = 0
     flip_test: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges("extra", self, growth="[0, 1024]")
 
 
 class SpigaTask(LandmarkTask):
@@ -145,6 +154,9 @@ class SpigaTask(LandmarkTask):
     ) -> None:
         super().__init__(scheme, input_size, threshold, train)
         self.save_hyperparameters(ignore=["mean_face"])
+        check_range("model.stacks", stacks, "[1, 64]")
+        check_range("model.width", width, "[32, 4096]")
+        check_range("model.depth", depth, "[1, 8]")
         self._check(stage, stage_epochs, official, answer)
         self.stage_epochs = tuple(stage_epochs)
         self.given_face = mean_face

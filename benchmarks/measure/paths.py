@@ -16,7 +16,7 @@ from benchmarks.measure.speed import make_task
 from benchmarks.measure.timing import count_parameters, median_ms
 from benchmarks.readme import fill, table
 from common.data.crops import CropConfig
-from common.errors import LabError
+from common.errors import LabError, check_range
 from common.export.method import TOLERANCE, check_batches, export_task, largest_difference
 from common.export.runtime import GraphRunner, installed_runtimes, open_session
 from common.files.provenance import machine
@@ -91,8 +91,7 @@ def main(options: argparse.Namespace) -> None:
     Raises:
         LabError: see `load` and `export_task`; or the document lacks its marks.
     """
-    if options.rounds < 1:
-        raise LabError(f"--rounds must be at least 1, got {options.rounds}")
+    check_range("--rounds", options.rounds, "[1, inf)")
     torch.set_num_threads(1)
     header = ["network", "parameters", *(f"{way} b{count}" for count in BATCHES
                                          for way in ("eager", "onnx", "openvino", "gain"))]  # fmt: skip

@@ -27,7 +27,7 @@ from benchmarks.run.plan import Trial, read_plan, restrict
 from benchmarks.run.trial import last_checkpoint, load_trained
 from common.data.batching import Collate
 from common.data.crops import CropConfig, CroppedFace, crop_box, crop_sample, draw_matrix
-from common.errors import LabError
+from common.errors import LabError, check_range
 from common.evaluation import Evaluation, evaluate, evaluate_batches
 from common.files.images import decode_image
 from common.geometry import invert_affine
@@ -231,6 +231,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> None:
     """Examine every trained trial of a plan, record and print a table."""
+    check_range("--faces", options.faces, "[1, inf)")
     plan = restrict(read_plan(options.config), options.methods, None)
     settings = yaml.safe_load(options.levels.read_text(encoding="utf-8"))
     trials = [trial for trial in plan.trials() if last_checkpoint(plan.folder, trial).is_file()]

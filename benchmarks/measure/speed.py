@@ -20,7 +20,7 @@ from benchmarks.record import Timing, append_record
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
-from common.errors import LabError
+from common.errors import LabError, check_range
 from common.files.provenance import commit, machine
 from common.files.recipes import read_recipe
 from common.methods import METHODS
@@ -174,6 +174,7 @@ def main(options: argparse.Namespace) -> None:
     from benchmarks.readme import table
     from benchmarks.report.markdown import count, figure
 
+    check_range("--batches", options.batches, "[1, 65536]")
     cuda = torch.cuda.is_available()
     if options.device == "cuda" and not cuda:
         raise LabError("--device cuda: no CUDA device here; use --device cpu")

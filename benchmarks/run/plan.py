@@ -33,7 +33,7 @@ class Job(Strict):
 
     dataset: str
     recipe: str
-    seeds: list[int] = [0]
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = [0]
     root: str | None = None
     optional: bool = False
     args: list[str] = []

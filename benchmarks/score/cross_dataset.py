@@ -24,6 +24,7 @@ from benchmarks.score.text import figures_text, matrix_text, protocols_text
 from common.data.base import FaceDataset
 from common.data.datamodule import DATASETS, FaceDataModule
 from common.data.options import SyntheticConfig
+from common.errors import check_range
 from common.evaluation import evaluate
 from common.files.provenance import commit, machine
 from common.files.recipes import read_recipe
@@ -101,6 +102,8 @@ def main(options: argparse.Namespace) -> None:
     Raises:
         LabError: weights or data set cannot be read, or no map between their schemes is known.
     """
+    check_range("--faces", options.faces, "[1, inf)")
+    check_range("--level", options.level, "(0, 100)")
     predictor = Predictor.load(options.weights, options.weights_config)
     drawn = SyntheticConfig(test_count=options.faces) if options.faces else SyntheticConfig()
     data = FaceDataModule(options.dataset, options.root, options.scheme, predictor.crop, eval_split=options.eval_split,

@@ -23,7 +23,7 @@ from common.data.packed.layout import Packing
 from common.data.packed.w300_crops import write_crops
 from common.data.packed.write import prepare as write_store
 from common.data.show import data_grid, spread
-from common.errors import LabError, command
+from common.errors import LabError, check_range, command
 from common.files.images import write_image
 
 SPLITS = ("train", "val", "test")
@@ -137,6 +137,7 @@ def doctor(options: argparse.Namespace) -> int:
 def main(args: list[str] | None = None) -> int:
     """Run a command; a user's mistake is printed as one line, exit code 2."""
     options = parser().parse_args(args)
+    check_range("--workers", options.workers, "[0, 256]")
     return {"doctor": doctor, "prepare": prepare, "show": show, "boxes": boxes}[options.command](options)
 
 

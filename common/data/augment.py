@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.errors import LabError
+from common.errors import LabError, check_range, check_ranges
 from common.types import FaceBatch
 
 LAST_HUE = 179 / 30  # the largest hue of 8-bit pictures, in sixths of the circle
@@ -39,7 +39,7 @@ class PhotometricAugment:
         occlusion_fill: mixed (noise or one colour) or color (always one colour).
 
     Raises:
-        LabError: a chance is outside [0, 1], or a strength is negative.
+        LabError: a value is out of its range.
     """
 
     brightness: float = 0.0
@@ -59,15 +59,11 @@ class PhotometricAugment:
     occlusion_fill: Literal["mixed", "color"] = "mixed"
 
     def __post_init__(self) -> None:
-        for name in ("gray", "blur", "noise", "occlusion"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise LabError(f"augment.{name} is a chance and must be in [0, 1], got {getattr(self, name)}")
-        for name in ("brightness", "contrast", "saturation", "hsv"):
-            if getattr(self, name) < 0:
-                raise LabError(f"augment.{name} must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.occlusion_least <= self.occlusion_side:
-            raise LabError("augment.occlusion_least must be from 0 to occlusion_side, got "
-                           f"{self.occlusion_least} and {self.occlusion_side}")  # fmt: skip
+        share, strength = "[0, 1]", "[0, 10]"
+        check_ranges("augment", self, gray=share, blur=share, noise=share, occlusion=share, brightness=share,
+                     contrast=strength, saturation=strength, hsv=strength, gamma=strength, blur_sigma="(0, 10]",
+                     noise_sigma=share, occlusion_side="[0, 10]")  # fmt: skip
+        check_range("augment.occlusion_least", self.occlusion_least, f"[0, {self.occlusion_side}]")
 
     @torch.no_grad()
     def __call__(self, batch: FaceBatch, generator: torch.Generator | None = None) -> FaceBatch:

@@ -11,7 +11,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from common.errors import LabError
+from common.errors import LabError, check_ranges
 from common.geometry import apply_affine, compose_affine, crop_matrix, invert_affine
 from common.schemes import LandmarkScheme
 from common.types import FaceSample
@@ -57,15 +57,10 @@ class CropConfig:
     fit: bool = False
 
     def __post_init__(self) -> None:
-        if self.size < 8 or self.box_scale <= 0:
-            raise LabError(f"crop size must be at least 8 and box_scale positive, got {self.size}, {self.box_scale}")
-        if not (0 <= self.flip <= 1 and 0 <= self.scale < 1):
-            raise LabError(f"flip must be in [0, 1] and scale in [0, 1), got {self.flip} and {self.scale}")
         if not 0 <= self.shift <= 1:
-            raise LabError(f"shift is a share of the crop's side, from 0 to 1, not pixels; got {self.shift}")
-        if not (0 <= self.chance <= 1 and 0 <= self.shear < 1 and 0 <= self.stretch < 1):
-            raise LabError("chance must be in [0, 1], shear and stretch in [0, 1), got "
-                           f"{self.chance}, {self.shear} and {self.stretch}")  # fmt: skip
+            raise LabError(f"crop.shift is a share of the crop's side, in [0, 1], not pixels; got {self.shift}")
+        check_ranges("crop", self, size="[8, 4096]", box_scale="(0, 100]", rotation="[0, 180]", scale="[0, 1)",
+                     flip="[0, 1]", shear="[0, 1)", stretch="[0, 1)", chance="[0, 1]")  # fmt: skip
 
     def still(self) -> CropConfig:
         """Return the same crop without augmentation."""

@@ -12,20 +12,18 @@ from common.data.base import FaceDataset, check_norm, check_root, one_thread
 from common.data.batching import Collate, CroppedFaces
 from common.data.boxes import KINDS, BoxedFaces, check_choice, with_boxes
 from common.data.crops import CropConfig, CroppedFace
-from common.data.options import MixConfig, Source, SyntheticConfig
+from common.data.options import APART, MixConfig, Source, SyntheticConfig
 from common.data.packed.read import PackedFaces
 from common.data.readers import READERS, Wanted
 from common.data.sampler import EpochSampler
 from common.data.store import build, digest
 from common.data.synthetic import VERSION, SyntheticFaces
 from common.data.wrappers import ByBox, CachedFaces, MappedFaces, MaskedFaces, Mixture, WithDepth, chosen_points
-from common.errors import LabError
+from common.errors import SEEDS, LabError, check_ranges
 from common.schemes import MAPS, LandmarkScheme, get_scheme
 from common.types import FaceBatch
 
-VAL_OFFSET, TEST_OFFSET = 1_000_000, 2_000_000  # synthetic faces of the three splits never share an index
-
-
+VAL_OFFSET, TEST_OFFSET = APART, 2 * APART
 SYNTHETIC, SYNTHETIC3D = "synthetic", "synthetic3d"
 DATASETS = (SYNTHETIC, SYNTHETIC3D, *READERS)
 
@@ -76,9 +74,6 @@ class FaceDataModule(L.LightningDataModule):
         super().__init__()
         if dataset not in DATASETS:
             raise LabError(f"--data.dataset must be one of {', '.join(DATASETS)}, got {dataset}")
-        if batch_size < 1 or eval_batch_size < 1 or num_workers < 0:
-            raise LabError(f"batch sizes must be positive and num_workers not negative, got {batch_size}, "
-                           f"{eval_batch_size}, {num_workers}")  # fmt: skip
         check_norm(norm)
         self.landmarks = get_scheme(scheme)
         self.dataset, self.root, self.scheme, self.crop = dataset, root, self.landmarks.word, crop
@@ -87,6 +82,8 @@ class FaceDataModule(L.LightningDataModule):
         self.cache, self.norm, self.synthetic, self.box = cache, norm, synthetic, box
         self.mix = mix
         check_choice(box)
+        check_ranges("data", self, batch_size="[1, 65536]", eval_batch_size="[1, 65536]", num_workers="[0, 256]",
+                     seed=SEEDS)  # fmt: skip
         self._sets: dict[str, CroppedFaces] = {}
         self._done = (0, 0)  # an epoch and how many of its faces are trained on
 

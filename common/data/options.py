@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from common.errors import LabError
+from common.errors import SEEDS, LabError, check_ranges
 
 MOST_OFTEN = 100  # times that a face is seen in an epoch
+APART = 1_000_000  # faces between the splits of a synthetic set, which never share one
 # Former name of an option of `data` -> its present place.
 MOVED = {
     "train_count": "synthetic.train_count",
@@ -37,6 +38,10 @@ class SyntheticConfig:
     test_count: int = 200
     seed: int = 0
     store: str | None = None
+
+    def __post_init__(self) -> None:
+        count = f"[1, {APART}]"
+        check_ranges("data.synthetic", self, train_count=count, val_count=count, test_count=count, seed=SEEDS)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from common.demo.answer import Methods
 from common.demo.page import STYLE, build_page
-from common.errors import LabError, command
+from common.errors import LabError, check_range, command
 from common.prediction.detection import SCORE, FaceFinder
 from common.prediction.detector_file import open_detector
 
@@ -41,6 +41,9 @@ def serving(options: argparse.Namespace) -> Iterator[str]:
     Raises:
         LabError: there is no detector, no method has weights, Gradio is not installed, or the port is taken.
     """
+    check_range("--score", options.score, "[0, 1]")
+    check_range("--port", options.port, "[0, 65535]")
+    check_range("--megabytes", options.megabytes, "[1, 10000]")
     os.environ.update(QUIET)
     methods = Methods(FaceFinder(open_detector(options.detector, options.score), most=FACES), options.device)
     if not methods.names():

@@ -253,7 +253,7 @@ def build(kind: type[Built], settings: Mapping[str, Any], where: Path | str) -> 
     """Return an object made from plain settings, checked against the types of its constructor.
 
     Raises:
-        LabError: a setting is unknown or has the wrong type.
+        LabError: a setting is unknown, has the wrong type or is out of its range.
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, "made")
@@ -261,6 +261,8 @@ def build(kind: type[Built], settings: Mapping[str, Any], where: Path | str) -> 
         made = parser.instantiate(parser.parse_object({"made": plain(settings)}))["made"]
     except (ArgumentError, TypeError) as error:
         raise LabError(f"{where}: {explain(error)}") from None
+    except LabError as error:
+        raise LabError(f"{where}: {error}") from None
     assert isinstance(made, kind)
     return made
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from common.data.base import check_box
-from common.errors import LabError
+from common.errors import LabError, check_range
 from common.files.images import read_image, write_image
 from common.methods import default_weights, method_weights
 from common.prediction.aligned import aligned_crop
@@ -166,6 +166,11 @@ def open_film(path: Path, frame: np.ndarray, seconds: float) -> Iterator[cv2.Vid
 
 def run(options: argparse.Namespace) -> int:
     """Predict all sources; return the exit code: 1 if some of them could not be predicted."""
+    check_range("--score", options.score, "[0, 1]")
+    check_range("--min-face", options.min_face, "(0, inf)")
+    check_range("--camera", options.camera, "[0, inf)")
+    for name in ("faces", "frames", "every"):
+        check_range(f"--{name}", getattr(options, name), "[1, inf)")
     sources = expand(options.pictures, options.list)
     cameras = [] if options.camera is None else [options.camera]
     if not sources and not cameras:

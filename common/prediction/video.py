@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from common.errors import LabError
+from common.errors import LabError, check_range
 from common.files.images import MAX_PIXELS
 from common.geometry import tight_box
 from common.prediction.detection import BoxMap, Detections, FaceFinder, overlap
@@ -115,8 +115,7 @@ class FaceTracker:
         smooth: OneEuro | None = None,
         patience: int = 2,
     ) -> None:
-        if every < 1:
-            raise LabError(f"--every must be at least 1 frame, got {every}")
+        check_range("--every", every, "[1, inf)")
         self.predictor = predictor
         self.finder = finder
         self.box_map = box_map

@@ -39,7 +39,7 @@ from common.training.progress import Bar, EpochLog, StepFigures
 from common.training.quiet import quiet
 from common.training.stopping import SIGTERM_EXIT, SaveWhenStopped, requeued_files
 from common.training.tracking import close, training_id, trial_folder, wandb_logger
-from common.training.words import check_moved, explained, rename_former
+from common.training.words import OUT_OF_RANGE, check_moved, explained, rename_former
 
 DEFAULTS = Path(__file__).parents[1] / "configs" / "defaults.yaml"
 CROP_OF_NETWORK = ("size", "box", "fit", "box_scale", "side_rule", "nearest")  # what must be as it was in training
@@ -166,8 +166,16 @@ class LandmarkCLI(LightningCLI):
                 return other, content
             raise
 
+    def _set_seed(self) -> None:
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise LabError(f"--seed_everything: {error}") from None
+
     def before_instantiate_classes(self) -> None:
         config, folder = self.config[self.subcommand], self._folder()
+        if config.get("init_from") in ([], ""):
+            raise LabError("--init_from names no file; give one, or leave it out (null in a recipe)")
         # A file of the user's own goes into the run's configuration whole: it may not be there later.
         config.data.scheme = config.model.scheme = get_scheme(config.data.scheme).word
         if config.get("init_from") and "init_from" not in self.command.typed:
@@ -203,7 +211,9 @@ class LandmarkCLI(LightningCLI):
             with contextlib.nullcontext() if path is None else of_file(self._weights, path):
                 super().instantiate_classes()
         except ValueError as error:  # of constructors, which do not know the option's name
-            raise LabError(f"a value of --model or --data is out of its range: {error}") from error
+            # Of a group that may be absent, the parser says more: what is wrong with it as each other type.
+            told = OUT_OF_RANGE.search(str(error))
+            raise LabError(told[0] if told else f"a value of --model or --data is out of its range: {error}") from error
 
     def _check_start(self) -> None:
         """Open the data and load the weights before a folder or a W&B run is made.
@@ -240,7 +250,7 @@ class LandmarkCLI(LightningCLI):
         try:
             trainer = super().instantiate_trainer(**kwargs)
             check_trainer(trainer)
-        except (MisconfigurationException, ValueError, RuntimeError) as error:
+        except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
             raise LabError(f"trainer: {' '.join(str(error).split())}") from None
         if own and self._value("track") and self.subcommand in ("fit", "test") and trainer.is_global_zero:
             source = self._value("ckpt_path")

@@ -10,7 +10,7 @@ import lightning as L
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from common.errors import LabError
+from common.errors import LabError, check_ranges
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
@@ -20,6 +20,9 @@ def check_trainer(trainer: L.Trainer) -> None:
     if trainer.precision not in PRECISIONS:
         raise LabError(f"trainer.precision {trainer.precision} is not supported, since pictures and coordinates need "
                        f"float32; take one of {', '.join(PRECISIONS)}")  # fmt: skip
+    check_ranges("trainer", trainer, gradient_clip_val="[0, inf)", check_val_every_n_epoch="[1, inf)",
+                 accumulate_grad_batches="[1, inf)", log_every_n_steps="[0, inf)", num_sanity_val_steps="[0, inf]",
+                 limit_train_batches="(0, inf]")  # fmt: skip
     cores = os.cpu_count() or 1
     if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
         raise LabError(f"trainer.devices {trainer.num_devices}: this machine has {cores} processor cores, and each "

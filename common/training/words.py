@@ -9,6 +9,7 @@ from typing import Any
 
 from common.errors import LabError
 
+OUT_OF_RANGE = re.compile(r"\S+ must be in [\[(][^\])]*[\])], got \S+")  # what `check_range` says
 FLAG = re.compile(r"--([\w.]+)(?:=(.*))?", re.DOTALL)
 
 

@@ -263,7 +263,7 @@ def test_predict_image_is_predict_batch_where_the_image_is_the_crop() -> None:
         ({"stage": "all"}, "stage: must be one of reinit, regress"),
         ({"part_source": "crop"}, "part_source: must be one of"),
         ({"init": "xavier"}, "init: must be one of"),
-        ({"box_grow": 0.0}, "box_grow must be positive"),
+        ({"box_grow": 0.0}, "box_grow must be in"),
         ({"face_size": 96}, "do not fit a backbone of total stride 128"),
         ({"face_strides": (1, 2, 2)}, "strides must be 8 numbers"),
     ],

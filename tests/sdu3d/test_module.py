@@ -164,7 +164,7 @@ def test_targets_and_decoding_share_a_frame(official: bool, decode: str, flat: F
         ({"loss": "l1"}, "loss.kind: must be one of l2, ce, bce, got l1"),
         ({"decode": "max"}, "decode: must be one of"),
         ({"optimizer": "lion"}, "train.optimizer: must be one of"),
-        ({"coherent": -1.0}, "must not be negative"),
+        ({"coherent": -1.0}, "views.weight must be in"),
         ({"block": "vgg"}, "block: must be one of"),
     ],
 )

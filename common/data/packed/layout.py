@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from common.data.crops import warp_image
-from common.errors import LabError
+from common.errors import LabError, check_ranges
 from common.files.images import decode_image
 from common.geometry import apply_affine, crop_matrix, tight_box
 from common.types import FaceSample
@@ -67,9 +67,7 @@ class Packing:
     exact: bool = True
 
     def __post_init__(self) -> None:
-        if self.size < 32 or self.room < 1 or not 1 <= self.quality <= 100:
-            raise LabError("a store needs a size of at least 32, room of at least 1 and a quality from 1 to 100, got "
-                           f"{self.size}, {self.room} and {self.quality}")  # fmt: skip
+        check_ranges("packing", self, size="[32, 4096]", room="[1, 100]", quality="[1, 100]", face="[1, 4096]")
 
 
 def held_box(sample: FaceSample) -> np.ndarray:

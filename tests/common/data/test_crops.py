@@ -133,7 +133,7 @@ def test_augmentation_changes_colours_only_and_is_repeatable() -> None:
     assert torch.equal(one.image, two.image) and one.image.dtype == torch.uint8
     assert not torch.equal(one.image, batch.image) and torch.equal(one.points, batch.points)
     assert torch.equal(PhotometricAugment()(batch).image, batch.image)
-    with pytest.raises(LabError, match="blur is a chance"):
+    with pytest.raises(LabError, match="augment.blur must be in"):
         PhotometricAugment(blur=2)
 
 

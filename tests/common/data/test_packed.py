@@ -201,5 +201,5 @@ def test_crops_equal_those_of_the_figures(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_packing_must_be_possible() -> None:
-    with pytest.raises(LabError, match="room of at least 1"):
+    with pytest.raises(LabError, match="packing.room must be in"):
         Packing(room=0.5)

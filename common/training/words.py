@@ -68,6 +68,9 @@ def explained(message: str, known: Iterable[str]) -> str:
     wrong = re.search(r'Parser key "([\w.]+)": (.*)', line)
     if wrong is None:
         return line.removeprefix("argument ")
+    inside = re.search(r"Option '([\w.]+)' is not accepted", wrong[2])  # of a group that may be absent
+    if inside:
+        return f"{wrong[1]}.{inside[1]} is no option; --help lists the options"
     what = re.sub(r"typing\.Literal\[(.*?)\]", lambda found: "one of " + found[1].replace("'", ""), wrong[2])
     what = re.sub(r"Expected an? <class '(?:\w+\.)*(\w+)'>", r"Expected \1", what).replace(
         "Expected a one", "Expected one"

@@ -115,9 +115,9 @@ def test_a_value_out_of_its_range_is_named(made: Callable[..., Any], group: str,
 def test_the_borders_of_a_range() -> None:
     for value, interval in ((0, "[0, 1)"), (1, "(0, 1]"), (None, "(0, 1)"), ((1, 2), "[1, 2]"), (INF, "[0, inf]")):
         check_range("x", value, interval)
-    for value, interval in ((0, "(0, 1]"), (1, "[0, 1)"), (NAN, "[0, inf]"), (INF, "[0, inf)"), ([1, 3], "[1, 2]")):
+    for wrong, interval in ((0, "(0, 1]"), (1, "[0, 1)"), (NAN, "[0, inf]"), (INF, "[0, inf)"), ([1, 3], "[1, 2]")):
         with pytest.raises(LabError, match="x must be in"):
-            check_range("x", value, interval)
+            check_range("x", wrong, interval)
 
 
 @pytest.mark.parametrize(

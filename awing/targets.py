@@ -6,15 +6,19 @@ Letters: B batch, L landmarks, S side of the map in cells.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, pad
 
-from awing import native
 from awing.boundary import BoundaryRenderer
 from awing.curves import boundary_lines
 from common.heatmaps import gaussian_patches, write_patches
 from common.schemes import LandmarkScheme, get_scheme
+
+if TYPE_CHECKING:
+    from awing import native
 
 SIGMA = 1.75  # cells; the official code says 1, but its kernel is 0.25 * 7 wide
 RADIUS = 3  # a 7 x 7 patch
@@ -111,9 +115,8 @@ class AWingTargets(nn.Module):
         """
         if points.ndim != 3 or points.shape[1:] != (self.scheme.num_points, 2):
             raise ValueError(f"points must be (B, {self.scheme.num_points}, 2), got {tuple(points.shape)}")
-        if reuse and native.available and points.device.type == "cpu":
-            self._canvas = self._canvas or self._new_canvas()
-            maps = self._canvas.draw(points, self.stride)
+        if reuse and points.device.type == "cpu" and (canvas := self._kept_canvas()) is not None:
+            maps = canvas.draw(points, self.stride)
             if self.subcell:  # into the same windows, which the canvas clears
                 self._draw_peaks(maps[:, : points.shape[1]], points)
             return maps
@@ -130,13 +133,21 @@ class AWingTargets(nn.Module):
         columns, rows = profiles.unbind(-2)
         write_patches(maps, cells, rows[..., :, None] * columns[..., None, :])
 
-    def _new_canvas(self) -> native.Canvas:
+    def _kept_canvas(self) -> native.Canvas | None:
+        """Return the memory that is drawn into again and again; None without compiled loops."""
+        if self._canvas is None:
+            from awing import native  # here: prediction draws no targets, and the compiler takes long to import
+
+            self._canvas = self._new_canvas(native.Canvas) if native.available else None
+        return self._canvas
+
+    def _new_canvas(self, kind: type[native.Canvas]) -> native.Canvas:
         style = (self.map_size, self.sigma, self.radius, self.legacy_border)
         if self.boundary is None:
-            return native.Canvas(*style)
+            return kind(*style)
         drawn = self.boundary
         times = drawn.get_buffer("times").tolist()
-        return native.Canvas(*style, drawn.lines, times, drawn.x_shift, drawn.weights, drawn.quantise)
+        return kind(*style, drawn.lines, times, drawn.x_shift, drawn.weights, drawn.quantise)
 
     def _patches(self, points: Tensor, reach: int) -> tuple[Tensor, Tensor]:
         """Return cells and profiles (B, L, 2, 2 * reach + 1) of the peaks, zero beyond the radius."""

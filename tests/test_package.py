@@ -128,7 +128,7 @@ def test_metadata_name_the_version_and_addresses(wheel: zipfile.ZipFile) -> None
     addresses = [line.partition(", ")[2] for line in about.get_all("Project-URL", [])]
     assert addresses and all(address in readme for address in addresses)
     # An index shows the description away from the repository: a relative link or picture would lead nowhere.
-    targets = re.findall(r"\]\(([^)]+)\)", about.get_payload())
+    targets = re.findall(r"\]\(([^)]+)\)", str(about.get_payload()))
     assert targets and all(target.startswith("https://") for target in targets)
     scripts = wheel.read(next(name for name in wheel.namelist() if name.endswith("/entry_points.txt"))).decode()
     assert "face-lab = common.training.console:main" in scripts

@@ -42,6 +42,11 @@ Scalar = str | bool | Whole | Number | None
 Span = Annotated[tuple[Number, Number], Field(strict=False)]  # not strict: JSON has lists only
 
 
+def slug(text: object) -> str:
+    """Return a text as it may stand in the name of a file, a trial or an anchor."""
+    return "".join(letter if letter.isalnum() else "-" for letter in str(text).lower())
+
+
 def _unknown(value: object) -> bool:
     if isinstance(value, list | tuple):
         return any(map(_unknown, value))

@@ -206,7 +206,7 @@ def pack(
         LabError: see `describe`, `with_settings`, `save_safetensors`; or the file does not read back as it was written.
     """
     found, state = with_settings(describe(source, config), changes or {}, source), read_state_dict(source)
-    if changes:  # a value that the task refuses, or that makes another network, is told before anything is written
+    if changes:  # a value that the task refuses, or that makes another network, is reported before anything is written
         from common.methods import get_method  # here: reading a description must not import the networks
         from common.task import make_task
 

@@ -53,6 +53,7 @@ class LandmarkTask(LightningModule):
     """
 
     METHOD = "base"  # written to checkpoints, so that another method's are refused
+    flip_test: bool = False  # whether predictions are the mean with the mirrored crop's; part of the protocol card
     # Arguments of the former constructor -> their present place.
     MOVED: ClassVar[dict[str, str]] = {
         name: f"train.{name}" for name in TrainConfig.__dataclass_fields__ if name != "ema"

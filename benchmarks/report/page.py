@@ -10,17 +10,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from benchmarks.record import slug
 from benchmarks.report import sections
 from benchmarks.report.charts import TOP, mark
 from benchmarks.report.model import Report
 from benchmarks.report.tables import dataset
 
 TEMPLATES = Path(__file__).with_name("templates")
-
-
-def anchor(text: object) -> str:
-    """Return an id for a part of the page."""
-    return "".join(letter if letter.isalnum() else "-" for letter in str(text).lower())
 
 
 def _allowed(text: str) -> str:
@@ -37,7 +33,7 @@ def page(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters["anchor"] = anchor
+    templates.filters["anchor"] = slug
     templates.globals |= {"mark": mark, "TOP": TOP}
     style, script = ((TEMPLATES / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     policy = (

@@ -266,7 +266,7 @@ def card(tested: Trained, trial: Trial, count: int, state: str) -> dict[str, Any
         own["truth"] = tested.data.map_words()
     if faces[0].norm is not None:
         own["normaliser"] = "the data set's own"
-    if getattr(task, "flip_test", False):
+    if task.flip_test:
         own |= {
             "flip": "mean with the mirrored image",
             "notes": "original image pixels, float ground truth, exact area",

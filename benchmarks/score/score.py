@@ -203,10 +203,10 @@ def against(task: Task, options: argparse.Namespace) -> dict[str, Paired]:
 
 def record(task: Task, options: argparse.Namespace, found: dict[str, Any], face: dict[str, Any]) -> Result:
     """Return a record of the report for found figures, and write the predictions beside it."""
-    from benchmarks.record import Result
+    from benchmarks.record import Result, slug
 
     title = options.title or options.predictions.stem
-    name = "".join(letter if letter.isalnum() else "-" for letter in title.lower())
+    name = slug(title)
     path = Path("scored") / f"{name}-{task.dataset}-{options.protocol}.npz"
     (options.record / path).parent.mkdir(parents=True, exist_ok=True)
     kept = found["kept"]

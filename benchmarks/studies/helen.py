@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from benchmarks.readme import table
-from benchmarks.record import Result, append_record
+from benchmarks.record import Result, append_record, slug
 from common.data.readers.crops import PreparedCrops
 from common.errors import LabError
 from common.files.arrays import read_arrays
@@ -113,8 +113,8 @@ def main(options: argparse.Namespace) -> None:
 
 
 def as_record(label: str, values: np.ndarray) -> Result:
-    """Return the record of a row's NMEs (N,), under the canonical protocol."""
-    name = "".join(letter if letter.isalnum() else "-" for letter in label.lower())
+    """Return the record of a row's NMEs (N,), percent of the outer eye corners' distance, by the canonical protocol."""
+    name = slug(label)
     protocol = PROTOCOLS["canonical"]
     limit = protocol.measure("helen", 0).threshold
     return Result(

@@ -35,7 +35,10 @@ def draw(count: int, seed: int, cell: int, columns: int, landmarks: bool) -> np.
 
 
 def draw_methods(names: Sequence[str], count: int, seed: int, cell: int) -> np.ndarray:
-    """Return the same faces with what each method's embedded weights answer from their boxes, a row a method."""
+    """Return the same faces with the predictions of each method's embedded weights from their boxes, a row a method.
+
+    The picture is (methods * cell, count * cell, 3) RGB uint8.
+    """
     faces = SyntheticFaces(count, scheme="ibug68", seed=seed)
     cells = []
     for name in names:
@@ -61,7 +64,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--landmarks", action="store_true", help="draw the landmarks too")
     parser.add_argument("--methods", nargs="*", metavar="NAME",
-                        help="a row for each method (default: all that have weights) with what it answers")  # fmt: skip
+                        help="a row for each method (default: all that have weights) with its predictions")  # fmt: skip
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args(args)
     if options.methods is None:

@@ -105,8 +105,8 @@ def show(options: argparse.Namespace) -> int:
 def boxes(options: argparse.Namespace) -> int:
     """Write a face detector's boxes of a data set."""
     data, workers = data_module(options), os.cpu_count() or 1 if options.workers is None else options.workers
-    told = write_boxes(options.out, {split: data.faces(split) for split in options.splits}, options.detector, workers)
-    print("\n".join([*told, f"use them by --data.box file:{options.out}"]))
+    counts = write_boxes(options.out, {split: data.faces(split) for split in options.splits}, options.detector, workers)
+    print("\n".join([*counts, f"use them by --data.box file:{options.out}"]))
     return 0
 
 

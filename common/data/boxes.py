@@ -181,17 +181,17 @@ def write_boxes(path: Path, splits: Mapping[str, FaceDataset], model: str | None
         a line a split: how many faces there are, and how many the detector misses.
     """
     lines: dict[str, list[float]] = {}
-    told = []
+    counts = []
     for split, faces in splits.items():
         found = detected_boxes(faces, model, workers)
         lines |= {name: np.round(box, 3).tolist() for name, box in zip(found.ids, found.boxes, strict=True)}
-        told.append(f"{split}: {len(faces)} faces, detector {found.detector}{found.missing()}")
+        counts.append(f"{split}: {len(faces)} faces, detector {found.detector}{found.missing()}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(HEADING)
         writer.writerows([name, *box] for name, box in lines.items())
-    return told
+    return counts
 
 
 def read_boxes(path: Path) -> BoxOf:

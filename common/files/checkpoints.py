@@ -193,7 +193,7 @@ def load_weights(
         raise LabError(f"{where}: weights do not fit this network: {'; '.join(problems)}")
     try:
         module.load_state_dict(given, strict=False)
-    except (RuntimeError, NotImplementedError) as error:  # sparse or without storage
+    except RuntimeError as error:  # sparse or without storage
         raise LabError(f"{where}: weights cannot be copied ({' '.join(str(error).split())[:160]})") from None
     return missing
 

@@ -36,13 +36,13 @@ class Job:
     finder: FaceFinder | None
     results: Results
     options: argparse.Namespace
-    told: bool = False
+    reported: bool = False
 
-    def tell_once(self, faces: list[Face]) -> None:
+    def report_once(self, faces: list[Face]) -> None:
         """Say once what the faces of this method lack, and why."""
-        if not self.told and faces and faces[0].pose is None:
+        if not self.reported and faces and faces[0].pose is None:
             report(f"no head pose: scheme {self.predictor.scheme.name} has no 3D mean face")
-            self.told = True
+            self.reported = True
 
     def detect(self, picture: Path, image: np.ndarray) -> Detections:
         """Return the boxes of a picture: given, from its .rct file, or found.
@@ -110,7 +110,7 @@ def predict_picture(job: Job, picture: Path, name: str) -> int:
     """Predict one picture, write what is known of it, and return the number of its faces."""
     image = read_image(picture, follow_orientation=True)
     faces = find_landmarks(job.predictor, image, job.detect(picture, image), str(picture))
-    job.tell_once(faces)
+    job.report_once(faces)
     job.write(name, image, faces)
     job.results.add(str(picture), image.shape[:2], faces)
     return len(faces)
@@ -130,7 +130,7 @@ def predict_video(job: Job, source: Path | int, name: str) -> int:
             label = f"{source if isinstance(source, Path) else name}#{number}"
             found = tracker(frame, seconds, label)
             faces = [face for _, face in found]
-            job.tell_once(faces)
+            job.report_once(faces)
             count += len(faces)
             if label not in job.results.done:  # a video that was stopped is followed anew, its frames are added once
                 job.results.add(label, frame.shape[:2], faces, [identity for identity, _ in found])

@@ -212,8 +212,10 @@ class LandmarkCLI(LightningCLI):
                 super().instantiate_classes()
         except ValueError as error:  # of constructors, which do not know the option's name
             # Of a group that may be absent, the parser says more: what is wrong with it as each other type.
-            told = OUT_OF_RANGE.search(str(error))
-            raise LabError(told[0] if told else f"a value of --model or --data is out of its range: {error}") from error
+            found = OUT_OF_RANGE.search(str(error))
+            raise LabError(
+                found[0] if found else f"a value of --model or --data is out of its range: {error}"
+            ) from error
 
     def _check_start(self) -> None:
         """Open the data and load the weights before a folder or a W&B run is made.

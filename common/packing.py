@@ -104,8 +104,7 @@ def describe(path: Path, config: Path | None = None) -> Description:
             hyper = dict(json.loads(found["hyper_parameters"]))
             former = hyper.pop("release_crop", False)  # the former converter's mark
             official = bool(former) or found.get("official") == "true"
-            crop = json.loads(found["crop"]) if config is None else _crop_of(config)
-            crop.pop("box", None)  # of former files: which box is the data's matter
+            crop = _present_crop(json.loads(found["crop"])) if config is None else _crop_of(config)
             confidence = Confidence.read(found["confidence"]) if "confidence" in found else None
             maps = {name: BoxMap(**given) for name, given in json.loads(found.get("box_maps", "{}")).items()}
             about = build(CropConfig, crop, path).still()
@@ -138,6 +137,11 @@ def _crop_of(config: Path) -> dict[str, Any]:
         raise LabError(f"{config}: has no data.crop; give the config.yaml of the run") from None
 
 
+def _present_crop(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a kept crop without the box that former versions kept in it: which box is used is the data's matter."""
+    return {key: value for key, value in kept.items() if key != "box"}
+
+
 def crop_of(path: Path) -> CropConfig:
     """Return the crop that a file's network knows: of a checkpoint, which keeps it, else as `describe`.
 
@@ -147,8 +151,7 @@ def crop_of(path: Path) -> CropConfig:
     if path.suffix == ".ckpt":
         kept = (read_checkpoint(path).get("data") or {}).get("crop")
         if kept is not None:
-            known = {key: value for key, value in dict(kept).items() if key != "box"}  # of former files, as above
-            return build(CropConfig, known, path).still()
+            return build(CropConfig, _present_crop(kept), path).still()
     return describe(path).crop
 
 

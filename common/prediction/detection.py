@@ -261,11 +261,14 @@ class FaceFinder:
         """Return the faces of an RGB picture (H, W, 3) uint8, surest first; N may be 0.
 
         It is looked at with its longer side at 640 px, and larger where small faces are looked for; with nothing
-        found once more at 200 px, and turned.
+        found once more at 200 px, at twice the largest scale, and turned.
         """
-        found = without_repeats(Detections.join([self._look(image, scale) for scale in self._scales(image)]))
-        if not len(found):
-            found = self._look(image, min(1.0, CLOSE_UP_SIDE / max(image.shape[:2])))
+        scales = self._scales(image)
+        found = without_repeats(Detections.join([self._look(image, scale) for scale in scales]))
+        # Not every face of SMALLEST_SHOWN pixels is found; what twice the scale costs is paid only without any.
+        for scale in (min(1.0, CLOSE_UP_SIDE / max(image.shape[:2])), min(1.0, 2 * scales[-1])):
+            if not len(found) and scale not in scales:
+                found = self._look(image, scale)
         if self.turned and (not len(found) or found.scores.min() < SURE):
             # Trained on upright faces, the detector is very sure of those alone: the picture is turned for the others.
             found = without_repeats(Detections.join([found, self._quarter_turns(image)]))

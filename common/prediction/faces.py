@@ -133,7 +133,7 @@ def _turned(predictor: Predictor, image: np.ndarray, box: np.ndarray, roll: floa
     matrix = upright_matrix(box, roll, PATCH_SCALE, size)
     half = (box[2:] - box[:2]) / 2 * size / (longer * PATCH_SCALE)
     center = apply_affine(matrix, (box[:2] + box[2:]) / 2)
-    inside = np.concatenate([center - half, center + half])[None]
+    inside = np.concatenate([center - half, center + half]).reshape(1, 4)
     (face,) = _upright(predictor, warp_image(image, matrix, size), inside, where)
     pose = face.pose
     if pose is not None:

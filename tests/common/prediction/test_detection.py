@@ -29,9 +29,10 @@ UPRIGHT_FIVE = np.array([[30.0, 40], [70, 40], [50, 60], [35, 80], [65, 80]])
 
 @dataclass
 class BrightSpot:
-    """A detector of white squares between 10 and 60 px on black, with which scales can be tested."""
+    """A detector of white squares between `least` and 66 px on black, with which scales can be tested."""
 
     name: str = "spot"
+    least: int = 10
     seen: list[tuple[int, int]] = field(default_factory=list)
 
     def detect(self, image: np.ndarray) -> Detections:
@@ -41,7 +42,8 @@ class BrightSpot:
             return Detections.of(np.zeros((0, 4)), np.zeros(0))
         box = np.array([columns.min() - 0.5, rows.min() - 0.5, columns.max() + 0.5, rows.max() + 0.5])
         side = box[2] - box[0]
-        return Detections.of(box[None] if 10 <= side <= 60 else np.zeros((0, 4)), np.full(int(10 <= side <= 60), 0.95))
+        seen = self.least <= side <= 66
+        return Detections.of(box[None] if seen else np.zeros((0, 4)), np.full(int(seen), 0.95))
 
 
 def square(height: int, width: int, box: tuple[int, int, int, int]) -> np.ndarray:
@@ -80,6 +82,14 @@ def test_small_faces_of_large_pictures_and_faces_that_fill_the_frame_are_found()
     close = finder.detect(square(640, 640, (200, 200, 390, 390)))
     np.testing.assert_allclose(close.boxes, [[199.5, 199.5, 389.5, 389.5]], atol=2.0)
     assert len(finder.detect(np.zeros((5, 900, 3), np.uint8))) == 0
+
+
+def test_without_a_face_the_picture_is_looked_at_larger_once_more() -> None:
+    """A face of 110 px in 6000 x 4000, which the detector sees from 36 px on, was missed at 33 px."""
+    spot = BrightSpot(least=36)
+    found = FaceFinder(spot, turned=False).detect(square(4000, 6000, (440, 330, 550, 440)))
+    np.testing.assert_allclose(found.boxes, [[439.5, 329.5, 549.5, 439.5]], atol=3.0)
+    assert [seen[1] for seen in spot.seen] == [640, 1800, 200, 3600]
 
 
 def test_repeats_go_and_the_surest_stays() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import multiprocessing
 import os
 import tempfile
 import time
@@ -97,7 +98,7 @@ def read_through(faces: FaceDataset, samples: int, batch_size: int, marks: tuple
     found: dict[str, float] = {}
     began, done, start, spent = time.perf_counter(), 0, 0.0, 0.0
     batches = iter(loader)
-    workers = [worker.pid for worker in batches._workers]  # type: ignore[attr-defined]
+    workers = [child.pid for child in multiprocessing.active_children() if child.pid is not None]
     for number, batch in enumerate(batches):
         if number == 0:
             found["first epoch's start, s"] = time.perf_counter() - began

@@ -1,7 +1,7 @@
 """Faces followed through a video: boxes from the last frame's points, identities, and smoothing.
 
 A detector is slow and its boxes tremble; the points of the last frame say where a face is now. It is asked again every
-few frames, for faces that came, and to drop those that went.
+few frames, for faces that came, and to drop those that went, and at once when a face is lost or its confidence falls.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ SAME_FACE = 0.3  # intersection over union from which a detection is a face that
 LARGEST_STEP = 1.6  # factor by which a face's size may change between two frames
 LARGEST_JUMP = 1.0  # how far a face may move between two frames, in its own size
 TAKEN = 0.6  # intersection over union from which two tracks are of one face
+FALLEN = 1.5  # factor by which a face's expected error may grow before the finder looks again
 NO_RATE = 30.0  # frames a second where a file does not say
 
 
@@ -86,12 +87,30 @@ def _share(cutoff: np.ndarray | float, seconds: float) -> np.ndarray | float:
 
 @dataclass
 class Track:
-    """A face that is followed: its identity, its last answer, its filter, and frames since a detector saw it."""
+    """A face that is followed.
+
+    Attributes:
+        number: its identity.
+        face: its last landmarks.
+        smoother: its filter, or None.
+        unseen: looks of the finder in a row that missed it.
+        trusted: expected error when the finder looked last, percent; infinite where the method gives none.
+    """
 
     number: int
     face: Face
     smoother: Smoother | None
     unseen: int = 0
+    trusted: float = math.inf
+
+    def doubted(self) -> bool:
+        """Return whether the confidence fell since the finder looked last."""
+        return expected(self.face) > FALLEN * self.trusted
+
+
+def expected(face: Face) -> float:
+    """Return a face's expected error, percent; infinite where it is not known."""
+    return math.inf if face.expected_error is None else face.expected_error
 
 
 class FaceTracker:
@@ -101,7 +120,8 @@ class FaceTracker:
         predictor: the method.
         finder: finds faces.
         box_map: from the finder's boxes to the method's.
-        every: frames between two looks of the finder; it looks at each frame while no face is known.
+        every: frames between two looks of the finder. It also looks while no face is known, when one is lost, and when
+            the expected error of one has grown by half since the last look (methods with a calibrated confidence).
         smooth: filter of the points, or None.
         patience: looks of the finder that may miss a face before it is dropped.
     """
@@ -134,10 +154,11 @@ class FaceTracker:
             seconds: time since the last frame.
             where: name of the frame for messages.
         """
-        detect = self._frame % self.every == 0 or not self.tracks
+        known = len(self.tracks)
+        detect = self._frame % self.every == 0
         self._frame += 1
         self._follow(frame, where)
-        if detect:
+        if detect or not known or len(self.tracks) < known or any(track.doubted() for track in self.tracks):
             self._meet(frame, where)
         answers = []
         for track in self.tracks:
@@ -179,23 +200,27 @@ class FaceTracker:
         return len(others) > 0 and float(overlap(tight_box(face.points[:, :2]), others).max()) > TAKEN
 
     def _meet(self, frame: np.ndarray, where: str) -> None:
-        """Look with the finder: begin a track for each new face, drop those that it missed too often."""
+        """Look with the finder: begin a track for each new face, renew doubted ones, drop those missed too often."""
         found = self.box_map(self.finder.detect(frame))
         known = np.array([tight_box(track.face.points[:, :2]) for track in self.tracks]).reshape(-1, 4)
-        seen, new = set[int](), []
+        seen, new = dict[int, int](), []
         for row in range(len(found)):
             common = overlap(found.boxes[row], known)
             if len(known) and common.max() > SAME_FACE:
-                seen.add(int(common.argmax()))
+                seen[int(common.argmax())] = row
             else:
                 new.append(row)
         for index, track in enumerate(self.tracks):
             track.unseen = 0 if index in seen else track.unseen + 1
+            if index in seen and track.doubted():
+                (face,) = find_landmarks(self.predictor, frame, found.take([seen[index]]), where)
+                track.face = min(face, track.face, key=expected)
+            track.trusted = expected(track.face)
         self.tracks = [track for track in self.tracks if track.unseen <= self.patience]
         for face in find_landmarks(self.predictor, frame, found.take(new), where) if new else []:
             self._count += 1
             smoother = None if self.smooth is None else Smoother(self.smooth)
-            self.tracks.append(Track(self._count, face, smoother))
+            self.tracks.append(Track(self._count, face, smoother, trusted=expected(face)))
 
 
 def _untilted(found: Detections, tracks: list[Track]) -> Detections:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -59,6 +60,42 @@ def test_identities_stay_while_faces_move_come_and_go() -> None:
     for _ in range(20):
         found = dict(follow(frame, 0.04))
     assert sorted(found) == [2, 3], "a face that comes gets a number of its own"
+
+
+class Doubting(Squares):
+    """Slips off the face from the moment that the test says, unless the box asked for is the finder's own."""
+
+    slips: bool = False
+    sure: Any = SimpleNamespace(expected=lambda score: (score[:, 0], score))
+
+    @property
+    def confidence(self) -> Any:
+        return self.sure
+
+    def __call__(self, image: np.ndarray, boxes: np.ndarray) -> Prediction:
+        found = super().__call__(image, boxes).points
+        exact = np.array([(np.abs(self.corners - box[:2]).max(1) < 1e-6).any() for box in boxes])
+        off = torch.from_numpy(~exact & self.slips)
+        score = torch.where(off, 9.0, 3.0)[:, None].expand(found.shape[:2])
+        return Prediction(points=found + 6.0 * off[:, None, None], score=score)
+
+
+def test_the_finder_looks_again_when_confidence_falls_or_a_face_is_lost() -> None:
+    scene = Doubting(np.array([[20.0, 30], [200, 100]]))
+    follow, frame = tracker(scene, every=1000), np.zeros((300, 400, 3), np.uint8)
+    for _ in range(6):
+        follow(frame, 0.04)
+    assert scene.looks == 1, "the first frame only: nothing changed"
+    scene.slips, scene.corners = True, scene.corners + [1.0, 0.0]
+    found = dict(follow(frame, 0.04))
+    assert scene.looks == 2 and sorted(found) == [1, 2]
+    np.testing.assert_allclose(found[1].points, scene.corners[0] + SHAPE * 40, atol=1e-9)
+    assert found[1].expected_error == 3.0, "of the two predictions the surer one"
+    scene.slips, scene.corners = False, np.array([[21.0, 30], [330.0, 220]])  # the second one jumps: lost, met anew
+    assert sorted(dict(follow(frame, 0.04))) == [1, 3] and scene.looks == 3
+    for _ in range(5):
+        follow(frame, 0.04)
+    assert scene.looks == 3
 
 
 def test_smoothing_calms_a_still_face_and_follows_a_moving_one() -> None:

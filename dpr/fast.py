@@ -20,7 +20,7 @@ from common.export.graph import to_onnx
 from common.export.runtime import OnnxSession
 from common.geometry import compose_affine
 from dpr.network import DPRNet
-from dpr.reinit import SIZE
+from dpr.stages.reinit import SIZE
 from dpr.transform import box_map, invert, move_points, normalise, scaled, theta_map
 
 FACES_ALONE = 2  # faces for each thread from which it is faster that none waits for another

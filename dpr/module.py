@@ -16,13 +16,13 @@ from common.geometry import disagreement
 from common.task import LandmarkTask
 from common.train_config import TrainConfig
 from common.types import FaceBatch, Prediction
-from dpr.backbone import initialise, initialise_he
 from dpr.boxes import BoxJitter, MapNoise, grow
 from dpr.loss import LandmarkLoss, theta_loss
 from dpr.network import DPRNet, Stages
 from dpr.options import CurriculumConfig, LossConfig, NetworkConfig
 from dpr.original import predict_official
 from dpr.parts import neutral_face
+from dpr.stages.backbone import initialise, initialise_he
 from dpr.targets import (
     average_face,
     normalising_map,

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from common.geometry import compose_affine
 from common.schemes import LandmarkScheme
-from dpr.backbone import STRIDES
 from dpr.parts import mean_part, part_indices
-from dpr.regress import GlobalRegress, LocalRegress
-from dpr.reinit import SIZE, GlobalReinit, LocalReinit
+from dpr.stages.backbone import STRIDES
+from dpr.stages.regress import GlobalRegress, LocalRegress
+from dpr.stages.reinit import SIZE, GlobalReinit, LocalReinit
 from dpr.targets import part_target
 from dpr.transform import box_map, invert, move_points, normalise, sample, scaled, theta_map
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from common.errors import check_ranges
-from dpr.backbone import STRIDES
 from dpr.loss import ErrorKind, Weighting
+from dpr.stages.backbone import STRIDES
 
 
 @dataclass(frozen=True)

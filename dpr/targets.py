@@ -13,7 +13,7 @@ from torch import Tensor
 
 from common.geometry import compose_affine, fit_similarity, tight_box
 from common.schemes import Indices
-from dpr.reinit import SIZE
+from dpr.stages.reinit import SIZE
 from dpr.transform import invert, map_theta, move_points
 
 # Bounding box of the official mean face in its unit square, x0 y0 x1 y1; the means of other schemes are laid into it.

@@ -9,7 +9,7 @@ import torch
 from dpr.convert import assemble, convert_state_dict
 from dpr.network import DPRNet
 from dpr.original import predict_official
-from dpr.regress import LocalRegress
+from dpr.stages.regress import LocalRegress
 from tests.golden.values import furthest, load, made_up_face, photograph, picture, tensors, weights
 
 pytestmark = pytest.mark.golden

@@ -18,7 +18,7 @@ from common.schemes import COFW29, IBUG68, LAPA106, WFLW98, Curve, LandmarkSchem
 from dpr.boxes import BoxJitter, MapNoise, grow
 from dpr.loss import theta_loss
 from dpr.parts import mean_part, neutral_face, part_indices
-from dpr.reinit import SIZE
+from dpr.stages.reinit import SIZE
 from dpr.targets import (
     MEAN_BOX,
     average_face,

@@ -27,8 +27,8 @@ from common.schemes import IBUG68, WFLW98, LandmarkScheme
 from dpr.fast import FastDpr, cut
 from dpr.network import DPRNet
 from dpr.parts import neutral_face, part_indices
-from dpr.regress import LocalRegress
-from dpr.reinit import SIZE
+from dpr.stages.regress import LocalRegress
+from dpr.stages.reinit import SIZE
 from dpr.transform import box_map, invert, move_points, normalise, scaled, theta_map
 
 RECORD = Path("runs/benchmark/dpr_speed.json")

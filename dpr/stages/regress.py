@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from dpr.backbone import STRIDES, GroupedLinear, SmallMobileNetV2, initialise
+from dpr.stages.backbone import STRIDES, GroupedLinear, SmallMobileNetV2, initialise
 
 HEAD = 256
 LOCAL_HEAD = 64

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dpr.backbone import GroupedLinear, initialise
+from dpr.stages.backbone import GroupedLinear, initialise
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 SIZE = 128  # input side that the flattened length of 256 belongs to

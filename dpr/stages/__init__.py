@@ -1,0 +1,1 @@
+"""The networks of the cascade: the backbone, the reinitialisations and the regressions of face and parts."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ import torch
 from common.errors import LabError
 from common.export.graph import EXTRA, need_onnx, prediction
 from common.types import FaceBatch, Prediction
+
+if TYPE_CHECKING:
+    import openvino
 
 Runtime = Literal["onnx", "openvino"]
 Precision = Literal["float32", "bf16"]
@@ -72,11 +76,7 @@ class OpenVinoSession:
     """
 
     def __init__(self, content: bytes, threads: int = 1, precision: Precision = "float32") -> None:
-        try:
-            import openvino
-        except ImportError:
-            raise LabError(f"openvino: is not installed; {EXTRA}") from None
-        core = openvino.Core()
+        core = openvino_core()
         if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise LabError("precision bf16: this processor has no bf16 arithmetic; leave it at float32")
         hint = {"float32": "f32", "bf16": "bf16"}[precision]
@@ -89,6 +89,24 @@ class OpenVinoSession:
         found = self.model(dict(feeds))
         arrays = [np.array(found[place]) for place in range(len(self.outputs))]  # copies: its memory is used again
         return {name: array for names, array in zip(self.outputs, arrays, strict=True) for name in names}
+
+
+@functools.cache
+def openvino_core() -> openvino.Core:
+    """Return the process's one OpenVINO core.
+
+    Each core's CPU plugin gives the thread a signal stack and, when it is freed, puts the one before back. Of two cores
+    freed in the order in which they were made, the second puts back the memory of the first, which is gone: the next
+    signal (a loader's worker that ends) kills the process. One core that lives as long as the process does not.
+
+    Raises:
+        LabError: the package is missing.
+    """
+    try:
+        import openvino
+    except ImportError:
+        raise LabError(f"openvino: is not installed; {EXTRA}") from None
+    return openvino.Core()
 
 
 def open_session(

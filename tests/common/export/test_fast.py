@@ -15,7 +15,7 @@ from common.errors import LabError
 from common.export import fast
 from common.export.fast import FastPath
 from common.export.method import checked_export
-from common.export.runtime import OpenVinoSession, Precision
+from common.export.runtime import OpenVinoSession, Precision, openvino_core
 from common.files.images import write_image
 from common.prediction.inference import Predictor
 from common.task import LandmarkTask
@@ -143,9 +143,7 @@ def test_mistakes_are_one_line(
 
 
 def test_bf16_needs_a_processor_that_has_it(exported: tuple[LandmarkTask, bytes]) -> None:
-    import openvino
-
-    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         assert OpenVinoSession(exported[1], precision="bf16").inputs == ("image",)
     else:
         with pytest.raises(LabError, match="this processor has no bf16"):

@@ -315,7 +315,7 @@ class LandmarkTask(LightningModule):
         checkpoint["method"] = self.METHOD
         checkpoint["hyper_parameters"] = self.settings()
         if (data := self.face_data()) is not None:
-            checkpoint["data"] = {"scheme": data.scheme, "crop": plain(data.crop.still())}
+            checkpoint["data"] = {"scheme": data.scheme, "crop": plain(data.crop.still()), "box": data.box}
         if "loops" in checkpoint:
             checkpoint["train_means"] = self.means.state()
             from common.data.position import save_position

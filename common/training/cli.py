@@ -42,7 +42,7 @@ from common.training.tracking import close, training_id, trial_folder, wandb_log
 from common.training.words import OUT_OF_RANGE, check_moved, explained, rename_former
 
 DEFAULTS = Path(__file__).parents[1] / "configs" / "defaults.yaml"
-CROP_OF_NETWORK = ("size", "box", "fit", "box_scale", "side_rule", "nearest")  # what must be as it was in training
+CROP_OF_NETWORK = ("size", "fit", "box_scale", "side_rule", "nearest")  # what must be as it was in training
 
 
 class LandmarkParser(LightningArgumentParser):
@@ -129,17 +129,19 @@ class LandmarkCLI(LightningCLI):
         if self.config.subcommand == "fit" and "optimizer_states" not in checkpoint:
             raise LabError(f"{path}: is no checkpoint of `fit`, which could be resumed; start from it by --init_from")
         task_class: Any = self._model_class
-        crop = (checkpoint.get("data") or {}).get("crop") or parse_json(metadata.get("crop", "{}"), str(path))
+        kept = checkpoint.get("data") or {}
+        crop = kept.get("crop") or parse_json(metadata.get("crop", "{}"), str(path))
         if not isinstance(stored, Mapping) or not isinstance(crop, Mapping):
             raise LabError(f"{path}: its settings are damaged; copy it again")
         values = {**upgrade(task_class, stored, path), **task_class.LOADED}
         self._weights = state_of(checkpoint, path)
-        crop = {key: crop[key] for key in CROP_OF_NETWORK if key in crop}
-        data: dict[str, Any] = {"crop": crop}
+        data: dict[str, Any] = {"crop": {key: crop[key] for key in CROP_OF_NETWORK if key in crop}}
+        if box := kept.get("box", crop.get("box")):  # former files keep it in the crop
+            data["box"] = box
         if "scheme" in values:
             data["scheme"] = values.pop("scheme")
         if "input_size" in values:
-            crop["size"] = values.pop("input_size")
+            data["crop"]["size"] = values.pop("input_size")
         known = {"model": values, "data": data}
         for key in self.command.typed:
             forget(known, key.split("."))

@@ -205,6 +205,18 @@ def test_what_is_typed_wins_over_the_checkpoint(trained: Path, tmp_path: Path) -
     assert main([*bare, "--data.crop.size", "96", "--data.crop.box_scale", "1.5"]).datamodule.crop.box_scale == 1.5
 
 
+def test_the_box_that_a_network_was_trained_on_is_kept(trained: Path, tmp_path: Path) -> None:
+    """In the checkpoint beside the crop; files of former versions keep it in the crop."""
+    ckpt = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
+    assert ckpt["data"].pop("box") == "dataset"
+    for name, data in (("box", {"box": "gt"}), ("former", {"crop": ckpt["data"]["crop"] | {"box": "gt"}})):
+        path = tmp_path / f"{name}.ckpt"
+        torch.save(ckpt | {"data": ckpt["data"] | data}, path)
+        command = ["test", *tiny(tmp_path / name, "--ckpt_path", str(path), "--trainer.limit_test_batches", "1")]
+        assert main(command).datamodule.box == "gt"
+        assert main([*command, "--data.box", "dataset"]).datamodule.box == "dataset", "what is typed wins"
+
+
 def test_what_the_checkpoint_s_network_forbids_is_refused(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

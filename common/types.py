@@ -100,7 +100,9 @@ class Prediction:
         score: (B, L) confidence, larger is surer, or None.
         pose: (B, 3) yaw, pitch, roll in degrees, or None.
         steps: intermediate answers (B, L, D), first to last, for cascades and stacks.
-        translation: (B, 3) of the head from the crop's own camera, in the unit of the method's mean face, or None.
+        translation: (B, 3) x right, y down, z away from the viewer: where the head's origin lies from the camera of the
+            crop (focal length 1.5 times its side, axis through its middle), in the unit of the method's mean face, or
+            None.
     """
 
     points: Tensor

@@ -1,4 +1,4 @@
-"""Pictures of what this method knows besides points: the axes of the head, the attention between landmarks."""
+"""Pictures of what this method knows besides points: head's axes, attention between landmarks, 3D mean face."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import numpy as np
 import torch
 
 from common.pose import angles_to_matrix
-from common.prediction.plotting import SHIFT
+from common.prediction.plotting import SHIFT, draw_landmarks, grid
+from common.schemes import LandmarkScheme
 
 # Ends of the axes in the model's frame (towards the viewer, the subject's left, up) and their colours, RGB.
 AXES = np.array([[1.0, 0, 0], [0, -1.0, 0], [0, 0, -1.0]])
 COLORS = ((60, 120, 255), (255, 70, 70), (60, 230, 90))
 AXIS_SHARE = 0.5  # length of an axis over the longer side of the points' box
+VIEWS = (0.0, 45.0, 90.0)  # yaws from which the mean face is drawn
+VIEW_SIDE, VIEW_SHARE, GROUND = 320, 0.8, 24  # pixels of a view, share that the face takes, gray behind it
 WEAK, STRONG = np.array([40, 40, 90]), np.array([255, 235, 60])  # RGB of no and of the largest attention
 
 
@@ -59,3 +62,19 @@ def draw_attention(image: np.ndarray, points: np.ndarray, weights: np.ndarray, q
         cv2.line(canvas, fixed[query], fixed[index], color, 1, cv2.LINE_AA, SHIFT)
         cv2.circle(canvas, fixed[index], int((1 + 2 * share[index]) * 2**SHIFT), color, -1, cv2.LINE_AA, SHIFT)
     return canvas
+
+
+def draw_face_views(face: np.ndarray, scheme: LandmarkScheme) -> np.ndarray:
+    """Return a picture of a 3D face from the front, from half the side and from the side.
+
+    Args:
+        face: (L, 3) in the model's frame of `common.pose`.
+        scheme: of its points.
+    """
+    scale, cells = VIEW_SHARE * VIEW_SIDE / float(np.ptp(face, axis=0).max()), []
+    for yaw in VIEWS:
+        flat = (face @ angles_to_matrix(torch.tensor([yaw, 0.0, 0.0], dtype=torch.float64)).numpy().T)[:, :2]
+        middle = (flat.min(axis=0) + flat.max(axis=0)) / 2
+        ground = np.full((VIEW_SIDE, VIEW_SIDE, 3), GROUND, np.uint8)
+        cells.append(draw_landmarks(ground, (flat - middle) * scale + VIEW_SIDE / 2, scheme))
+    return grid(cells, len(cells))

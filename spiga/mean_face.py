@@ -1,7 +1,8 @@
 """The rigid 3D mean face whose projection starts the cascade: our own, or a file.
 
 python -m spiga.mean_face OUT.npy [--scheme wflw98] writes our own, the mean of the synthetic heads, so that it can be
-looked at, changed and given back with --model.mean_face; networks take the same face by default.
+looked at, changed and given back with --model.mean_face; networks take the same face by default. OUT.png draws it from
+the front, from half the side and from the side; --mean_face FILE takes the face of a file, such as an official one.
 
 Frame of `common.pose`: first axis minus the depth, second to the subject's right, third down; origin at the tip of the
 nose; the unit makes the distance of the outer eye corners 0.84, as the official models have it.
@@ -27,13 +28,16 @@ from common.data.shapes import mean_shape
 from common.data.synthetic import mean_face
 from common.errors import LabError, command
 from common.files.arrays import read_numbers
+from common.files.images import write_image
 from common.geometry import apply_affine, fit_similarity
 from common.schemes import IBUG68, WFLW98, LandmarkScheme, get_scheme
+from spiga.drawing import draw_face_views
 from spiga.schemes import check_scheme, identifiers, origin
 
 EYE_DISTANCE = 0.84
 NEAR, FALL = 0.02, 4  # of the weights by which the head's depth is interpolated, distance in eye distances
 SUFFIXES = (".npy", ".txt")
+PICTURE = ".png"
 
 
 @lru_cache
@@ -129,18 +133,20 @@ def _read_text(path: Path, scheme: LandmarkScheme) -> np.ndarray:
     return np.array([rows[i] for i in identifiers(scheme)])
 
 
-def write_mean_face(path: Path, scheme: LandmarkScheme, overwrite: bool = False) -> None:
-    """Write this project's own mean face: `.npy` (L, 3), or `.txt` in the official axes and lines.
+def write_mean_face(path: Path, face: np.ndarray, scheme: LandmarkScheme, overwrite: bool = False) -> None:
+    """Write a mean face (L, 3): `.npy`, `.txt` in the official axes and lines, or a picture of it, `.png`.
 
     Raises:
         LabError: the file is of another kind, or exists and `overwrite` is off.
     """
-    if path.suffix not in SUFFIXES:
-        raise LabError(f"{path}: a mean face is a {' or '.join(SUFFIXES)} file")
+    if path.suffix not in (*SUFFIXES, PICTURE):
+        raise LabError(f"{path}: a mean face is a {' or '.join(SUFFIXES)} file, and its picture a {PICTURE} file")
     if path.exists() and not overwrite:
         raise LabError(f"{path}: exists already; choose another name or add --overwrite")
-    face = _default(scheme.name)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == PICTURE:
+        write_image(path, draw_face_views(face, scheme))
+        return
     if path.suffix == ".npy":
         np.save(path, face)
         return
@@ -152,12 +158,16 @@ def write_mean_face(path: Path, scheme: LandmarkScheme, overwrite: bool = False)
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; write the mean face."""
-    parser = argparse.ArgumentParser(prog="python -m spiga.mean_face", description="Write our own 3D mean face.")
-    parser.add_argument("out", type=Path, help=".npy, or .txt in the official form")
+    parser = argparse.ArgumentParser(prog="python -m spiga.mean_face", description="Write or draw a 3D mean face.")
+    parser.add_argument("out", type=Path, help=".npy, .txt in the official form, or .png for a picture of it")
+    parser.add_argument("--mean_face", type=Path, help="file of the face; default: our own")
     parser.add_argument("--scheme", default=WFLW98.name)
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     options = parser.parse_args(arguments)
-    write_mean_face(options.out, check_scheme(get_scheme(options.scheme)), options.overwrite)
+    scheme = check_scheme(get_scheme(options.scheme))
+    given = options.mean_face
+    face = _default(scheme.name) if given is None else read_mean_face(given, scheme).numpy()
+    write_mean_face(options.out, face, scheme, options.overwrite)
     print(f"wrote {options.out}")
     return 0
 

@@ -21,7 +21,7 @@ from common.errors import LabError
 from common.types import FaceBatch, Prediction
 
 OPSET = 17  # first with layer normalisation; ONNX Runtime reads it since 1.12
-FIELDS = ("points", "score", "pose", "steps")
+FIELDS = ("points", "score", "pose", "translation", "steps")
 INPUTS = ("image", "box")
 EXTRA = "pip install 'face-alignment-lab[fast]'"
 
@@ -35,14 +35,16 @@ def crops_only(image: Tensor, box: Tensor | None) -> FaceBatch:
 def tensors(found: Prediction) -> dict[str, Tensor]:
     """Return the fields of a prediction that are filled, in the order of FIELDS; steps as (B, T, L, D)."""
     steps = torch.stack([step.float() for step in found.steps], dim=1) if found.steps else None
-    values = (found.points.float(), found.score, found.pose, steps)
+    values = (found.points.float(), found.score, found.pose, found.translation, steps)
     return {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
 
 
 def prediction(values: Mapping[str, Tensor]) -> Prediction:
     """Return the prediction whose `tensors` these are."""
     steps = list(values["steps"].unbind(1)) if "steps" in values else []
-    return Prediction(values["points"], values.get("score"), values.get("pose"), steps)
+    return Prediction(
+        values["points"], values.get("score"), values.get("pose"), steps, translation=values.get("translation")
+    )
 
 
 class CropGraph(nn.Module):

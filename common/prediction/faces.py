@@ -38,6 +38,9 @@ class Face:
         score: (L,) confidence of the method, larger is surer; None if it gives none.
         pose: (3,) yaw, pitch, roll in degrees (frame of `common.pose`), by the method's own head or fitted to the
             points; None where neither is known.
+        translation: (3,) x right, y down, z away from the viewer: where the head's origin (SPIGA: the tip of the nose)
+            lies from the camera of the method's square crop (focal length 1.5 times its side, axis through its middle),
+            in units of the mean face (SPIGA: outer eye corners 0.84 apart); None but for a method's own head.
         detector_score: the detector's score in 0..1, or None for a given box.
         expected_error: mean error of the points to be expected, percent of the distance of the outer eye corners; None
             where it is not known what the method's scores mean (see `common.prediction.confidence`).
@@ -50,6 +53,7 @@ class Face:
     points: np.ndarray
     score: np.ndarray | None = None
     pose: np.ndarray | None = None
+    translation: np.ndarray | None = None
     detector_score: float | None = None
     expected_error: float | None = None
     point_errors: np.ndarray | None = None
@@ -64,6 +68,8 @@ class Face:
             record["score"] = rounded(self.score)
         if self.pose is not None:
             record["pose"] = dict(zip(("yaw", "pitch", "roll"), rounded(self.pose), strict=True))
+        if self.translation is not None:
+            record["translation"] = dict(zip("xyz", rounded(self.translation), strict=True))
         if self.detector_score is not None:
             record["detector_score"] = round(self.detector_score, DECIMALS)
         if self.expected_error is not None and self.point_errors is not None:
@@ -109,7 +115,7 @@ def _upright(predictor: Predictor, image: np.ndarray, boxes: np.ndarray, where: 
     if not np.isfinite(points).all():
         raise LabError(f"{where}: the network gave no finite landmarks; are the weights trained?")
     score = None if prediction.score is None else prediction.score.double().cpu().numpy()
-    own = prediction.pose
+    own, moved = prediction.pose, prediction.translation
     pose = fit_pose(points[..., :2], predictor.scheme) if own is None else own.double().cpu().numpy()
     faces = [
         Face(
@@ -118,6 +124,7 @@ def _upright(predictor: Predictor, image: np.ndarray, boxes: np.ndarray, where: 
             points=points[row],
             score=None if score is None else score[row],
             pose=None if pose is None else pose[row],
+            translation=None if moved is None else moved[row].double().cpu().numpy(),
         )
         for row in range(len(boxes))
     ]
@@ -135,12 +142,15 @@ def _turned(predictor: Predictor, image: np.ndarray, box: np.ndarray, roll: floa
     center = apply_affine(matrix, (box[:2] + box[2:]) / 2)
     inside = np.concatenate([center - half, center + half]).reshape(1, 4)
     (face,) = _upright(predictor, warp_image(image, matrix, size), inside, where)
-    pose = face.pose
+    pose, moved = face.pose, face.translation
     if pose is not None:
         pose = pose + np.array([0.0, 0.0, roll])
         pose[2] = (pose[2] + 180) % 360 - 180
+    if moved is not None:  # turned back about the crop's middle, where its camera looks
+        cos, sin = np.cos(np.deg2rad(roll)), np.sin(np.deg2rad(roll))
+        moved = np.array([cos * moved[0] - sin * moved[1], sin * moved[0] + cos * moved[1], moved[2]])
     points = apply_affine(invert_affine(matrix), face.points)
-    return replace(face, box=np.asarray(box, float), roll=roll, points=points, pose=pose)
+    return replace(face, box=np.asarray(box, float), roll=roll, points=points, pose=pose, translation=moved)
 
 
 def _judged(face: Face, image: np.ndarray, detector_score: float, detector_yaw: float) -> Face:

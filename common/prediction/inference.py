@@ -226,7 +226,7 @@ class Predictor:
         found = self.fast(batch)
         back = batch.to_image.double()
         move = [apply_affine(back, points.double()) for points in (found.points, *found.steps)]
-        return Prediction(points=move[0], score=found.score, pose=found.pose, steps=move[1:])
+        return Prediction(move[0], found.score, found.pose, move[1:], found.translation)
 
     def batch(self, image: np.ndarray, boxes: np.ndarray) -> FaceBatch:
         """Return the crops of boxes (N, 4) as a batch without truth (points 0, weight 0)."""

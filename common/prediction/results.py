@@ -22,9 +22,12 @@ from common.prediction.faces import Face
 from common.prediction.sources import output_names
 
 FORMATS = ("json", "jsonl", "csv", "pts", "coco")
-FRAME = "image pixels, x right, y down, centre of the first pixel is (0, 0); angles in degrees: yaw turns the nose to "
-FRAME += "the picture's right, pitch raises it, roll turns the head clockwise; expected errors in percent of the "
-FRAME += "distance of the outer eye corners"
+FRAME = (
+    "image pixels, x right, y down, centre of the first pixel is (0, 0); angles in degrees: yaw turns the nose to the "
+    "picture's right, pitch raises it, roll turns the head clockwise; translation of the head from the camera of the "
+    "method's square crop (focal length 1.5 sides, axis through its middle) in units of its mean face: x right, y "
+    "down, z away; expected errors in percent of the distance of the outer eye corners"
+)
 Header = dict[str, Any]
 Size = tuple[int, ...]  # height and width
 

@@ -50,7 +50,7 @@ def test_points_are_those_of_the_network(variant: str) -> None:
     assert apart > max(0.005, 10 * difference)  # it looks at the picture
     with torch.inference_mode():
         wanted = task.predict_batch(batch)
-    for field in ("score", "pose"):
+    for field in ("score", "pose", "translation"):
         one, other = getattr(found, field), getattr(wanted, field)
         assert (one is None) == (other is None)
         if one is not None:

@@ -148,6 +148,12 @@ def test_predict_gives_points_and_pose_and_draws_the_axes(
     assert predict([*run, "--out", str(tmp_path)]) == 0
     face = json.loads((tmp_path / "predictions.json").read_text())["pictures"][0]["faces"][0]
     assert np.shape(face["points"]) == (68, 2) and np.shape(list(face["pose"].values())) == (3,)
+    found = Predictor.load(weights)(file, box)
+    assert found.translation is not None and list(face["translation"]) == ["x", "y", "z"]
+    np.testing.assert_allclose(list(face["translation"].values()), found.translation[0], atol=6e-4)
+    assert face["translation"]["z"] > 0, "in front of the camera"
+    frame = json.loads((tmp_path / "predictions.json").read_text())["frame"]
+    assert "translation" in frame and "z away" in frame and "units of its mean face" in frame
     drawn = read_image(tmp_path / "face.landmarks.png")
     bare = draw_landmarks(read_image(file), np.array(face["points"]), IBUG68, TRUE)
     tip = np.array(face["points"])[NOSE_TIP["ibug68"]]
@@ -165,7 +171,20 @@ def test_own_mean_face_is_written_and_read_again(tmp_path: Path, capsys: pytest.
     assert mean_face.main([str(tmp_path / "face.npy"), "--scheme", "ibug68"]) == 2
     assert "exists already" in capsys.readouterr().err
     with pytest.raises(LabError, match=r"\.npy or \.txt"):
-        mean_face.write_mean_face(tmp_path / "face.obj", IBUG68)
+        mean_face.write_mean_face(tmp_path / "face.obj", read.numpy(), IBUG68)
+
+
+def test_the_mean_face_is_drawn_from_three_sides(tmp_path: Path) -> None:
+    face = mean_face.default_mean_face(IBUG68).numpy()
+    np.save(tmp_path / "wide.npy", face * [1, 1.5, 1])
+    for name, more in (("own.png", []), ("wide.png", ["--mean_face", str(tmp_path / "wide.npy")])):
+        assert mean_face.main([str(tmp_path / name), "--scheme", "ibug68", *more]) == 0
+    own, wide = read_image(tmp_path / "own.png"), read_image(tmp_path / "wide.png")
+    assert own.shape == (320, 960, 3) and (own != wide).any()
+    widths = [np.ptp(np.nonzero((view != 24).any((0, 2)))[0]) for view in np.split(own, 3, axis=1)]
+    assert widths[0] > widths[2] > 100, "a head is seen less wide from the side, where its profile shows"
+    left = own[:, :320]
+    assert (left[:, ::-1] == left).mean() > 0.9, "from the front it is symmetric"
 
 
 @needs_shared

@@ -162,6 +162,14 @@ class AWingTask(LandmarkTask):
         )
         return parts
 
+    def maps(self, batch: FaceBatch) -> dict[str, Tensor]:
+        targets, _ = self.targets(batch.points[..., :2] + self.frame_shift)
+        found = self(batch.image)[-1]
+        if self.logits:
+            found = found.sigmoid()
+        return {"points, target": targets[:, :-1], "points": found[:, :-1],
+                "boundary, target": targets[:, -1:], "boundary": found[:, -1:]}  # fmt: skip
+
     def decode_maps(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Return points (B, L, 2) in crop pixels and the peaks' heights (B, L) of maps (B, L + 1, H, W)."""
         maps = maps[:, :-1].float()

@@ -233,6 +233,13 @@ class LandmarkTask(LightningModule):
             logger.log_metrics({**values, "epoch": self.current_epoch}, self.global_step - 1)
             logger.save()
 
+    def maps(self, batch: FaceBatch) -> dict[str, Tensor]:
+        """Return the heatmaps (B, C, H, W) of a batch by name: targets, and the last answers in the targets' sense.
+
+        Empty for a method without heatmaps.
+        """
+        return {}
+
     def predict(self, batch: FaceBatch) -> Prediction:
         """Return `predict_batch` in float32, whatever the trainer's precision.
 

@@ -215,6 +215,9 @@ class SduTask(LandmarkTask):
                 return maps.flatten(2).softmax(-1).view_as(maps)
         return maps.clamp(min=0) / self.peak
 
+    def maps(self, batch: FaceBatch) -> dict[str, Tensor]:
+        return {"points, target": self.target_maps(batch.points), "points": self.presence(self(batch.image)[0][-1])}
+
     def depths(self, maps: Tensor, heatmaps: Tensor) -> Tensor:
         """Return z (B, L) in crop pixels, relative to each face's mean, towards the viewer."""
         return centred(read_depth(maps, heatmaps)) * (self.input_size / 2)

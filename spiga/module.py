@@ -235,6 +235,18 @@ class SpigaTask(LandmarkTask):
 
     # The common contract.
 
+    def maps(self, batch: FaceBatch) -> dict[str, Tensor]:
+        targets = self.targets(batch.points[..., :2] + HALF, batch.weight, self.net.mean_face)
+        found = self.net.backbone(self.net.prepare(batch.image), cores="none").heads[-1]
+        assert targets.points is not None and targets.edges is not None
+        points = found.attended.flatten(2).softmax(-1).view_as(found.attended)
+        return {
+            "points, target": targets.points,
+            "points": points,
+            "edges, target": targets.edges,
+            "edges": found.edges,
+        }
+
     def network(self) -> nn.Module:
         return self.net
 

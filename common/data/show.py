@@ -28,6 +28,11 @@ def draw_face(face: CroppedFace, faces: CroppedFaces, label: str) -> np.ndarray:
         cv2.circle(canvas, (x, y), 1, TRUE, -1, cv2.LINE_AA)
     x0, y0, x1, y1 = ((face.box + 0.5) * scale - 0.5).round().astype(int).tolist()
     cv2.rectangle(canvas, (x0, y0), (x1, y1), BOX, 1)
+    return write_words(canvas, label)
+
+
+def write_words(canvas: np.ndarray, label: str) -> np.ndarray:
+    """Write a line of text into a cell (CELL, CELL, 3), at its lower edge, and return it."""
     words = label if len(label) <= TEXT * CELL // 100 else "..." + label[3 - TEXT * CELL // 100 :]
     for color, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
         cv2.putText(canvas, words, (4, CELL - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.36, color, width, cv2.LINE_AA)

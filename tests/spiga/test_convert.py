@@ -13,13 +13,17 @@ from torch import Tensor
 
 from common.data.synthetic.dataset import SyntheticFaces
 from common.errors import LabError
+from common.files.checkpoints import read_state_dict
 from common.packing import describe
 from common.prediction.inference import Predictor
 from common.task import make_task
+from spiga.cli import main as train
 from spiga.convert import SIZES, constants, convert, convert_state_dict, find_scheme, main, our_name
 from spiga.mean_face import default_mean_face
 from spiga.module import SpigaTask
+from spiga.network import SpigaNet
 from spiga.original import Face, crop_face
+from spiga.schemes import edge_curves
 from tests.conftest import needs_shared
 from tests.spiga import golden
 
@@ -184,3 +188,48 @@ def test_a_small_file_predicts_through_the_official_crop(
     torch.testing.assert_close(found.pose, pose[:, :3])
     with pytest.raises(LabError, match=f"official weights of spiga.*python -m spiga.convert {source}"):
         Predictor.load(source)
+
+
+def narrow_official(shared_dir: Path) -> dict[str, Tensor]:
+    """Return random weights under the official names, of a network as the official one, with SIZES's width."""
+    scheme, about = golden.SCHEMES["w68"], golden.describe(shared_dir, "w68")
+    torch.manual_seed(3)
+    net = SpigaNet(68, edge_curves(scheme), scheme.singles, torch.zeros(68, 3), None, 256, **SIZES)
+    ours, fixed = net.state_dict(), constants(scheme)
+    state = {}
+    for key, shape in about["keys"].items():
+        value = ours.get(our_name(key) or "")  # None: a shortcut that no network uses
+        value = torch.zeros(1) if value is None else value.reshape(value.shape + (1,) * (len(shape) - value.ndim))
+        state[key] = fixed[key].contiguous() if key in fixed else value
+    return state
+
+
+@needs_shared
+def test_a_training_goes_on_from_converted_official_weights(shared_dir: Path, tmp_path: Path) -> None:
+    """As the README says: stage 3 of any recipe, with --init_from the converted file."""
+    source, target = tmp_path / "official.pt", tmp_path / "ours.safetensors"
+    face = shared_dir / "golden/spiga/mean_face_3d_68.npy"
+    with patch.dict(SIZES, width=32):
+        torch.save(narrow_official(shared_dir), source)
+        assert main([str(source), str(target), "--mean_face", str(face)]) == 0
+    run = train([
+        "fit", "--config", "spiga/stage3.yaml", "--init_from", str(target), "--run", str(tmp_path / "run"),
+        "--model.width", "32", "--data.dataset", "synthetic", "--data.scheme", "ibug68", "--data.num_workers", "0",
+        "--data.batch_size", "1", "--data.eval_batch_size", "1", "--data.synthetic.train_count", "2",
+        "--data.synthetic.val_count", "1", "--trainer.max_epochs", "1", "--trainer.num_sanity_val_steps", "0",
+        "--model.train.lr", "1e-4", "--track", "false", "--trainer.accelerator", "cpu",
+        "--trainer.enable_progress_bar", "false",
+    ])  # fmt: skip
+    assert run.trainer.global_step == 2
+    given, trained = read_state_dict(target), run.model.state_dict()
+    np.testing.assert_array_equal(trained["net.mean_face"], np.load(face).astype(np.float32))
+    moved = 0.0
+    for key, value in given.items():
+        if key.startswith("net.cascade."):
+            if value.is_floating_point() and "running" not in key:
+                change = float((trained[key] - value).abs().max())
+                assert change <= 2.5e-4, f"{key}: two steps of Adam move no weight by more than twice the rate"
+                moved = max(moved, change)
+        else:
+            assert torch.equal(trained[key], value), f"{key} is frozen in stage 3"
+    assert moved > 0

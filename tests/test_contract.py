@@ -67,6 +67,15 @@ def test_every_trained_parameter_gets_a_finite_gradient(made: tuple[str, Landmar
             assert torch.isfinite(parameter.grad).all(), f"{name} has a gradient that is not finite"
 
 
+def test_a_batch_of_one_face_trains(made: tuple[str, LandmarkTask, FaceBatch]) -> None:
+    """BatchNorm over one value would refuse it; the last batch of an epoch may hold one face."""
+    _, task, _ = made
+    task.train()
+    loss = task.training_loss(make_batch(task, 1))["loss"]
+    loss.backward()
+    assert torch.isfinite(loss)
+
+
 # Steps in which the loss on four faces must fall to 0.6; 12 where nothing is said. A cross-entropy over the cells (SDU)
 # starts at log(cells) and cannot fall below its targets' entropy, about 0.4 of that; empty maps lower a squared error.
 # It is at 0.6 after 61 steps; SPIGA's loss, a sum over stacks and heads, after 19.

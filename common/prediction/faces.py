@@ -38,9 +38,9 @@ class Face:
         score: (L,) confidence of the method, larger is surer; None if it gives none.
         pose: (3,) yaw, pitch, roll in degrees (frame of `common.pose`), by the method's own head or fitted to the
             points; None where neither is known.
-        translation: (3,) x right, y down, z away from the viewer: where the head's origin (SPIGA: the tip of the nose)
-            lies from the camera of the method's square crop (focal length 1.5 times its side, axis through its middle),
-            in units of the mean face (SPIGA: outer eye corners 0.84 apart); None but for a method's own head.
+        translation: (3,) x right, y down, z away from the viewer: where the head's origin lies
+            from the camera of the method's square crop (focal length 1.5 times its side, axis through its middle),
+            in units of its mean face; None but for a method's own head.
         detector_score: the detector's score in 0..1, or None for a given box.
         expected_error: mean error of the points to be expected, percent of the distance of the outer eye corners; None
             where it is not known what the method's scores mean (see `common.prediction.confidence`).

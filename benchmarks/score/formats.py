@@ -336,10 +336,9 @@ def match(predictions: Faces, truth: Faces, ignore_extra: bool = False) -> np.nd
         raise LabError(f"{predictions.path}: {len(extra)} predictions are for faces that {truth.path} does not have, "
                        f"first {extra[0]}; correct the id or pass --ignore-extra")  # fmt: skip
     rows = {name: row for row, name in enumerate(given)}
-    result = np.full((len(wanted), *predictions.points.shape[1:]), np.nan)
-    for place, name in enumerate(wanted):
-        if name in rows:
-            result[place] = predictions.points[rows[name]]
+    order = np.array([rows.get(name, -1) for name in wanted])
+    result = predictions.points[order]
+    result[order < 0] = np.nan
     return result
 
 

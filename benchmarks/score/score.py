@@ -3,6 +3,7 @@
     python -m benchmarks score mine.json --truth truth.csv --protocol spiga --dataset 300w --subsets subsets.json
     python -m benchmarks score mine.npz --truth truth.npz --all         every protocol, every normaliser
     python -m benchmarks score mine.csv --truth pts/ --against other.json   which one is better, and is that chance?
+    python -m benchmarks score mine.json --truth-dataset w300 --root FOLDER the truth as the project's readers have it
     python -m benchmarks score mine98.npz --truth truth68.npz --map         through the scheme map, with its error floor
     python -m benchmarks score mine.npz --truth truth.npz --record runs/benchmark --title "Mine"   a row of the report
 
@@ -95,9 +96,15 @@ def read_task(options: argparse.Namespace) -> Task:
     Raises:
         LabError: a file is wrong, the two do not fit, or a subset is unknown.
     """
-    signed = dataset_key(options.dataset or "") == "merlrav" or options.scheme == "merlrav68"
-    truth = read_faces(options.truth, "truth", options.truth_origin, signed)
     given = read_faces(options.predictions, "prediction", options.origin)
+    if options.truth_dataset:
+        from benchmarks.score.truth import read_truth  # here: readers import torch, which takes seconds
+
+        truth = read_truth(options, options.scheme or guess_scheme(given.points.shape[1], str(given.path)).name)
+        options.dataset = options.dataset or options.truth_dataset
+    else:
+        signed = dataset_key(options.dataset or "") == "merlrav" or options.scheme == "merlrav68"
+        truth = read_faces(options.truth, "truth", options.truth_origin, signed)
     scheme = get_scheme(options.scheme) if options.scheme else guess_scheme(truth.points.shape[1], str(truth.path))
     if scheme.num_points != truth.points.shape[1]:
         raise LabError(f"--scheme {scheme.name} has {scheme.num_points} points, {truth.path} has "
@@ -229,7 +236,11 @@ def record(task: Task, options: argparse.Namespace, found: dict[str, Any], face:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's options."""
     parser.add_argument("predictions", type=Path, help="JSON, CSV, npz or a folder of .pts")
-    parser.add_argument("--truth", type=Path, required=True, help="true points, in any of the same formats")
+    truth = parser.add_mutually_exclusive_group(required=True)
+    truth.add_argument("--truth", type=Path, help="true points, in any of the same formats")
+    truth.add_argument("--truth-dataset", metavar="NAME", help="or the test faces of a data set (docs/data.md)")
+    parser.add_argument("--root", help="folder of --truth-dataset")
+    parser.add_argument("--eval-split", help="where --truth-dataset has several test lists")
     parser.add_argument("--protocol", default="canonical", choices=sorted(PROTOCOLS), help="how it is scored")
     parser.add_argument("--dataset", help="name that chooses thresholds and normalisers (wflw, 300w, cofw68, ...)")
     parser.add_argument("--scheme", metavar="NAME", help=f"{', '.join(SCHEMES)}, or the .yaml file of one of your own; "
@@ -267,7 +278,9 @@ def _fields(texts: list[str]) -> dict[str, Any]:
 def _check(options: argparse.Namespace) -> None:
     if not 0 < options.level < 100 or not 0 <= options.digits <= 12:
         raise LabError(f"--level must lie in (0, 100) and --digits in 0..12, got {options.level:g}, {options.digits}")
-    if options.record is not None and not options.dataset:
+    if options.truth_dataset is None and (options.root or options.eval_split):
+        raise LabError("--root and --eval-split belong to --truth-dataset; give its name")
+    if options.record is not None and not (options.dataset or options.truth_dataset):
         raise LabError("--record needs --dataset, which names the table")
 
 

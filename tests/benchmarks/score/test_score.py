@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from benchmarks.__main__ import main
 from benchmarks.published.figures import read_published
 from benchmarks.report.model import compare, read_report
 from benchmarks.score.formats import read_faces, stem
+from benchmarks.score.truth import read_truth
 from common.metrics.protocols import PROTOCOLS
 from tests.benchmarks import made_up
 from tests.conftest import SHARED, needs_shared
+from tests.test_recipes_run import write_faces
 
 GOLDEN = SHARED / "golden/metrics"
 LIMIT = 1e-9
@@ -247,6 +250,7 @@ def test_mistakes_are_one_line(
     (["--norm", "diagonal"], "normaliser diagonal needs bbox"),
     (["--only", "hard"], "has no such subset"),
     (["--record", "x"], "--record needs --dataset"),
+    (["--root", "x"], "belong to --truth-dataset"),
     (["--card", "box"], "--card box: must be FIELD=TEXT"),
     (["--level", "100"], "--level must lie in (0, 100)"),
 ])  # fmt: skip
@@ -307,6 +311,25 @@ def test_what_predict_writes_is_scored(tmp_path: Path, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit):
         run(tmp_path / "two.json", "--truth", truth)
     assert "has 2 faces" in capsys.readouterr().err
+
+
+def test_the_truth_of_a_data_set_is_read_by_its_reader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What predict wrote needed a list of the true points, which nobody has."""
+    write_faces(tmp_path, "ibug68")
+    truth = read_truth(Namespace(truth_dataset="csv", root=str(tmp_path), eval_split=None), "ibug68")
+    assert len(truth.ids) == 2 and truth.bbox is not None and (truth.bbox[:, 2:] > 20).all()
+    known = write(tmp_path, "truth.json", truth.ids, truth.points, "truth")
+    entries = [{"picture": f"elsewhere/{Path(name).stem}.jpg", "faces": [{"points": (points + 0.5).tolist()}]}
+               for name, points in zip(truth.ids, truth.points, strict=True)]  # fmt: skip
+    mine = tmp_path / "predictions.json"
+    mine.write_text(json.dumps({"method": "awing", "pictures": entries}))
+    run(mine, "--truth-dataset", "csv", "--root", tmp_path, "--dataset", "helen")
+    found = capsys.readouterr().out
+    run(mine, "--truth", known, "--dataset", "helen")
+    assert found == capsys.readouterr().out and "NME" in found
+    with pytest.raises(SystemExit):
+        run(mine, "--truth-dataset", "synthetic")
+    assert "--truth-dataset must be one of crops, wflw, " in capsys.readouterr().err
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

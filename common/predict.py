@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--format", choices=FORMATS, default="json", help="kind of file; default json")
     result.add_argument("--overwrite", action="store_true", help="begin the file of predictions anew")
     result.add_argument("--crops", type=int, choices=(112, 256), help="also write faces aligned by eyes and mouth")
-    result.add_argument("--device", default="cpu", help="device that the network runs on")
+    result.add_argument("--device", default="auto", help="cpu, cuda, ...; default auto: CUDA where there is one")
     result.add_argument("--backend", choices=BACKENDS, help="what runs the network; default auto: what is fastest")
     result.add_argument("--precision", choices=PRECISIONS, default="float32", help="bf16 is faster where there is one")
     result.add_argument("--no-pictures", action="store_true", help="draw nothing")

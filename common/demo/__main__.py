@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--port", type=int, default=7860, help="port to listen on; 0 for any free one")
     result.add_argument("--detector", help="model file for OpenCV's FaceDetectorYN, or dlib; default: YuNet, then dlib")
     result.add_argument("--score", type=float, default=SCORE, help="lowest score of a detection, 0..1")
-    result.add_argument("--device", default="cpu", help="device that the networks run on")
+    result.add_argument("--device", default="auto", help="cpu, cuda, ...; default auto: CUDA where there is one")
     result.add_argument("--megabytes", type=int, default=20, help="largest picture that is taken")
     return result
 

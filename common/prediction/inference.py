@@ -124,7 +124,10 @@ class Predictor:
             LabError: see `describe`; the weights do not fit; they are official ones that must be converted first; or
                 the device cannot be used.
         """
-        path, place = Path(path), usable_device(device)
+        path = Path(path)
+        if device == "auto" and (path.suffix == ONNX or backend not in (None, "auto", "eager")):
+            device = "cpu"  # where graphs run
+        place = usable_device(device)
         try:
             found = describe(path, config)
         except LabError:
@@ -157,7 +160,7 @@ class Predictor:
         Args:
             source: name of a method with embedded weights; file of weights; folder that `save_pretrained`
                 wrote; or OWNER/NAME on the hub, which needs the optional dependency `hub` and, the first time, network.
-            device: device that the network runs on.
+            device: device that the network runs on, or auto: CUDA where there is one, else the CPU.
 
         Raises:
             LabError: as `load`; or there is nothing of that name.
@@ -250,11 +253,16 @@ class Predictor:
 
 
 def usable_device(name: str) -> torch.device:
-    """Return the device of that name.
+    """Return the device of that name; of `auto`, a CUDA device if there is one that computes, else the CPU.
 
     Raises:
         LabError: there is no such device, or it does not compute here.
     """
+    if name == "auto":
+        try:
+            return usable_device("cuda") if torch.cuda.is_available() else torch.device("cpu")
+        except LabError:
+            return torch.device("cpu")
     try:
         device = torch.device(name)
         torch.zeros(1).to(device).item()

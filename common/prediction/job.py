@@ -180,6 +180,7 @@ def run(options: argparse.Namespace) -> int:
     check_outputs(sources, options)
     weights = options.weights or (default_weights() if options.method is None else method_weights(options.method))
     predictor = Predictor.load(weights, options.config, options.device, options.backend, options.precision)
+    report(f"{predictor.task.METHOD}, {predictor.scheme.num_points} points, on {predictor.device}")
     header = {"weights": Path(weights).name, "method": predictor.task.METHOD, "scheme": predictor.scheme.name}
     finder = make_finder(options) if options.detector else None
     results = open_results(options.format, options.out, header, predictor.scheme.names, options.overwrite)

@@ -21,7 +21,7 @@ from common.files.checkpoints import save_safetensors
 from common.files.images import write_image
 from common.methods import METHODS, default_weights
 from common.packing import Description, describe, halved, main, read_metadata
-from common.prediction.inference import Predictor, load_task
+from common.prediction.inference import Predictor, load_task, usable_device
 
 CROP = CropConfig(size=64, box_scale=1.3)
 SETTINGS: dict[str, Any] = {"scheme": "ibug68", "input_size": 64, "stacks": 1, "width": 16, "depth": 2}
@@ -131,6 +131,12 @@ def test_pictures_and_boxes_in_any_form(weights: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(LabError, match=message):
             predictor(wrong, sample.box)  # type: ignore[arg-type]
+
+
+def test_auto_takes_a_gpu_that_computes_and_else_the_processor(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert usable_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Predictor.load(weights, device="auto").device.type == "cpu"
 
 
 @pytest.mark.parametrize("device", ["gpu", "CPU", "meta", "cuda:77"])

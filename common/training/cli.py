@@ -32,7 +32,7 @@ from common.schemes import get_scheme
 from common.task import LandmarkTask, check_method
 from common.training.callbacks import FiniteBest, PredictionFile, PredictionPictures, SaveConfig
 from common.training.command import SUBCOMMANDS, Command
-from common.training.failures import check_trainer, told_in_one_line
+from common.training.failures import check_epochs, check_trainer, told_in_one_line
 from common.training.former import follow, lacking
 from common.training.outcome import fit_lines, fit_result, test_lines, test_result, write_results
 from common.training.progress import Bar, EpochLog, StepFigures
@@ -128,6 +128,8 @@ class LandmarkCLI(LightningCLI):
         check_method({"method": checkpoint.get("method", metadata.get("method"))}, self._method(), path)
         if self.config.subcommand == "fit" and "optimizer_states" not in checkpoint:
             raise LabError(f"{path}: is no checkpoint of `fit`, which could be resumed; start from it by --init_from")
+        if self.config.subcommand == "fit":
+            check_epochs(path, checkpoint, config.trainer.max_epochs)
         task_class: Any = self._model_class
         kept = checkpoint.get("data") or {}
         crop = kept.get("crop") or parse_json(metadata.get("crop", "{}"), str(path))

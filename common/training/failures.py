@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.accelerators import CPUAccelerator
@@ -27,6 +29,22 @@ def check_trainer(trainer: L.Trainer) -> None:
     if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
         raise LabError(f"trainer.devices {trainer.num_devices}: this machine has {cores} processor cores, and each "
                        "device would be a process; take fewer")  # fmt: skip
+
+
+def check_epochs(path: Path, checkpoint: dict[str, Any], wanted: int | None) -> None:
+    """Compare the epochs that a checkpoint has behind it with those of the run that is to go on from it.
+
+    Raises:
+        LabError: it has more.
+    """
+    progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {})
+    done = progress.get("current", {}).get("processed", 0)
+    if wanted is None or wanted < 0 or done < wanted:
+        return
+    if done > wanted:
+        raise LabError(f"{path}: {done} epochs are done, and --trainer.max_epochs is {wanted}; give more than {done} "
+                       "to go on, or another --run to begin anew")  # fmt: skip
+    print(f"nothing is left to train: {done} of {wanted} epochs are done; --trainer.max_epochs goes beyond")
 
 
 @contextmanager

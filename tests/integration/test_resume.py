@@ -135,9 +135,17 @@ def test_a_run_with_more_validations_than_epochs_is_gone_on_with(tmp_path: Path,
     assert [row for row in whole if row not in found] == []
 
 
-def test_resuming_never_worsens_the_best_checkpoint(whole: Path, tmp_path: Path) -> None:
+def test_resuming_never_worsens_the_best_checkpoint(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """last.ckpt held the best score of the epoch before, so that the next epoch after a resume replaced best.ckpt."""
     fit(tmp_path, "--trainer.max_epochs", "2")
+    assert fit(tmp_path, "--resume", "true", "--trainer.max_epochs", "1") == 2
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert "2 epochs are done, and --trainer.max_epochs is 1" in line
+    assert fit(tmp_path, "--resume", "true", "--trainer.max_epochs", "2") == 0
+    assert "nothing is left to train: 2 of 2 epochs are done" in capsys.readouterr().out
     fit(tmp_path, "--resume", "true")  # one epoch more, worse than the second
     assert checkpoint(whole, "best")["epoch"] == 1
     assert_same(tmp_path, whole)

@@ -17,7 +17,6 @@ from typing import Any, BinaryIO, Protocol, TextIO
 import numpy as np
 
 from common.errors import LabError
-from common.files.validation import read_text
 from common.prediction.faces import Face
 from common.prediction.sources import output_names
 
@@ -117,6 +116,8 @@ class JsonLines:
     """A header line, then one line a picture."""
 
     def __init__(self, path: Path, header: Header) -> None:
+        from common.files.validation import read_text  # here: its library takes time to import
+
         self.done: set[str] = set()
         lines = read_text(path).splitlines() if path.exists() else []
         if lines:
@@ -158,6 +159,8 @@ class CsvResults:
         names += [f"{axis}_{index}" for index in range(points) for axis in ("x", "y")]
         self.done: set[str] = set()
         if path.exists() and path.stat().st_size:
+            from common.files.validation import read_text
+
             try:
                 rows = list(csv.reader(io.StringIO(read_text(path), newline="")))
             except csv.Error as error:

@@ -291,6 +291,7 @@ only_predict()
 from common.predict import main
 assert main(sys.argv[1:]) == 0
 heavy = {"lightning", "torchmetrics", "torchvision", "torch._dynamo", "matplotlib", "scipy", "numba", "onnx", "wandb"}
+heavy |= {"pydantic", "timm", "pandas", "sympy"}
 print(sorted(heavy & set(sys.modules)), torch_alone, resource.getrusage(resource.RUSAGE_SELF).ru_utime)
 """
 
@@ -313,7 +314,7 @@ def test_a_picture_loads_nothing_that_only_training_needs(pictures: list[Path], 
 
 @pytest.mark.slow
 def test_a_picture_takes_little_longer_than_torch(pictures: list[Path], tmp_path: Path) -> None:
-    """Two times torch's own import was measured; with Lightning it was 4.5 times."""
+    """1.5 times torch's own import was measured; with Lightning it was 4.5 times."""
     given = [str(pictures[0]), "--out", str(tmp_path / "out"), "--no-pictures", "--overwrite"]
     found = [predict_alone(*given) for _ in range(3)]
-    assert min(whole / first for _, first, whole in found) < 2.8
+    assert min(whole / first for _, first, whole in found) < 2.3

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from common.data.synthetic import SyntheticFaces, mean_face
+from common.data.synthetic.dataset import MEAN_FACES, average_face
 from common.pose import Camera, angles_to_matrix, project
 from common.prediction.head_pose import fit_pose, five_points_pose, has_mean_face
 from common.schemes import IBUG68, SCHEMES, WFLW98, get_scheme
@@ -35,6 +36,12 @@ def test_the_mean_face_gets_the_pose_that_it_was_given(scheme: str) -> None:
     found = fit_pose(turned(scheme, ANGLES), get_scheme(scheme))
     assert found is not None
     assert differences(found, np.array(ANGLES, float)).max() < 0.01
+
+
+@pytest.mark.parametrize("scheme", ["ibug68", "wflw98"])
+def test_the_stored_mean_face_is_that_of_the_drawn_heads(scheme: str) -> None:
+    """Where heads are meant to change: write `average_face` of both schemes to the file anew."""
+    np.testing.assert_allclose(mean_face(scheme), average_face(scheme), atol=1e-9, err_msg=str(MEAN_FACES))
 
 
 def test_schemes_that_map_to_a_drawn_one_are_fitted_through_it() -> None:

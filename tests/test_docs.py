@@ -16,72 +16,31 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import MODULES, PLANS
 from common.data.readers import READERS
 from common.methods import METHODS
+from tests.pages import CALLS, OTHERS, PAGES, ROOT, blocks
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
-OTHERS = [
-    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY", "CHANGELOG", "THIRD_PARTY", "BENCHMARKS")),
-    *sorted(ROOT.glob("[a-z]*/README.md")), *sorted(ROOT.glob("[a-z]*/weights/README.md")),
-    ROOT / "tests/golden/README.md",
-]  # fmt: skip
-VERBS = {*MODULES, *PLANS}
-PACKAGES = {path.parent.name for path in ROOT.glob("*/__init__.py")}
 WITH_SUBCOMMANDS = re.compile(r"\w+\.cli|benchmarks|common\.data")
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    """Return the fenced blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
-
-
-def lines(page: Path) -> list[str]:
-    """Return the command lines of a page: those of blocks, and those in the text between backticks."""
-    text = page.read_text(encoding="utf-8")
-    fenced = "\n".join(found[1] for found in re.finditer(r"^```(?:bash)?\n(.*?)^```", text, re.M | re.S))
-    indented = "\n".join(re.findall(r"^ {4}(python .*)", text, re.M))
-    plain = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
-    inline = [" ".join(found.split()) for found in re.findall(r"`([^`]+)`", plain)]
-    return [*f"{fenced}\n{indented}".replace("\\\n", " ").splitlines(), *inline]
-
-
-def calls() -> list[tuple[Path, list[str]]]:
-    """Return (page, words after `python -m`) of every command of this project; `METHOD` stands for any."""
-    found = []
-    for page in [*PAGES, *(page for page in OTHERS if page.name != "CHANGELOG.md")]:
-        for line in lines(page):
-            line = re.sub(r"^(?:python -m )?(?:METHOD|<method>)\.", "python -m awing.", line.strip())
-            if page.parent.name == "benchmarks" and line.partition(" ")[0] in VERBS:
-                line = f"python -m benchmarks {line}"  # the tables of that page leave it out
-            if not re.match(r"(?:[A-Z_]+=\S+ )*(?:srun )?python -m \w", line):
-                continue
-            words = shlex.split(line.partition(" -m ")[2].replace("|", " "), comments=True)
-            if words[0].partition(".")[0] in PACKAGES:
-                found.append((page, words))
-    return found
 
 
 def commands() -> dict[tuple[str, ...], set[str]]:
     """Return (module, subcommand or nothing) -> the options that the pages give it."""
     found: dict[tuple[str, ...], set[str]] = defaultdict(set)
-    for _, words in CALLS:
-        rest = words[1:2] if WITH_SUBCOMMANDS.fullmatch(words[0]) and not words[1:2] == ["COMMAND"] else []
+    for _, words, _ in CALLS:
+        rest = words[1:2] if WITH_SUBCOMMANDS.fullmatch(words[0]) and not words[1:2] == ("COMMAND",) else []
         rest = [word for word in rest if not word.startswith("--")]
         found[(words[0], *rest)] |= {word.partition("=")[0] for word in words if word.startswith("--")}
     return found
 
 
-CALLS = calls()
 COMMANDS = commands()
 
 
 def test_there_are_pages_and_commands() -> None:
     names = {page.stem for page in PAGES}
     assert names >= {"index", "quick_start", "data", "protocols", "add_a_method", "add_a_dataset", "python_api"}
-    assert len(COMMANDS) >= 40 and len(CALLS) >= 120
+    assert len(COMMANDS) >= 40 and len(CALLS) >= 180
     index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
     paths = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES}
     assert all(f"({path})" in index for path in paths - {"index.md"})
@@ -101,7 +60,7 @@ def test_command_starts_and_knows_its_options(command: tuple[str, ...], capsys: 
 
 
 def test_recipes_and_plans_of_commands_exist() -> None:
-    for page, words in CALLS:
+    for page, words, _ in CALLS:
         for name, value in zip(words, words[1:], strict=False):
             if name != "--config" or value.isupper():
                 continue

@@ -238,15 +238,25 @@ def test_nothing_is_cut_covered_or_pale(browser: Any, width: int, look: str) -> 
     assert [found[name] for name in ("cut", "over", "outside", "pale")] == [[]] * 4
 
 
-def test_it_prints_on_a4(browser: Any) -> None:
-    """Within the margins of a sheet (186 mm) no table or chart is cut."""
+@pytest.mark.parametrize("look", ["light", "dark"])
+def test_it_prints_on_a4(browser: Any, look: str) -> None:
+    """Within the margins of a sheet (186 mm) nothing is cut or covered; on white paper, and no column is empty."""
     size = {"width": 703, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    features = [{"name": "prefers-color-scheme", "value": look}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": features})
     wide = "return [...document.querySelectorAll('main *')].filter((e) => e.getBoundingClientRect().right > 704).length"
+    empty = """return [...document.querySelectorAll("table")].filter((t) => t.checkVisibility()).flatMap((table) =>
+      [...table.tHead.rows[0].cells].filter((head, k) => [...table.tBodies[0].rows].every((row) => row.cells[k]
+        && !row.cells[k].innerText.trim() && ![...row.cells[k].children].some((e) => e.checkVisibility())))
+      .map((head) => head.innerText))"""
     try:
-        assert browser.execute_script("return document.documentElement.scrollWidth") <= 703
-        assert browser.execute_script(wide) == 0
+        found = browser.execute_script(LAYOUT)
+        assert found["width"] <= 703 and browser.execute_script(wide) == 0
+        assert [found[name] for name in ("cut", "over", "outside", "pale")] == [[]] * 4
+        assert browser.execute_script(empty) == []
+        paper = "return getComputedStyle(document.body).backgroundColor"
+        assert browser.execute_script(paper) == "rgb(255, 255, 255)"
     finally:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -55,7 +55,7 @@ def test_programs_recipes_and_templates_are_in_the_wheel(wheel: zipfile.ZipFile)
         }
         assert wanted and not wanted - names
     templates = {str(path.relative_to(ROOT)) for path in (ROOT / "benchmarks/report/templates").iterdir()}
-    assert templates <= names and "common/py.typed" in names
+    assert templates | {"common/py.typed", "common/data/synthetic/mean_faces.csv"} <= names
     assert not [name for name in names if name.startswith(("tests/", "docs/", "examples/"))]
     assert not [name for name in names if name.endswith((".png", ".jpg", ".pyc", ".ckpt", ".npz"))]
 

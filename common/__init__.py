@@ -33,6 +33,7 @@ _HOMES = {
 
 # Read by OpenCV when it is imported: of pictures whose header only it understands; see common.files.images.MAX_PIXELS.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "250000000")
+os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # its new engine warns of its own default at every start of YuNet
 
 _trains = True
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -124,6 +127,15 @@ def test_dlib_needs_no_file() -> None:
     pytest.importorskip("dlib")
     detector = DlibDetector()
     assert len(detector.detect(np.zeros((100, 120, 3), np.uint8))) == 0
+
+
+@needs_shared
+def test_opencv_says_nothing_of_its_engine(shared_dir: Path) -> None:
+    model = shared_dir / "data/models/face_detection_yunet_2023mar.onnx"
+    code = "import sys, common, cv2; cv2.FaceDetectorYN.create(sys.argv[1], '', (64, 64), 0.6)"
+    env = {key: value for key, value in os.environ.items() if key != "OPENCV_LOG_LEVEL"}
+    done = subprocess.run([sys.executable, "-c", code, str(model)], env=env, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 @needs_shared

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -81,6 +82,14 @@ class FaceBatch:
     def _map(self, fn: Any) -> FaceBatch:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return FaceBatch(**{k: fn(v) if isinstance(v, Tensor) else v for k, v in values.items()})
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What a loader's worker sends: each tensor would take a file of shared memory, and a call to fetch it.
+        content = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: v.numpy() if isinstance(v, Tensor) and k != "image" and v.is_cpu else v for k, v in content.items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in state.items()}
 
     def to(self, *args: Any, **kwargs: Any) -> FaceBatch:
         """Return the batch with every tensor moved as by `Tensor.to` (pass a device, not a dtype)."""

@@ -1,7 +1,7 @@
-"""A prepared store beside the raw photographs: faces a second with two workers, memory, start of an epoch, long lists.
+"""Prepared stores beside the photographs: faces a second with two workers, memory, start of an epoch, long lists.
 
 Photographs of the size of HELEN's are drawn, unless --root names a folder with faces.csv. Rates are also given by the
-workers' processor time, which other programs on the machine do not change.
+workers' processor time, which other programs on the machine change little.
 
 Run: python -m benchmarks.studies.store_speed --faces 64 --samples 50000
 """
@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import multiprocessing
 import os
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,7 +27,8 @@ from torch.utils.data import DataLoader
 from common.data.base import FaceDataset, one_thread
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig, CroppedFace
-from common.data.packed.layout import Packing
+from common.data.packed.chunks import ChunkFiles
+from common.data.packed.layout import ABOUT, Packing
 from common.data.packed.read import PackedFaces
 from common.data.packed.write import prepare
 from common.data.readers.own_faces import OwnFaces
@@ -41,6 +44,7 @@ FACE = 900  # side of the face's picture in it
 CROP = CropConfig(size=256, box_scale=1.25)
 BATCH, FEW, WORKERS = 32, 4, 2  # faces a batch of the store and of photographs
 ROWS = 50_000  # of a long list
+AROUND = 12  # batches before a mark in which memory is read
 
 
 class Again(Wrapped):
@@ -55,6 +59,20 @@ class Again(Wrapped):
 
     def __getitem__(self, index: int) -> FaceSample:
         return self.faces[index % len(self.faces)]
+
+
+def lengthen(store: Path, count: int) -> None:
+    """Let a store of one chunk hold so many faces at least: its chunk once more under other names."""
+    split, about = store / "train", json.loads((store / ABOUT).read_text())
+    index = json.loads((split / "index.json").read_text())
+    (chunk,) = index["chunks"]
+    times = -(-count // chunk["chunk_size"])
+    for number in range(1, times):
+        os.link(split / chunk["filename"], split / f"chunk-0-{number}.bin")
+        index["chunks"].append(chunk | {"filename": f"chunk-0-{number}.bin"})
+    (split / "index.json").write_text(json.dumps(index))
+    about["splits"]["train"]["count"] = times * chunk["chunk_size"]
+    (store / ABOUT).write_text(json.dumps(about))
 
 
 def draw_photographs(folder: Path, count: int) -> None:
@@ -82,40 +100,62 @@ def processor_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def resident_mb(process: int) -> float:
-    """Return the memory that a process alone has written to, MB: pages shared with its parent do not count."""
-    rows = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    return sum(int(row.split()[1]) for row in rows if row.startswith("Private_")) / 1024
+def memory_mb(process: int) -> tuple[float, float]:
+    """Return a process's memory, MB: what it alone has, and that with its share of what it has with others."""
+    rows = [row.split() for row in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]]
+    sizes = {row[0]: int(row[1]) / 1024 for row in rows}
+    return sizes["Private_Clean:"] + sizes["Private_Dirty:"], sizes["Pss:"]
 
 
 def read_through(faces: FaceDataset, samples: int, batch_size: int, marks: tuple[int, ...] = ()) -> dict[str, float]:
-    """Read so many faces, without augmentation, through a loader of two workers, and return what it took."""
+    """Read so many shuffled faces, without augmentation, by a loader of two workers, and return what it took.
+
+    Memory is that of the larger worker when so many faces as a mark says have been read; the least of some readings,
+    since a batch on its way to the main process counts for some milliseconds.
+    """
     cropped = CroppedFaces(Again(faces, samples), CROP)
     loader: DataLoader[CroppedFace] = DataLoader(
-        cropped, batch_size, prefetch_factor=1, num_workers=WORKERS, persistent_workers=True, worker_init_fn=one_thread,
-        collate_fn=Collate(faces.subset_names),
+        cropped, batch_size, num_workers=WORKERS, persistent_workers=True, worker_init_fn=one_thread,
+        collate_fn=Collate(faces.subset_names), shuffle=True,
     )  # fmt: skip
     found: dict[str, float] = {}
-    began, done, start, spent = time.perf_counter(), 0, 0.0, 0.0
+    began, served, done, start, spent, own = time.perf_counter(), 0, 0, 0.0, 0.0, 0.0
     batches = iter(loader)
     workers = [child.pid for child in multiprocessing.active_children() if child.pid is not None]
     for number, batch in enumerate(batches):
+        served += len(batch)
         if number == 0:
             found["first epoch's start, s"] = time.perf_counter() - began
         if number == WORKERS:  # each has opened its files
-            start, spent = time.perf_counter(), sum(map(processor_seconds, workers))
+            start, spent, own = time.perf_counter(), sum(map(processor_seconds, workers)), time.process_time()
         elif number > WORKERS:
             done += len(batch)
         for mark in marks:
-            if done >= mark and f"MB at {mark}" not in found:
-                found[f"MB at {mark}"] = max(map(resident_mb, workers))
+            if mark <= served + AROUND * batch_size and served <= mark:
+                sizes = [memory_mb(worker) for worker in workers]
+                for key, size in zip(("alone", "shared out"), map(max, zip(*sizes, strict=True)), strict=True):
+                    key = f"MB {key} at {mark}"
+                    found[key] = min(found.get(key, math.inf), size)
     found["a second"] = done / (time.perf_counter() - start)
-    spent = sum(map(processor_seconds, workers)) - spent
-    found["a second of both workers' processor time"] = WORKERS * done / max(spent, 1e-9)
+    spent, own = sum(map(processor_seconds, workers)) - spent, time.process_time() - own
+    found["a second of two workers' processor time"] = WORKERS * done / max(spent, 1e-9)
+    found["a second of two cores, the main process included"] = 2 * done / max(spent + own, 1e-9)
     began = time.perf_counter()
     next(iter(loader))
     found["next epoch's start, s"] = time.perf_counter() - began
     return found
+
+
+def bare_rate(store: PackedFaces, times: int = 8) -> float:
+    """Return how many pictures of a store OpenCV alone decodes in a second of two processors, from memory."""
+    rows = ChunkFiles(Path(store.root) / store.folder, {"chunk-0-0.bin": len(store)})
+    pictures = [np.frombuffer(row["image"], np.uint8) for row in rows]
+
+    def decode_all() -> None:
+        for picture in pictures:
+            cv2.imdecode(picture, cv2.IMREAD_COLOR)
+
+    return 2 * len(pictures) / min(seconds(decode_all) for _ in range(times))
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -135,17 +175,22 @@ def long_list(folder: Path) -> dict[str, float]:
     photos.mkdir()
     cv2.imwrite(str(photos / "one.jpg"), np.zeros((300, 300, 3), np.uint8))
     points = SyntheticFaces(1, scheme="wflw98")[0].points
-    numbers = " ".join(f"{value:.6f}" for value in points.ravel().tolist())
-    line = f"{numbers} 20 20 200 200 0 0 0 0 0 0 one.jpg\n"
-    (lists / "list_98pt_rect_attr_train.txt").write_text(line * ROWS)
+    numbers = " ".join(f"{value:.6f}" for value in points.ravel()[1:].tolist())
+    rows = (f"{row / 1000:.6f} {numbers} 20 20 200 200 0 0 0 0 0 0 one.jpg" for row in range(ROWS))
+    (lists / "list_98pt_rect_attr_train.txt").write_text("\n".join(rows))
     return {f"WFLW list of {ROWS} rows, s": seconds(lambda: WFLW(str(folder), "train"))}
 
 
-def add_up(raw: dict[str, float], store: dict[str, float]) -> dict[str, float]:
+def add_up(found: dict[str, Any]) -> dict[str, float]:
     """Return the figures that are compared with what is wanted."""
-    key = "a second of both workers' processor time"
-    marks = [store[name] for name in store if name.startswith("MB at ")]
-    return {"store over raw": store[key] / raw[key], "memory at the end over the start": marks[-1] / marks[0]}
+    key, compared = "a second of two workers' processor time", {}
+    for kind in ("jpeg", "raw"):
+        own = found[f"store, {kind}"]
+        marks = [own[name] for name in own if name.startswith("MB alone")]
+        compared[f"store over photographs, {kind}"] = own[key] / found["photographs"][key]
+        compared[f"memory at the end over the start, {kind}"] = marks[-1] / marks[0]
+    compared["share of bare decoding, jpeg"] = found["store, jpeg"][key] / found["bare decoding, jpeg, a second"]
+    return compared
 
 
 def main(args: list[str] | None = None) -> None:
@@ -153,27 +198,28 @@ def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.store_speed", description=__doc__)
     parser.add_argument("--root", type=Path, help="folder of faces.csv and photographs; default drawn ones")
     parser.add_argument("--faces", type=int, default=64, help="photographs that are drawn")
-    parser.add_argument("--samples", type=int, default=50_000, help="faces that are read from the store")
-    parser.add_argument("--size", type=int, default=Packing.size, help="as of prepare")
-    parser.add_argument("--room", type=float, default=Packing.room, help="as of prepare")
-    parser.add_argument("--quality", type=int, default=Packing.quality, help="as of prepare")
+    parser.add_argument("--samples", type=int, default=50_000, help="faces that are read from a store")
     parser.add_argument("--scheme", default="ibug68")
     options = parser.parse_args(args)
     one_thread()
+    found: dict[str, Any] = {"cores": os.cpu_count(), "load when it began": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as scratch:
         root = options.root or Path(scratch) / "raw"
         if options.root is None:
             draw_photographs(root, options.faces)
-        raw = OwnFaces(str(root), "train", options.scheme)
-        packing = Packing(options.size, options.room, options.quality)
-        prepare("csv", lambda split: raw, Path(scratch) / "store", packing, ["train"], 1)
-        store = PackedFaces(str(Path(scratch) / "store"), "train")
-        found = {
-            "raw": read_through(raw, max(40 * FEW, options.samples // 100), FEW),
-            "store": read_through(store, options.samples, BATCH, (1_000, options.samples * 9 // 10)),
-            "lists": long_list(Path(scratch) / "wflw"),
-        }
-        found["compared"] = add_up(found["raw"], found["store"])
+        photographs = OwnFaces(str(root), "train", options.scheme)
+        found["photographs"] = read_through(photographs, max(40 * FEW, options.samples // 200), FEW)
+        for kind in ("jpeg", "raw"):
+            path = Path(scratch) / kind
+            prepare("csv", lambda split: photographs, path, Packing(raw=kind == "raw"), ["train"], 1)
+            if kind == "jpeg":
+                found["bare decoding, jpeg, a second"] = bare_rate(PackedFaces(str(path), "train"))
+            lengthen(path, options.samples)
+            store = PackedFaces(str(path), "train")
+            found[f"store, {kind}"] = read_through(store, options.samples, BATCH, (1_000, options.samples))
+        found["lists"] = long_list(Path(scratch) / "wflw")
+    found["load when it ended"] = os.getloadavg()[0]
+    found["compared"] = add_up(found)
     RECORD.parent.mkdir(parents=True, exist_ok=True)
     RECORD.write_text(json.dumps(found, indent=1))
     print(json.dumps(found, indent=1))

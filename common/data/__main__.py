@@ -46,8 +46,10 @@ def parser() -> argparse.ArgumentParser:
     prepare.add_argument("--format", choices=("store", "crops"), default="store",
                          help="store: for --data.dataset store; crops: of w300, for the helen recipes")  # fmt: skip
     for field in fields(Packing):
-        if field.name != "exact":
+        if field.name not in ("exact", "raw"):
             prepare.add_argument(f"--{field.name}", type=type(field.default), default=field.default)
+    prepare.add_argument("--raw", action="store_true", help="training crops without compression: 14 times the disk, "
+                         "nothing to decode")  # fmt: skip
     prepare.add_argument("--compact", action="store_true", help="crops of the training's kind for val and test, too")
     show = commands.add_parser("show", help="write a grid of faces, as annotated and as training sees them")
     show.add_argument("--out", type=Path, default=Path("faces.png"), help="the picture; default faces.png")
@@ -79,7 +81,7 @@ def prepare(options: argparse.Namespace) -> int:
         written = write_crops(options.root, options.out)
         kind = "crops"
     else:
-        packing = Packing(options.size, options.room, options.quality, options.face, not options.compact)
+        packing = Packing(options.size, options.room, options.quality, options.face, not options.compact, options.raw)
         faces = data_module(options).faces
         about = write_store(options.name, faces, options.out, packing, options.splits, options.workers)
         written, kind = {split: own.count for split, own in about.splits.items()}, "store"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
@@ -47,6 +48,25 @@ def each(parse: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
         except LabError as error:
             faults.append(str(error))
     return made
+
+
+class Once:
+    """Refuses a face that a list has twice: the same photograph with the same points (and what else is given)."""
+
+    def __init__(self) -> None:
+        self._seen: dict[bytes, str] = {}
+
+    def check(self, where: str, photograph: str, *values: np.ndarray) -> None:
+        """Remember a face at a place of the list.
+
+        Raises:
+            LabError: it was there before.
+        """
+        name = unicodedata.normalize("NFC", photograph).encode(errors="surrogateescape")
+        key = hashlib.blake2b(b"\0".join([name, *(value.tobytes() for value in values)]), digest_size=16).digest()
+        before = self._seen.setdefault(key, where)
+        if before is not where:
+            raise LabError(f"{where}: is the same face as {before}; remove one of them")
 
 
 def one_thread(worker: int = 0) -> None:

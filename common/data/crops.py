@@ -17,6 +17,7 @@ from common.schemes import LandmarkScheme
 from common.types import FaceSample
 
 SideRule = Literal["longer", "mean", "geometric"]
+SAME = 1e-3  # pixels; a map that moves no pixel farther from a whole place samples nothing
 UNKNOWN_POSE = np.full(3, np.nan, np.float32)
 MIRRORED_POSE = np.array([-1, 1, -1], np.float32)  # yaw and roll change their sign
 
@@ -132,9 +133,17 @@ def warp_image(
     the map shrinks by two, with the matrix adapted to the pixel centres of the halved image. With `nearest` each pixel
     of the crop is the image's nearest one, and nothing is averaged.
     """
+    (a, b, dx), (c, d, dy) = matrix.tolist()
+    left, top = round(-dx), round(-dy)
+    off = max(abs(a - 1), abs(b), abs(c), abs(d - 1)) * size + max(abs(left + dx), abs(top + dy))
+    if off < SAME and min(left, top) >= 0 and left + size <= image.shape[1] and top + size <= image.shape[0]:
+        part = image[top : top + size, left : left + size]  # the pixels as they are
+        if out is None:
+            return part.copy()
+        out[...] = part
+        return out
     if nearest:
         return cv2.warpAffine(image, matrix, (size, size), dst=out, flags=cv2.INTER_NEAREST)
-    (a, b), (c, d) = matrix[:, :2].tolist()
     shrink = 1 / math.sqrt(abs(a * d - b * c))
     while shrink >= 2 and min(image.shape[:2]) >= 4:
         rows, cols = image.shape[0] // 2, image.shape[1] // 2

@@ -4,26 +4,37 @@
     SPLIT/index.json       written and read by litdata, with SPLIT/chunk-0-N.bin
     SPLIT/points.npy       (N, L, D) float32, the landmarks alone, for mean shapes
 
-A face is three strings of bytes: its picture (JPEG or PNG), its numbers (float64) and its words (id, then subsets).
+A face is three strings of bytes: its picture (JPEG, PNG, or height, width and the pixels as they are), its numbers
+(float64) and its words (id, then subsets).
 """
 
 from __future__ import annotations
 
+import math
+import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from common.data.crops import warp_image
+from common.data.crops import CropConfig, square_side, warp_image
 from common.errors import LabError, check_ranges
-from common.files.images import decode_image
-from common.geometry import apply_affine, crop_matrix, tight_box
+from common.files.images import decode_known
+from common.geometry import apply_affine, box_center, crop_matrix, tight_box
 from common.types import FaceSample
 
-ABOUT, POINTS, FORMAT = "store.json", "points.npy", 1
+ABOUT, POINTS = "store.json", "points.npy"
+FORMAT, READABLE = 2, (1, 2)  # written, and those that are read
 GRID = 64  # pixels; parts of photographs begin at multiples, so that halving them six times keeps the same pixels
+PLAIN = CropConfig()  # of most recipes
+SIZES = struct.Struct("<II")  # height and width of a picture that is kept as it is
+LARGEST_RAW = 1024  # pixels; a chunk is addressed by 32 bits
 OTHERS = 9  # numbers besides the landmarks': box 4, pose 3, normaliser, whether some landmarks are not annotated
+
+Buffer = bytes | memoryview
+Row = Mapping[str, Buffer]
 
 
 class SplitAbout(BaseModel):
@@ -35,6 +46,7 @@ class SplitAbout(BaseModel):
     count: int
     subset_names: list[str]
     dims: int
+    raw: bool = False
 
 
 class About(BaseModel):
@@ -53,21 +65,26 @@ class Packing:
     """How faces are packed.
 
     Attributes:
-        size: side in pixels of the training crops, at most; a crop is not enlarged.
+        size: side in pixels of the training crops, at most; a crop is not enlarged, and has no more pixels than the
+            recipes' plain crop of 256 pixels is made of.
         room: side of what is kept over the longer side of the box that holds the face's box and its landmarks.
         quality: of the training crops' JPEG.
         face: pixels; evaluation faces are halved while the longer side of that box stays at least so large.
         exact: keep evaluation's pixels: a part of the photograph, halved at most, as PNG.
+        raw: keep the pixels of training crops as they are, which takes some 14 times the room and no decoding.
     """
 
-    size: int = 384
+    size: int = 512
     room: float = 2.0
     quality: int = 95
     face: int = 256
     exact: bool = True
+    raw: bool = False
 
     def __post_init__(self) -> None:
         check_ranges("packing", self, size="[32, 4096]", room="[1, 100]", quality="[1, 100]", face="[1, 4096]")
+        if self.raw and self.size > LARGEST_RAW:
+            raise LabError(f"packing.size must be at most {LARGEST_RAW} for raw pictures, got {self.size}")
 
 
 def held_box(sample: FaceSample) -> np.ndarray:
@@ -79,11 +96,20 @@ def held_box(sample: FaceSample) -> np.ndarray:
 
 
 def training_crop(sample: FaceSample, packing: Packing) -> tuple[np.ndarray, np.ndarray]:
-    """Return the square round a face (S, S, 3) and the map (2, 3) from the photograph to it."""
-    box = held_box(sample)
-    side = float((box[2:] - box[:2]).max()) * packing.room
-    size = min(packing.size, max(32, round(side)))
-    matrix = crop_matrix((box[:2] + box[2:]) / 2, side, size)
+    """Return the square round a face (S, S, 3) and the map (2, 3) from the photograph to it.
+
+    Where that enlarges nothing, the default crop without augmentation is a part of it, pixel for pixel.
+    """
+    box, held = sample.box.astype(np.float64), held_box(sample)
+    centre = box_center(box)
+    reach = float(np.abs(held.reshape(2, 2) - centre).max())  # of the landmarks, from the middle of the box
+    side = max(float((held[2:] - held[:2]).max()) * packing.room, 2 * reach)
+    scale = PLAIN.size / (square_side(box, PLAIN.side_rule) * PLAIN.box_scale)
+    size = 2 * math.ceil(side * scale / 2)  # even, as the default crop's
+    if scale > 1 or size > packing.size:
+        size = min(packing.size, max(32, round(side)))
+        scale = size / side
+    matrix = crop_matrix(centre, size / scale, size)
     return warp_image(sample.image, matrix, size), matrix
 
 
@@ -114,9 +140,12 @@ def encode(sample: FaceSample, train: bool, packing: Packing) -> tuple[dict[str,
     """Return a face as bytes, and its landmarks (L, D) float32 in the pixels of the kept picture."""
     crop = train or not packing.exact
     image, matrix = (training_crop if crop else exact_part)(sample, packing)
-    flags = [cv2.IMWRITE_JPEG_QUALITY, packing.quality] if crop else [cv2.IMWRITE_PNG_COMPRESSION, 1]
-    kind = ".jpg" if crop else ".png"
-    packed = cv2.imencode(kind, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flags)[1].tobytes()
+    if crop and packing.raw:
+        packed = SIZES.pack(*image.shape[:2]) + image.tobytes()
+    else:
+        flags = [cv2.IMWRITE_JPEG_QUALITY, packing.quality] if crop else [cv2.IMWRITE_PNG_COMPRESSION, 1]
+        kind = ".jpg" if crop else ".png"
+        packed = cv2.imencode(kind, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flags)[1].tobytes()
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     points = apply_affine(matrix, sample.points.astype(np.float64)).astype(np.float32)
     box = apply_affine(matrix, sample.box.astype(np.float64).reshape(2, 2)).ravel()
@@ -129,25 +158,40 @@ def encode(sample: FaceSample, train: bool, packing: Packing) -> tuple[dict[str,
     return {"image": packed, "numbers": numbers.tobytes(), "words": words}, points
 
 
-def decode(row: dict[str, bytes | memoryview], landmarks: int, dims: int, where: str) -> FaceSample:
+def decode(row: Row, landmarks: int, dims: int, raw: bool, where: str) -> FaceSample:
     """Return the face in bytes that `encode` wrote.
 
     Raises:
         LabError: the picture is damaged, or the numbers are not those of so many landmarks.
     """
-    numbers, count = np.frombuffer(row["numbers"], np.float64), landmarks
-    if len(numbers) != count * (dims + 2) + OTHERS:
-        raise LabError(f"{where}: {len(numbers)} numbers are not a face of {count} landmarks; prepare the store anew")
-    points, visible, known, box, pose, rest = np.split(numbers, np.cumsum([count * dims, count, count, 4, 3]))
+    count, total = landmarks, landmarks * (dims + 2) + OTHERS
+    if len(row["numbers"]) != 8 * total:
+        raise LabError(f"{where}: its numbers are not those of a face of {count} landmarks; prepare the store anew")
+    numbers = np.frombuffer(row["numbers"], np.float64)
+    flags = numbers[count * dims : -OTHERS] > 0  # which are visible, then which are annotated
+    single = numbers[-OTHERS:].astype(np.float32)
+    pose, norm = single[4:7], float(numbers[-2])
     name, *subsets = bytes(row["words"]).decode("utf-8").split("\n")
     return FaceSample(
-        image=decode_image(bytes(row["image"]), where),
-        points=points.reshape(count, dims).astype(np.float32),
-        visible=visible > 0,
-        box=box.astype(np.float32),
-        pose=None if np.isnan(pose).all() else pose.astype(np.float32),
+        image=raw_picture(row["image"], where) if raw else decode_known(row["image"], where),
+        points=numbers[: count * dims].astype(np.float32).reshape(count, dims),
+        visible=flags[:count],
+        box=single[:4],
+        pose=None if np.isnan(pose).all() else pose,
         subsets=tuple(subsets),
         id=name,
-        annotated=known > 0 if rest[1] else None,
-        norm=None if np.isnan(rest[0]) else float(rest[0]),
+        annotated=flags[count:] if numbers[-1] else None,
+        norm=None if math.isnan(norm) else norm,
     )
+
+
+def raw_picture(data: Buffer, where: str) -> np.ndarray:
+    """Return the picture (H, W, 3) uint8 that is kept as it is, a view of the bytes.
+
+    Raises:
+        LabError: there are not so many pixels as it says.
+    """
+    height, width = SIZES.unpack_from(data) if len(data) >= SIZES.size else (0, 0)
+    if not height * width or len(data) != SIZES.size + height * width * 3:
+        raise LabError(f"{where}: {len(data)} bytes are not a picture of {width} x {height} pixels; prepare it anew")
+    return np.frombuffer(data, np.uint8, offset=SIZES.size).reshape(height, width, 3)

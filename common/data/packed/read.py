@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import struct
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from common.data.base import FaceDataset
-from common.data.packed.layout import ABOUT, FORMAT, POINTS, About, decode
+from common.data.packed.chunks import LEAVES, ChunkFiles
+from common.data.packed.layout import ABOUT, FORMAT, POINTS, READABLE, About, Row, decode
 from common.errors import LabError
 from common.files.arrays import read_array
 from common.files.validation import read_json, validated
@@ -18,14 +21,13 @@ from common.schemes import get_scheme
 from common.types import FaceSample
 
 HINT = "a store is written by `python -m common.data prepare NAME --root FOLDER --out STORE`"
-LEAVES = ["bytes", "bytes", "bytes"]  # other formats of litdata would decode what a file says, down to pickles
 
 
 class PackedFaces(FaceDataset):
     """A split of a prepared store. Image pixels are those of the kept picture.
 
-    A process opens the chunks itself, at its first face; nothing of the store but its index is held in memory. From an
-    object store each face is fetched by its range of bytes.
+    A process opens the chunks itself, at its first face; nothing of the store but its index is held in memory. From a
+    local folder each face is one read of a file; from an object store litdata fetches it by its range of bytes.
 
     Args:
         root: folder, or address such as s3://BUCKET/FOLDER.
@@ -40,14 +42,15 @@ class PackedFaces(FaceDataset):
         if not self.remote and not Path(root).is_dir():
             raise LabError(f"{root}: no such folder; {HINT}")
         about = validated(About, self._json(ABOUT, HINT), f"{self.root}/{ABOUT}")
-        if about.format != FORMAT:
+        if about.format not in READABLE:
             raise LabError(f"{self.root}: a store of format {about.format}, not {FORMAT}; prepare it anew")
         if split not in about.splits:
             raise LabError(f"{self.root}: the store has the splits {', '.join(about.splits)}, not {split}")
         own = about.splits[split]
         self.name, self.scheme, self.subset_names = own.name, get_scheme(about.scheme), tuple(own.subset_names)
         self.folder, self.count, self.dims, self.room = own.folder, own.count, own.dims, about.room
-        self._stream: tuple[int, Any] | None = None  # of the process of that number
+        self.raw = own.raw
+        self._rows: tuple[int, Sequence[Row]] | None = None  # of the process of that number
 
     def check_room(self, box_scale: float) -> None:
         """Raise a LabError where crops of so many times the box would reach beyond what the store kept."""
@@ -72,21 +75,26 @@ class PackedFaces(FaceDataset):
             raise LabError(f"{self.root}/{name}: cannot be fetched ({type(error).__name__}); {HINT}") from None
         return path
 
-    def _open(self) -> Any:
-        from litdata import StreamingDataset  # takes seconds, and only stores need it
-
+    def _open(self) -> Sequence[Row]:
         where = f"{self.root}/{self.folder}"
         index = self._json(f"{self.folder}/index.json", "the store is not complete; call prepare again")
         try:
-            leaves, count = index["config"]["data_format"], sum(chunk["chunk_size"] for chunk in index["chunks"])
-        except (KeyError, TypeError):
+            leaves, chunks = index["config"]["data_format"], index["chunks"]
+            sizes = {str(chunk["filename"]): int(chunk["chunk_size"]) for chunk in chunks}
+            plain = not any(index["config"].get(name) for name in ("compression", "encryption"))
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise LabError(f"{where}/index.json: is no index of a store; prepare it anew") from None
-        if leaves != LEAVES or count != self.count:
+        count = sum(sizes.values())
+        if leaves != LEAVES or count != self.count or min(sizes.values(), default=0) < 1 or not plain:
             raise LabError(f"{where}: holds {count} rows of {leaves}, not {self.count} faces; prepare it anew")
+        if not self.remote:
+            return ChunkFiles(Path(where), sizes)
+        from litdata import StreamingDataset  # takes seconds, and only stores elsewhere need it
+
         return StreamingDataset(where, shuffle=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_stream": None}
+        return {**self.__dict__, "_rows": None}
 
     def __len__(self) -> int:
         return self.count
@@ -96,13 +104,13 @@ class PackedFaces(FaceDataset):
             return read_array(self._file(f"{self.folder}/{POINTS}", scratch), "prepare it anew")
 
     def __getitem__(self, index: int) -> FaceSample:
-        if self._stream is None or self._stream[0] != os.getpid():
-            self._stream = (os.getpid(), self._open())
+        if self._rows is None or self._rows[0] != os.getpid():
+            self._rows = (os.getpid(), self._open())
         if not 0 <= index < self.count:
             raise IndexError(index)
         where = f"{self.root}/{self.folder}: face {index}"
         try:
-            row = self._stream[1][index]
-        except (OSError, ValueError, IndexError, RuntimeError) as error:
+            row = self._rows[1][index]
+        except (OSError, ValueError, IndexError, RuntimeError, struct.error) as error:
             raise LabError(f"{where}: cannot be read ({type(error).__name__}); copy the store again") from None
-        return decode(row, self.scheme.num_points, self.dims, where)
+        return decode(row, self.scheme.num_points, self.dims, self.raw, where)

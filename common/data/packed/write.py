@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from common.data.base import FaceDataset, one_thread
 from common.data.packed.layout import ABOUT, FORMAT, POINTS, About, Packing, SplitAbout, encode
 from common.errors import LabError
 
-CHUNK = 512  # faces of a chunk: what a stopped run loses at most, some 20 MB
+CHUNK = 512  # faces of a chunk, some 20 MB: what a stopped run loses at most
 REPORT = 2.0  # seconds between two lines of progress
 PLAN = "plan.json"  # of an unfinished split: with what it was begun
 Packed = tuple[dict[str, bytes], np.ndarray]
@@ -64,7 +65,8 @@ def prepare(
             _write_split(faces, out / split, plan, train, packing, workers)
         points = np.load(out / folder / POINTS, mmap_mode="r", allow_pickle=False)
         done[split] = SplitAbout(folder=folder, name=faces.name, count=len(faces),
-                                 subset_names=list(faces.subset_names), dims=points.shape[2])  # fmt: skip
+                                 subset_names=list(faces.subset_names), dims=points.shape[2],
+                                 raw=packing.raw and (train or not packing.exact))  # fmt: skip
     about = About(format=FORMAT, dataset=name, scheme=scheme, room=packing.room, splits=done)
     _replace(out / ABOUT, about.model_dump_json(indent=1))
     return about
@@ -93,7 +95,7 @@ def _write_split(
     rows = [row for start in starts for row in range(start, min(start + CHUNK, len(faces)))]
     stream = _progress(_packed(faces, rows, train, packing, workers), faces.name, len(faces) - len(rows), len(faces))
     for start in starts:
-        _write_chunk(folder, start, [next(stream) for _ in range(start, min(start + CHUNK, len(faces)))])
+        _write_chunk(folder, start, islice(stream, min(CHUNK, len(faces) - start)))
     _finish(folder, len(faces))
 
 
@@ -102,19 +104,21 @@ def _part(folder: Path, start: int) -> Path:
     return folder / f"part-{start // CHUNK}.json"
 
 
-def _write_chunk(folder: Path, start: int, rows: list[Packed]) -> None:
+def _write_chunk(folder: Path, start: int, rows: Iterator[Packed]) -> None:
     from litdata.streaming.writer import BinaryWriter  # takes seconds
 
     scratch = folder / ".scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     writer = BinaryWriter(str(scratch), chunk_size=CHUNK, chunk_index=start // CHUNK)
-    for place, (row, _) in enumerate(rows):
+    landmarks = []
+    for place, (row, points) in enumerate(rows):
         writer.add_item(place, row)
+        landmarks.append(points)
     writer.done()
     index = json.loads((scratch / "0.index.json").read_text(encoding="utf-8"))
     for chunk in index["chunks"]:
         (scratch / chunk["filename"]).replace(folder / chunk["filename"])
-    np.save(folder / f"points-{start // CHUNK}.npy", np.array([points for _, points in rows]))
+    np.save(folder / f"points-{start // CHUNK}.npy", np.array(landmarks))
     _replace(_part(folder, start), json.dumps(index))
     shutil.rmtree(scratch)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel
 
-from common.data.base import check_norm, check_root, each, own_norm
+from common.data.base import Once, check_norm, check_root, each, own_norm
 from common.data.readers._listed import Face, ListedFaces, make_face
 from common.errors import LabError
 from common.files.validation import Finite, read_json, validated
@@ -63,10 +63,10 @@ class CocoFaces(ListedFaces):
         file = validated(_File, read_json(self.path, "a split is SPLIT.json in the folder"), str(self.path))
         self.photos = {image.id: image.file_name for image in file.images}
         self.seen = SEEN if any(SEEN in value.keypoints[2::3] for value in file.annotations) else SEEN - 1
-        self.faces = each(self._face, list(enumerate(file.annotations)))
+        once = Once()
+        self.faces = each(lambda item: self._face(*item, once), list(enumerate(file.annotations)))
 
-    def _face(self, item: tuple[int, _Annotation]) -> Face:
-        number, value = item
+    def _face(self, number: int, value: _Annotation, once: Once) -> Face:
         where, count = f"{self.path}: annotations[{number}]", self.scheme.num_points
         if value.image_id not in self.photos:
             raise LabError(f"{where}: image_id {value.image_id} is not among the images")
@@ -78,6 +78,7 @@ class CocoFaces(ListedFaces):
         if not known.any():
             raise LabError(f"{where}: no point is annotated; remove this face")
         name = self.photos[value.image_id]
+        once.check(where, name, triples)
         paths = [self.root / folder / name for folder in FOLDERS]
         image = next((path for path in paths if path.is_file()), paths[0])
         box = None

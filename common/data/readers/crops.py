@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.base import FaceDataset, check_box, check_points, check_root, each
+from common.data.base import FaceDataset, Once, check_box, check_points, check_root, each
 from common.errors import LabError
 from common.files.arrays import DAMAGED, MAX_MEMBER, NUMBERS, read_arrays, read_member
 from common.files.images import decode_image
@@ -45,7 +45,10 @@ class PreparedCrops(FaceDataset):
         self.files: list[str] = [str(name) for name in arrays["filename"]]
         landmarks = arrays["landmarks_crop"]
 
+        once = Once()
+
         def face(row: int) -> tuple[int, np.ndarray, np.ndarray]:
+            once.check(f"{table}: row {row}", self.files[row])  # a picture is of one face
             points = check_points(landmarks[row], self.scheme, f"{table}: row {row}")
             return row, points, check_box(tight_box(points), f"{table}: row {row}")
 

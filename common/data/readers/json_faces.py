@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, Field
 
-from common.data.base import FaceDataset, check_box, check_norm, check_points, check_root, each, own_norm
+from common.data.base import FaceDataset, Once, check_box, check_norm, check_points, check_root, each, own_norm
 from common.errors import LabError
 from common.files.images import read_image
 from common.files.validation import Finite, read_json, validated
@@ -72,11 +72,11 @@ class JsonFaces(FaceDataset):
             if absent:
                 raise LabError(f"{listed}: test_subsets.{key} names face {absent[0]} of {len(samples)} in {path.name}")
         self.subset_names = tuple(subsets)
-        numbered = list(enumerate(samples))
-        self.rows = each(lambda face: self._sample(face[1], order, face[0], path), numbered)
+        once, numbered = Once(), list(enumerate(samples))
+        self.rows = each(lambda face: self._sample(face[1], order, face[0], path, once), numbered)
         self.member_of = [tuple(k for k, rows in subsets.items() if row["number"] in rows) for row in self.rows]
 
-    def _sample(self, value: _Sample, order: dict[int, int], number: int, path: Path) -> dict[str, Any]:
+    def _sample(self, value: _Sample, order: dict[int, int], number: int, path: Path, once: Once) -> dict[str, Any]:
         """Return a checked sample as arrays in the scheme's order."""
         where = f"{path}: face {number}"
         count, ids = self.scheme.num_points, value.ids
@@ -95,6 +95,7 @@ class JsonFaces(FaceDataset):
         checked = check_points(points, self.scheme, where)
         if not known.any():
             raise LabError(f"{where}: no landmark is annotated; remove this face")
+        once.check(where, value.imgpath, checked, known)
         return {"number": number, "image": value.imgpath, "points": checked, "annotated": known, "visible": seen,
                 "pose": pose, "box": check_box(np.array([x, y, x + width, y + height]), where),
                 "norm": own_norm(checked, known, self.scheme, self.norm, where)}  # fmt: skip

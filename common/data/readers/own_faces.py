@@ -26,7 +26,17 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from common.data.base import FaceDataset, check_box, check_norm, check_photo, check_points, check_root, each, own_norm
+from common.data.base import (
+    FaceDataset,
+    Once,
+    check_box,
+    check_norm,
+    check_photo,
+    check_points,
+    check_root,
+    each,
+    own_norm,
+)
 from common.errors import LabError
 from common.files.images import read_image
 from common.files.validation import Finite, Strict, read_json, read_text, validated
@@ -95,19 +105,16 @@ class OwnFaces(FaceDataset):
         table, listed = self.root / TABLE, self.root / LIST
         as_list = listed.is_file() and not table.is_file()
         found: Iterator[tuple[str, _Face | dict[str, str]]] = _list(listed) if as_list else _table(table, self.scheme)
-        self._seen: dict[tuple[object, ...], str] = {}
-        read = each(lambda item: self._face(*item), list(found))
+        once = Once()
+        read = each(lambda item: self._face(*item, once), list(found))
         self.rows = [row for name, row in read if name == split]
         self.subset_names = tuple(dict.fromkeys(name for row in self.rows for name in row.subset))
 
-    def _face(self, where: str, given: _Face | dict[str, str]) -> tuple[str, _Row]:
+    def _face(self, where: str, given: _Face | dict[str, str], once: Once) -> tuple[str, _Row]:
         """Return the split of a face, and the face."""
         face = given if isinstance(given, _Face) else _face(given, self.scheme, where)
         row = self._row(face, where)
-        key = (unicodedata.normalize("NFC", face.image), row.points.tobytes(), row.annotated.tobytes())
-        if key in self._seen:
-            raise LabError(f"{where}: is the same face as {self._seen[key]}; remove one of them")
-        self._seen[key] = where
+        once.check(where, face.image, row.points, row.annotated)
         return face.split or split_of(face.image), row
 
     def _row(self, face: _Face, where: str) -> _Row:

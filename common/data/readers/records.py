@@ -28,11 +28,17 @@ def read_index(path: Path) -> list[tuple[int, int]]:
     if not path.is_file():
         raise LabError(f"{path}: missing; a record file needs its .idx beside it")
     entries = []
+    seen: tuple[dict[int, int], dict[int, int]] = ({}, {})
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         words = line.split("\t")
         if len(words) != 2 or not all(word.strip().isdigit() for word in words):
             raise LabError(f"{path}:{number}: expected 'key<TAB>offset', got {line[:40]!r}")
-        entries.append((int(words[0]), int(words[1])))
+        entry = (int(words[0]), int(words[1]))
+        for place, (what, value) in enumerate(zip(("key", "offset"), entry, strict=True)):
+            before = seen[place].setdefault(value, number)
+            if before != number:
+                raise LabError(f"{path}:{number}: {what} {value} is that of line {before}; remove one of them")
+        entries.append(entry)
     return entries
 
 

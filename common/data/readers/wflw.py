@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from pydantic_core import from_json
 
-from common.data.base import FaceDataset, check_box, check_photo, check_points, check_root, each
+from common.data.base import FaceDataset, Once, check_box, check_photo, check_points, check_root, each
 from common.errors import LabError
 from common.files.images import read_image
 from common.schemes import WFLW98
@@ -32,7 +32,7 @@ class WFLW(FaceDataset):
         split: train or test, or the path of a list file in the same format.
 
     Raises:
-        LabError: the list or a photograph is missing, or a line is wrong (told with its number).
+        LabError: the list or a photograph is missing, or a line is wrong or a face given twice (told with its line).
     """
 
     subset_names = ATTRIBUTES
@@ -45,7 +45,8 @@ class WFLW(FaceDataset):
         self.name, self.scheme, self.images = f"wflw/{split}", WFLW98, folder / "WFLW_images"
         lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
         numbered = [(f"{path}:{number}", line) for number, line in enumerate(lines, 1) if line.strip()]
-        self.rows = self._sound_rows(numbered) or each(self._row, numbered)
+        once = Once()
+        self.rows = self._sound_rows(numbered) or each(lambda item: self._row(*item, once), numbered)
 
     def _sound_rows(self, numbered: list[tuple[str, str]]) -> list[Row] | None:
         """Return all rows, checked together, which long lists need; None where one has a fault, which `_row` names."""
@@ -63,13 +64,15 @@ class WFLW(FaceDataset):
         sound = np.isfinite(single).all() and (box[:, :2] < box[:, 2:]).all() and np.isin(flags, (0, 1)).all()
         if not sound or not all(os.path.isfile(f"{self.images}/{name}") for name in set(names)):
             return None
+        if len({(name, row.tobytes()) for name, row in zip(names, points, strict=True)}) < len(names):
+            return None
         subsets = [tuple(name for name, flag in zip(ATTRIBUTES, row, strict=True) if flag) for row in flags.tolist()]
         return list(zip(points.reshape(-1, COORDINATES // 2, 2), box, subsets, names, strict=True))
 
-    def _row(self, numbered: tuple[str, str]) -> Row:
-        where, line = numbered
+    def _row(self, where: str, line: str, once: Once) -> Row:
         row = _parse(line, where)
         check_photo(self.images / row[3], where)
+        once.check(where, row[3], row[0])  # a photograph may hold several faces, but each once
         return row
 
     def __len__(self) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.base import check_root, each
+from common.data.base import Once, check_root, each
 from common.data.readers._listed import Face, ListedFaces, make_face, one_in
 from common.errors import LabError
 from common.files.validation import read_text
@@ -51,16 +51,18 @@ class YouTubeFaces(ListedFaces):
             raise LabError(f"{table}:{lines.line_num}: is not valid CSV ({error}); copy it again") from None
         if split != "test":
             rows = [row for row in rows if one_in(person_of(row[1][0]), VAL_SHARE) == (split == "val")]
-        self.faces = each(self._face, rows)
+        once = Once()
+        self.faces = each(lambda row: self._face(*row, once), rows)
 
-    def _face(self, row: tuple[str, list[str]]) -> Face:
-        where, (name, *words) = row
+    def _face(self, where: str, row: list[str], once: Once) -> Face:
+        name, *words = row
         if len(words) != 2 * L:
             raise LabError(f"{where}: {len(words)} numbers, expected {2 * L} after the frame's name")
         try:
             points = np.array([float(word) for word in words]).reshape(L, 2)
         except ValueError as error:
             raise LabError(f"{where}: {error}") from None
+        once.check(where, name, points)
         return make_face(self.folder / name, points, self.scheme, where, self.root)
 
 

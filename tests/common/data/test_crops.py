@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,25 @@ def test_collate_and_batch() -> None:
     batch = Collate(("odd", "even"))([data[0], data[1]])
     assert batch.image.shape == (2, 3, 128, 128) and batch.image.dtype == torch.uint8
     assert batch.subsets.tolist() == [[True, False]] * 2 and batch.ids == ["face0", "face1"] and len(batch) == 2
+    sent = copy.deepcopy(batch)  # by what a loader's worker sends
+    assert sent.ids == batch.ids and all(
+        torch.equal(getattr(sent, name), getattr(batch, name))
+        for name in ("image", "points", "to_image", "rows", "norm")
+    )
+
+
+def test_a_map_to_whole_pixels_takes_them_as_they_are() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (90, 70, 3), np.uint8)
+    moved = np.array([[1.0, 0, -3], [0, 1, -20]])
+    for nearest in (False, True):
+        part = warp_image(image, moved, 64, nearest=nearest)
+        assert part.flags.owndata and np.array_equal(part, image[20:84, 3:67])
+        out = np.empty((64, 64, 3), np.uint8)
+        assert warp_image(image, moved, 64, out, nearest) is out and np.array_equal(out, part)
+        beyond = warp_image(image, moved - [[0, 0, 4], [0, 0, 0]], 64, nearest=nearest)  # black outside
+        assert (beyond[:, 63] == 0).all() and np.array_equal(beyond[:, :63], image[20:84, 7:70])
+    half = warp_image(image, moved - [[0, 0, 0.5], [0, 0, 0]], 64)
+    assert np.abs(half.astype(float) - (image[20:84, 3:67].astype(float) + image[20:84, 4:68]) / 2).max() <= 1
 
 
 def test_augmentation_changes_colours_only_and_is_repeatable() -> None:

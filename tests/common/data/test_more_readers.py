@@ -198,6 +198,50 @@ def test_what_is_wrong_is_told_with_its_place(name: str, old: str, new: str, mes
         assert len(faults) == 1
 
 
+def repeat_youtube(path: Path) -> None:
+    path.write_text(path.read_text() + "\n" + path.read_text().splitlines()[1])
+
+
+def repeat_coco(path: Path) -> None:
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"annotations": content["annotations"] * 2}))
+
+
+def spiga_list(root: Path) -> Path:
+    picture(root / "a.jpg")
+    (root / "db_info.json").write_text(json.dumps({"ldm_ids": list(range(68))}))
+    face = {"imgpath": "a.jpg", "bbox": [5, 6, 70, 65], "ids": list(range(68)), "landmarks": P68.tolist(),
+            "visible": [1] * 68}  # fmt: skip
+    (root / "train.json").write_text(json.dumps([face]))
+    return root / "train.json"
+
+
+def repeat_spiga(path: Path) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) * 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "repeat", "message"),
+    [
+        ("youtube_faces", youtube, repeat_youtube, r"keypoints.csv:4: is the same face as .*keypoints.csv:2"),
+        ("coco", coco, repeat_coco, r"annotations\[1\]: is the same face as .*annotations\[0\]"),
+        ("json", spiga_list, repeat_spiga, r"train.json: face 1: is the same face as .*train.json: face 0"),
+    ],
+)
+def test_a_face_that_a_list_has_twice_is_told(
+    name: str, write: Callable[[Path], Path], repeat: Callable[[Path], None], message: str, tmp_path: Path
+) -> None:
+    """Both were read: the face counted twice in training, and in the mean of a test."""
+    path, wanted = write(tmp_path), Wanted("train", "ibug68", "corners")
+    before = len(READERS[name](str(tmp_path), wanted))
+    repeat(path)
+    with pytest.raises(LabError, match=message):
+        READERS[name](str(tmp_path), wanted)
+    with all_faults() as faults:
+        assert len(READERS[name](str(tmp_path), wanted)) == before
+    assert len(faults) == 1
+
+
 def test_lists_by_line_end_alike(tmp_path: Path) -> None:
     youtube(tmp_path)
     table = tmp_path / "training_frames_keypoints.csv"

@@ -16,7 +16,8 @@ from common.data.batching import CroppedFaces
 from common.data.crops import CropConfig
 from common.data.datamodule import FaceDataModule
 from common.data.packed import w300_crops, write
-from common.data.packed.layout import Packing
+from common.data.packed.chunks import ChunkFiles
+from common.data.packed.layout import Packing, raw_picture
 from common.data.packed.read import PackedFaces
 from common.data.readers.crops import PreparedCrops
 from common.data.synthetic import SyntheticFaces
@@ -137,6 +138,60 @@ def test_another_packing_does_not_mix(tree: Path, store: Path, capsys: pytest.Ca
         FaceDataModule("store", str(store), crop=CropConfig(64, 2.5), num_workers=0).cropped("val")
 
 
+def test_chunks_are_read_as_litdata_reads_them(store: Path) -> None:
+    from litdata import StreamingDataset
+
+    folder = store / "train"
+    sizes = {
+        chunk["filename"]: chunk["chunk_size"] for chunk in json.loads((folder / "index.json").read_text())["chunks"]
+    }
+    own, other = ChunkFiles(folder, sizes), StreamingDataset(str(folder), shuffle=False)
+    assert len(own) == len(other) == 15
+    for row in (14, 0, 7):
+        mine, theirs = own[row], other[row]
+        assert {name: bytes(value) for name, value in mine.items()} == {
+            name: bytes(value) for name, value in theirs.items()
+        }
+
+
+def test_the_default_crop_of_training_faces_has_the_photographs_pixels(tree: Path, tmp_path: Path) -> None:
+    """It was resampled twice, and most of a store's time went there."""
+    args = ["prepare", "w300", "--root", str(tree), "--splits", "train", "--workers", "1", "--raw", "--out"]
+    assert main([*args, str(tmp_path / "raw")]) == 0
+    plain = CropConfig()
+    raw = CroppedFaces(FaceDataModule("w300", str(tree), num_workers=0).faces("train"), plain)
+    faces = PackedFaces(str(tmp_path / "raw"), "train")
+    packed, exact = CroppedFaces(faces, plain), 0
+    for row in range(len(raw)):
+        one, other = raw[row], packed[row]
+        np.testing.assert_allclose(one.points, other.points, atol=1e-3)
+        if np.allclose(other.matrix[:, :2], np.eye(2), atol=1e-6):  # others are smaller than the crop
+            exact += 1
+            np.testing.assert_allclose(other.matrix[:, 2], other.matrix[:, 2].round(), atol=1e-4)
+            assert np.abs(one.image.astype(int) - other.image).max() <= 1
+    assert exact >= 8
+    whole = faces[0].image
+    store_json = json.loads((tmp_path / "raw/store.json").read_text())
+    assert store_json["splits"]["train"]["raw"] and whole.shape[0] == whole.shape[1] <= 512
+    data = np.int32([*whole.shape[:2]]).tobytes() + whole.tobytes()
+    np.testing.assert_array_equal(raw_picture(data, "here"), whole)
+    for damaged in (data[:-1], data[:5], b"\0" * 8):
+        with pytest.raises(LabError, match="here: .* are not a picture of .* pixels"):
+            raw_picture(damaged, "here")
+    with pytest.raises(LabError, match="at most 1024 for raw pictures"):
+        Packing(size=2000, raw=True)
+
+
+def test_a_store_of_the_former_format_is_read(store: Path, tmp_path: Path) -> None:
+    shutil.copytree(store, tmp_path / "former")
+    about = json.loads((store / "store.json").read_text())
+    for split in about["splits"].values():
+        del split["raw"]
+    (tmp_path / "former/store.json").write_text(json.dumps(about | {"format": 1}))
+    one, other = PackedFaces(str(store), "train")[3], PackedFaces(str(tmp_path / "former"), "train")[3]
+    assert one.id == other.id and np.array_equal(one.image, other.image)
+
+
 def test_damage_is_one_line(store: Path, tmp_path: Path) -> None:
     with pytest.raises(LabError, match="no such folder"):
         FaceDataModule("store", str(tmp_path / "none"), num_workers=0).faces("train")
@@ -151,6 +206,10 @@ def test_damage_is_one_line(store: Path, tmp_path: Path) -> None:
     (copy / "val/chunk-0-0.bin").write_bytes(b"\0" * 500)
     with pytest.raises(LabError, match="face 3"):
         PackedFaces(str(copy), "val")[3]
+    for length in (5, 60, 3000):  # of a chunk that is cut short
+        (copy / "val/chunk-0-0.bin").write_bytes((store / "val/chunk-0-0.bin").read_bytes()[:length])
+        with pytest.raises(LabError, match="face 3: cannot be read .* copy the store again"):
+            PackedFaces(str(copy), "val")[3]
     (copy / "store.json").write_text("{}")
     with pytest.raises(LabError, match="store.json"):
         PackedFaces(str(copy), "val")

@@ -107,7 +107,9 @@ POINTS98 = np.random.default_rng(1).uniform(10, 60, (98, 2)).round(6)
 
 
 def test_wflw_reads_a_list(wflw_tree: Path) -> None:
-    (wflw_tree / LISTS / "list_98pt_rect_attr_test.txt").write_text(wflw_line(POINTS98) + "\n" + wflw_line(POINTS98))
+    (wflw_tree / LISTS / "list_98pt_rect_attr_test.txt").write_text(
+        wflw_line(POINTS98[::-1]) + "\n" + wflw_line(POINTS98)  # two faces of a photograph
+    )
     data = WFLW(str(wflw_tree), "test")
     sample = data[1]
     assert len(data) == 2 and sample.subsets == ("pose", "occlusion") and sample.id == "00001/1--A/a.jpg"
@@ -125,6 +127,7 @@ def test_wflw_reads_a_list(wflw_tree: Path) -> None:
         (wflw_line(POINTS98, name="1--A/none.jpg"), "test.txt:2: photograph .*none.jpg is missing"),
         (wflw_line(POINTS98 * np.nan), "test.txt:2: landmark 0 is not finite"),
         (wflw_line(POINTS98).replace(" 10 10 60 60 ", " ten 10 60 60 "), "test.txt:2: could not convert"),
+        (wflw_line(POINTS98, box="9 9 60 60"), "test.txt:2: is the same face as .*test.txt:1; remove one of them"),
     ],
 )
 def test_wflw_names_the_line(wflw_tree: Path, line: str, message: str) -> None:
@@ -183,6 +186,9 @@ def test_prepared_crops(tmp_path: Path) -> None:
     np.testing.assert_allclose(data[2].points, points[2], atol=1e-5)
     write_crops(tmp_path, points, ["0.jpg", "1.jpg", "9.jpg"])
     with pytest.raises(LabError, match="1 images of the table are missing, first 9.jpg"):
+        PreparedCrops(str(tmp_path), "test")
+    write_crops(tmp_path, points, ["0.jpg", "1.jpg", "0.jpg"])
+    with pytest.raises(LabError, match="row 2: is the same face as .*row 0"):
         PreparedCrops(str(tmp_path), "test")
     write_crops(tmp_path, points[:, :67])
     with pytest.raises(LabError, match="row 0: 67 landmarks, but scheme ibug68 has 68"):

@@ -110,11 +110,9 @@ class PredictionPictures(Callback):
         """Draw training faces before and after augmentation: what the run is about to learn from."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, FaceDataModule) and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            cropped, path = data.cropped("train"), run_folder(trainer) / "pictures" / "data.png"
-            write_image(path, data_grid(cropped, spread(len(cropped), self.count // 2), self.columns))
-            for logger in trainer.loggers:
-                if isinstance(logger, WandbLogger):
-                    logger.log_image("pictures/data", [str(path)])
+            cropped = data.cropped("train")
+            picture = data_grid(cropped, spread(len(cropped), self.count // 2), self.columns)
+            self._show(trainer, "data", "data", lambda path: write_image(path, picture))
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
                                 batch_idx: int, dataloader_idx: int = 0) -> None:  # fmt: skip

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
+from lightning.pytorch.loggers import WandbLogger
 
 from common.data.__main__ import main
 from common.data.batching import CroppedFaces
@@ -42,7 +44,11 @@ def test_the_command_writes_a_picture_a_split(tmp_path: Path) -> None:
 
 def test_a_run_begins_with_its_training_faces(tmp_path: Path) -> None:
     data = FaceDataModule(synthetic=SyntheticConfig(2), num_workers=0)
-    trainer: Any = SimpleNamespace(datamodule=data, is_global_zero=True, fast_dev_run=False, loggers=[],
+    sent: list[tuple[str, list[str]]] = []
+    logger = Mock(WandbLogger, log_image=lambda key, images: sent.append((key, images)))
+    trainer: Any = SimpleNamespace(datamodule=data, is_global_zero=True, fast_dev_run=False, loggers=[logger],
                                    default_root_dir=str(tmp_path))  # fmt: skip
     PredictionPictures().on_fit_start(trainer, Any)  # type: ignore[arg-type]
-    assert read_image(tmp_path / "pictures" / "data.png").shape == (CELL, 4 * CELL, 3)
+    path = tmp_path / "pictures" / "data.png"
+    assert read_image(path).shape == (CELL, 4 * CELL, 3) and sent == [("pictures/data", [str(path)])]
+    assert np.array_equal(read_image(path), data_grid(data.cropped("train"), [0, 1]))  # that of `show`

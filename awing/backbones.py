@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
 import timm
 import torch
 import torch.nn.functional as F
+from timm.models import FeatureInfo
 from torch import Tensor, nn
 
 from common.errors import LabError
@@ -38,11 +39,10 @@ class TimmEncoder(nn.Module):
         if not timm.is_model(name):
             raise LabError(f"backbone {name}: timm has no such network; try dla34, resnet50 or mobilenetv3_large_100")
         config = timm.get_pretrained_cfg(name, allow_unregistered=True)
-        fixed: dict[str, Any] = (
-            {"img_size": size} if size is not None and config is not None and config.fixed_input_size else {}
-        )
+        create = partial(timm.create_model, name, pretrained=pretrained, features_only=True)
+        fixed = size is not None and config is not None and config.fixed_input_size
         try:
-            self.body = timm.create_model(name, pretrained=pretrained, features_only=True, **fixed)
+            self.body = create(img_size=size) if fixed else create()
         except Exception as error:  # timm, its hub client and the network each raise errors of their own
             if pretrained:
                 raise LabError(
@@ -52,7 +52,8 @@ class TimmEncoder(nn.Module):
             if isinstance(error, (RuntimeError, NotImplementedError, AttributeError)):
                 raise LabError(f"backbone {name}: timm cannot give its features ({error}); choose another") from error
             raise
-        info: Any = self.body.feature_info
+        info = self.body.feature_info
+        assert isinstance(info, FeatureInfo)
         strides, channels = list(info.reduction()), list(info.channels())
         if any(strides.count(stride) != 1 for stride in STRIDES):
             raise LabError(f"backbone {name}: features at strides 4, 8, 16, 32 are needed, it has {strides}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from torch import Tensor, nn
@@ -86,7 +86,7 @@ class AWingTask(LandmarkTask):
     """
 
     METHOD = "awing"
-    LOADED: ClassVar[dict[str, Any]] = {"pretrained": False}
+    LOADED: ClassVar[dict[str, object]] = {"pretrained": False}
     MOVED: ClassVar[dict[str, str]] = LandmarkTask.MOVED | {
         "loss": "loss.kind",
         "integral_weight": "loss.integral_weight",

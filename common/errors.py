@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec
+from typing import ParamSpec
 
 Given = ParamSpec("Given")
 USER_ERROR = 2  # exit code, the same as argparse's
@@ -27,7 +27,7 @@ class LabError(Exception):
         super().__init__(" ".join(message.split()))
 
 
-def check_range(what: str, value: Any, interval: str) -> None:
+def check_range(what: str, value: object, interval: str) -> None:
     """Check a number, or each of several; None, which stands for no number, passes.
 
     Args:
@@ -46,7 +46,7 @@ def check_range(what: str, value: Any, interval: str) -> None:
             raise LabError(f"{what} must be in {interval}, got {number}")
 
 
-def check_ranges(group: str, settings: Any, **intervals: str) -> None:
+def check_ranges(group: str, settings: object, **intervals: str) -> None:
     """Check attributes, or values of a mapping, as `check_range` does; `group` stands before their names.
 
     Raises:

@@ -156,7 +156,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def load_data(
-    config: Path, root: str | None = None, /, task: LandmarkTask | None = None, **changes: Any
+    config: Path, root: str | None = None, /, task: LandmarkTask | None = None, **changes: object
 ) -> FaceDataModule:
     """Return the data of a run's configuration or of a recipe.
 

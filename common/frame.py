@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class BareModule(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.hparams: dict[str, Any] = {}
+        self.hparams: dict[str, object] = {}
 
     def save_hyperparameters(self, *, ignore: Sequence[str] = ()) -> None:
         """Keep the arguments of the constructor that calls this."""
@@ -41,11 +41,14 @@ class BareModule(nn.Module):
 
 
 if not (TYPE_CHECKING or trains()):  # in this form, since jsonargparse runs what is for type checking only
-    LightningModule, WeightAveraging = BareModule, object
+    LightningModule, WeightAveraging, OptimizerLRScheduler = BareModule, object, object
 else:
     from lightning import LightningModule as LightningModule
     from lightning import Trainer
     from lightning.pytorch.callbacks import WeightAveraging
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler as OptimizerLRScheduler
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def coming_epoch(trainer: Trainer) -> int:
@@ -62,28 +65,28 @@ class MovingAverage(WeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
-        def follow(mean: Any, current: Any, updates: Tensor | int) -> None:
+        def follow(mean: Tensors, current: Tensors, updates: Tensor | int) -> None:
             step = int(updates) - 1  # the count starts at 1, see `setup`
             torch._foreach_lerp_(mean, current, 1 - min(decay, (1 + step) / (10 + step)))
 
         super().__init__(use_buffers=False, multi_avg_fn=follow)
         self._swapped = False  # the network holds the mean, as in validation
 
-    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Begin with the initial weights as the mean; torch would replace it whole in its first update."""
         super().setup(trainer, pl_module, stage)
         if stage == "fit" and self._average_model is not None:
             self._average_model.n_averaged.fill_(1)
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_epoch_start(trainer, pl_module)
         self._swapped = self._average_model is not None
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_epoch_end(trainer, pl_module)
         self._swapped = False
 
-    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the trained weights back where a validation was stopped, so that they can be saved."""
         if self._swapped:
             self.on_validation_epoch_end(trainer, pl_module)

@@ -5,8 +5,6 @@ Letters: B batch, L channels, H and W sides of the map in cells.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -90,7 +88,7 @@ class AdaptiveWingLoss(nn.Module):
         _check_wing(alpha, omega, epsilon, theta)
         if not map_weight >= 0:
             raise ValueError(f"map_weight must not be negative, got {map_weight}")
-        self.shape: dict[str, Any] = {"alpha": alpha, "omega": omega, "epsilon": epsilon, "theta": theta}
+        self.shape = {"alpha": alpha, "omega": omega, "epsilon": epsilon, "theta": theta}
         self.map_weight = map_weight
 
     def extra_repr(self) -> str:

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from llvmlite.ir import IRBuilder, Value
+    from numba.core.base import BaseContext
+    from numba.core.typing import Context, Signature
+
+Function = TypeVar("Function", bound=Callable[..., object])
 
 try:
     from numba import njit, types
@@ -43,13 +48,15 @@ else:
     available = True
 
     @intrinsic
-    def atomic_add(context: Any, array: Any, index: Any, value: Any) -> Any:
+    def atomic_add(
+        context: Context, array: types.Type, index: types.Type, value: types.Type
+    ) -> tuple[Signature, Callable[..., Value]]:
         """Add a value to an element of an int64 array (n,), seen by all threads at once; return what it was.
 
         All that a thread wrote before is seen by a thread that sees the sum.
         """
 
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def generate(context: BaseContext, builder: IRBuilder, signature: Signature, arguments: list[Value]) -> Value:
             view = context.make_array(signature.args[0])(context, builder, arguments[0])
             address = builder.gep(view.data, [arguments[1]])
             return builder.atomic_rmw("add", address, arguments[2], "seq_cst")

@@ -97,7 +97,7 @@ def describe(path: Path, config: Path | None = None) -> Description:
         LabError: the file does not say it.
     """
     if path.suffix in (".safetensors", ONNX):
-        found: Mapping[str, Any] = graph_metadata(path) if path.suffix == ONNX else read_metadata(path)
+        found: Mapping[str, str] = graph_metadata(path) if path.suffix == ONNX else read_metadata(path)
         if "lacking" in found:
             raise LabError(f"{path}: cannot predict yet: {found['lacking']}")
         try:
@@ -126,7 +126,7 @@ def describe(path: Path, config: Path | None = None) -> Description:
     return Description(str(checkpoint["method"]), hyper, build(CropConfig, _crop_of(run), run).still())
 
 
-def _crop_of(config: Path) -> dict[str, Any]:
+def _crop_of(config: Path) -> dict[str, object]:
     if not config.is_file():
         raise LabError(f"{config}: no configuration of the run; give it, since it says how faces were cropped")
     from common.files.validation import read_yaml  # here: its library takes time to import
@@ -137,7 +137,7 @@ def _crop_of(config: Path) -> dict[str, Any]:
         raise LabError(f"{config}: has no data.crop; give the config.yaml of the run") from None
 
 
-def _present_crop(kept: Mapping[str, Any]) -> dict[str, Any]:
+def _present_crop(kept: Mapping[str, object]) -> dict[str, object]:
     """Return a kept crop without the box that former versions kept in it: which box is used is the data's matter."""
     return {key: value for key, value in kept.items() if key != "box"}
 

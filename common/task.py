@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from common.data.batching import CroppedFaces
+from common.data.crops import CropConfig
 from common.errors import LabError, check_range
 from common.export.graph import CropGraph, GraphPart
 from common.files.checkpoints import (
@@ -29,14 +30,24 @@ from common.files.checkpoints import (
     upgrade_averages,
 )
 from common.files.room import of_file
-from common.frame import LightningModule, MovingAverage, coming_epoch
+from common.frame import LightningModule, MovingAverage, OptimizerLRScheduler, coming_epoch
 from common.geometry import apply_affine
 from common.metrics.landmark import Evaluation, FaceCollector
 from common.schemes import get_scheme
-from common.train_config import Means, TrainConfig
+from common.train_config import Means, ParameterGroup, TrainConfig
 from common.types import FaceBatch, Prediction
 
 Task = TypeVar("Task", bound="LandmarkTask")
+
+
+class FaceData(Protocol):
+    """What a task takes from the trainer's data."""
+
+    scheme: str
+    crop: CropConfig
+    box: str
+
+    def cropped(self, split: str) -> CroppedFaces: ...
 
 
 class LandmarkTask(LightningModule):
@@ -59,9 +70,9 @@ class LandmarkTask(LightningModule):
         name: f"train.{name}" for name in TrainConfig.__dataclass_fields__ if name != "ema"
     }
     # Arguments that former versions had -> the only value with which this version computes the same.
-    REMOVED: ClassVar[dict[str, Any]] = {}
+    REMOVED: ClassVar[dict[str, object]] = {}
     # Arguments that only choose initial values -> what they are where weights come from a file.
-    LOADED: ClassVar[dict[str, Any]] = {}
+    LOADED: ClassVar[dict[str, object]] = {}
 
     def __init__(
         self,
@@ -88,7 +99,7 @@ class LandmarkTask(LightningModule):
         """Return the network proper: what is counted, compiled, timed and exported."""
         raise NotImplementedError
 
-    def inference(self) -> Callable[[Tensor], Any]:
+    def inference(self) -> Callable[[Tensor], object]:
         """Return what predicts uint8 crops (B, 3, S, S), as it is timed: the network, or a faster version of it."""
         return self.network()
 
@@ -126,7 +137,7 @@ class LandmarkTask(LightningModule):
         """
         raise NotImplementedError
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[ParameterGroup]:
         """Return the optimiser's groups; here all parameters that are trained."""
         return [{"name": "all", "params": [p for p in self.parameters() if p.requires_grad]}]
 
@@ -158,7 +169,7 @@ class LandmarkTask(LightningModule):
                 "--model.scheme and --data.crop.size to --model.input_size"
             )
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Return the constructor's arguments as plain values, as checkpoints keep them."""
         found = {key: plain(value) for key, value in self.hparams.items() if key != INSTANTIATOR}
         return found | ({"scheme": self.scheme.word} if "scheme" in found else {})  # a file may not be there later
@@ -166,7 +177,7 @@ class LandmarkTask(LightningModule):
     def configure_callbacks(self) -> list[MovingAverage]:  # type: ignore[override]
         return [MovingAverage(self.train_config.ema)] if self.train_config.ema else []
 
-    def face_data(self) -> Any:
+    def face_data(self) -> FaceData | None:
         """Return the trainer's data, where they are this project's."""
         from common.data.datamodule import FaceDataModule  # here: prediction needs no Lightning
 
@@ -305,7 +316,7 @@ class LandmarkTask(LightningModule):
         fused = True if self.trainer.precision == "32-true" else None
         return self.train_config.make_optimizer(self.parameter_groups(), fused)
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer, config, trainer = self.make_optimizer(), self.train_config, self.trainer
         total = 1.0
         if config.schedule == "cosine":
@@ -318,7 +329,7 @@ class LandmarkTask(LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         checkpoint["method"] = self.METHOD
         checkpoint["hyper_parameters"] = self.settings()
         if (data := self.face_data()) is not None:
@@ -339,7 +350,7 @@ class LandmarkTask(LightningModule):
             self.means = Means(**checkpoint.get("train_means", {}))
 
 
-def check_method(checkpoint: dict[str, Any], method: str, where: Path | str) -> None:
+def check_method(checkpoint: dict[str, object], method: str, where: Path | str) -> None:
     """Raise a LabError when the checkpoint was written by another method."""
     found = checkpoint.get("method")
     if found is not None and found != method:
@@ -347,7 +358,7 @@ def check_method(checkpoint: dict[str, Any], method: str, where: Path | str) -> 
 
 
 def make_task(
-    kind: type[Task], settings: Mapping[str, Any], where: Path | str, state: Mapping[str, Tensor] | None = None
+    kind: type[Task], settings: Mapping[str, object], where: Path | str, state: Mapping[str, Tensor] | None = None
 ) -> Task:
     """Return a new task with a file's settings, of this version or a former one.
 
@@ -369,7 +380,7 @@ def make_task(
     return task.eval()
 
 
-def load_task(kind: type[Task], path: Path | str, **changes: Any) -> Task:
+def load_task(kind: type[Task], path: Path | str, **changes: object) -> Task:
     """Return the task of a checkpoint of `fit` with its weights, ready to predict.
 
     Args:

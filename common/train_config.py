@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor
 
 from common.data.augment import PhotometricAugment
 from common.errors import check_ranges
+
+ParameterGroup = dict[str, Any]  # as torch takes it: params, and what differs from the optimiser's own settings
 
 
 @dataclass(frozen=True)
@@ -55,28 +57,27 @@ class TrainConfig:
         check_ranges("train", self, lr="[0, 100]", weight_decay="[0, 100]", momentum="[0, 1)", gamma="(0, 1]",
                      milestones="[0, 1000000]", warmup_steps="[0, 1000000]", ema="[0, 1)")  # fmt: skip
 
-    def make_optimizer(self, groups: list[dict[str, Any]], fused: bool | None = None) -> torch.optim.Optimizer:
+    def make_optimizer(self, groups: list[ParameterGroup], fused: bool | None = None) -> torch.optim.Optimizer:
         """Return the optimiser of parameter groups.
 
         Args:
             groups: as torch takes them.
             fused: one pass over the weights instead of several, where the rule has it.
         """
-        options: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
         match self.optimizer:
             case "rmsprop":
-                return torch.optim.RMSprop(groups, momentum=self.momentum, **options)
+                return torch.optim.RMSprop(groups, self.lr, weight_decay=self.weight_decay, momentum=self.momentum)
             case "sgd":
-                return torch.optim.SGD(groups, momentum=self.momentum, **options)
+                return torch.optim.SGD(groups, self.lr, weight_decay=self.weight_decay, momentum=self.momentum)
             case "nadam":
-                return torch.optim.NAdam(groups, **options)
+                return torch.optim.NAdam(groups, self.lr, weight_decay=self.weight_decay)
             case "adam":
-                return torch.optim.Adam(groups, fused=fused, **options)
+                return torch.optim.Adam(groups, self.lr, weight_decay=self.weight_decay, fused=fused)
             case "adamw":
-                return torch.optim.AdamW(groups, fused=fused, **options)
+                return torch.optim.AdamW(groups, self.lr, weight_decay=self.weight_decay, fused=fused)
 
     def follow(
-        self, optimizers: Iterable[torch.optim.Optimizer], schedulers: Iterable[Any], groups: list[dict[str, Any]]
+        self, optimizers: Iterable[torch.optim.Optimizer], schedulers: Iterable[object], groups: list[ParameterGroup]
     ) -> None:
         """Give a resumed optimiser the rates of these settings, which may have changed since; its own state stays.
 
@@ -113,6 +114,13 @@ class TrainConfig:
         return value
 
 
+class MeansState(TypedDict):
+    """What a checkpoint keeps of `Means`: its constructor's arguments."""
+
+    faces: int
+    sums: dict[str, float]
+
+
 class Means:
     """Means of the losses over the faces of an epoch.
 
@@ -134,6 +142,6 @@ class Means:
         """Return the means so far, none before the first batch."""
         return {name: float(total) / self._faces for name, total in self._sums.items()}
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> MeansState:
         """Return the constructor's arguments, as checkpoints keep them."""
         return {"faces": self._faces, "sums": {name: float(total) for name, total in self._sums.items()}}

@@ -7,8 +7,8 @@ Letters: B batch, L landmarks, D coordinates (2 or 3), S crop side, K subsets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -79,21 +79,22 @@ class FaceBatch:
     def __len__(self) -> int:
         return int(self.image.shape[0])
 
-    def _map(self, fn: Any) -> FaceBatch:
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return FaceBatch(**{k: fn(v) if isinstance(v, Tensor) else v for k, v in values.items()})
+    def _map(self, fn: Callable[[Tensor], Tensor]) -> FaceBatch:
+        content = {f.name: getattr(self, f.name) for f in fields(self)}
+        content |= {name: fn(value) for name, value in content.items() if isinstance(value, Tensor)}
+        return FaceBatch(**content)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # What a loader's worker sends: each tensor would take a file of shared memory, and a call to fetch it.
         content = {f.name: getattr(self, f.name) for f in fields(self)}
         return {k: v.numpy() if isinstance(v, Tensor) and k != "image" and v.is_cpu else v for k, v in content.items()}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__ |= {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in state.items()}
 
-    def to(self, *args: Any, **kwargs: Any) -> FaceBatch:
-        """Return the batch with every tensor moved as by `Tensor.to` (pass a device, not a dtype)."""
-        return self._map(lambda tensor: tensor.to(*args, **kwargs))
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> FaceBatch:
+        """Return the batch with every tensor on a device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> FaceBatch:
         """Return the batch in page-locked memory; called by the data loader."""

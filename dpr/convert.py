@@ -12,7 +12,6 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +51,7 @@ FILES = OfficialFiles(
     origin="the .pth.tar files in models and mean_98_face.npy in data of shaoxiaohu/Face_Alignment_DPR on GitHub",
 )
 # Settings of DprTask that official weights need.
-OFFICIAL: dict[str, Any] = {
+OFFICIAL: dict[str, object] = {
     "face_size": 256, "part_size": 128, "points_in_pixels": True, "box_grow": 1.0, "rounded": True,
 }  # fmt: skip
 
@@ -219,7 +218,7 @@ def convert(sources: Sequence[Path]) -> Converted:
     return Converted(method="dpr", state=weights, settings=settings, crop=CropConfig(size=256, box_scale=1.0))
 
 
-def loss_state(settings: Mapping[str, Any]) -> dict[str, Tensor]:
+def loss_state(settings: Mapping[str, object]) -> dict[str, Tensor]:
     """Return the entries of a new task's losses."""
     from common.task import make_task
     from dpr.module import DprTask

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import cv2
 import numpy as np
@@ -33,7 +32,7 @@ class _FromPixels(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, crops: Tensor) -> Any:
+    def forward(self, crops: Tensor) -> object:
         axes = crops.ndim
         return self.net(normalise(crops.float()).permute(*range(axes - 3), axes - 1, axes - 3, axes - 2))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from functools import partial
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from common.data.synthetic import DRAWN
 from common.errors import check_range
 from common.geometry import disagreement
 from common.task import LandmarkTask
-from common.train_config import TrainConfig
+from common.train_config import ParameterGroup, TrainConfig
 from common.types import FaceBatch, Prediction
 from dpr.boxes import BoxJitter, MapNoise, grow
 from dpr.loss import LandmarkLoss, theta_loss
@@ -68,7 +69,7 @@ class DprTask(LandmarkTask):
     """
 
     METHOD = "dpr"
-    REMOVED: ClassVar[dict[str, Any]] = {"reinit_target": "box", "hard_share": 1.0, "interocular": False}
+    REMOVED: ClassVar[dict[str, object]] = {"reinit_target": "box", "hard_share": 1.0, "interocular": False}
     MOVED: ClassVar[dict[str, str]] = LandmarkTask.MOVED | {
         name: f"{group}.{name}"
         for group, kind in (("net", NetworkConfig), ("loss", LossConfig), ("curriculum", CurriculumConfig))
@@ -111,10 +112,10 @@ class DprTask(LandmarkTask):
             start_he(self.net)
         if self.with_local:
             self.net.start_local()
-        options: dict[str, Any] = {"weighting": loss.weighting, "error": loss.error, "plain_steps": loss.plain_steps}
-        self.global_loss = LandmarkLoss(self.scheme.num_points, **options)
+        make = partial(LandmarkLoss, weighting=loss.weighting, error=loss.error, plain_steps=loss.plain_steps)
+        self.global_loss = make(self.scheme.num_points)
         refined = sum(len(part) for part in self.net.parts)
-        self.local_loss = LandmarkLoss(refined, **options) if self.with_local else None
+        self.local_loss = make(refined) if self.with_local else None
         self._freeze()
 
     def network(self) -> nn.Module:
@@ -148,9 +149,9 @@ class DprTask(LandmarkTask):
         self.net.rounded = self.rounded and not mode
         return self
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[ParameterGroup]:
         slow = self.curriculum.global_lr if self.stage == "glsr" else 1.0
-        groups = []
+        groups: list[ParameterGroup] = []
         for name in STAGES[self.stage]:
             rate = self.train_config.lr * (slow if name.startswith("global") else 1.0)
             if name.endswith("reinit") and len(STAGES[self.stage]) > 1:

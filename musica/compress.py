@@ -15,7 +15,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import lightning
 import torch
@@ -57,7 +57,7 @@ class _Moments:
     def __init__(self) -> None:
         self.count, self.total, self.products = 0, torch.zeros(()), torch.zeros(())
 
-    def __call__(self, layer: nn.Module, given: Any, output: Tensor) -> None:
+    def __call__(self, layer: nn.Module, given: object, output: Tensor) -> None:
         rows = output.double()
         self.count += len(rows)
         self.total, self.products = self.total + rows.sum(0), self.products + rows.T @ rows

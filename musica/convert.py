@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -225,7 +224,7 @@ def convert(source: Path, mean_shape: Path | None = None, patches: str | Sequenc
     else:
         state["start"] = read_mean_shape(mean_shape, size["points"])
     side = round(BOX_SIDE * (1 + 2 * MARGIN))
-    settings: dict[str, Any] = {
+    settings: dict[str, object] = {
         "scheme": scheme,
         "input_size": side,
         "patches": chosen if isinstance(chosen, str) else list(chosen),

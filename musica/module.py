@@ -16,7 +16,7 @@ from common.data.batching import CroppedFaces
 from common.errors import LabError, check_range, check_ranges
 from common.export.graph import CropGraph, GraphPart
 from common.task import LandmarkTask
-from common.train_config import TrainConfig
+from common.train_config import ParameterGroup, TrainConfig
 from common.types import FaceBatch, Prediction
 from musica.augment import PaperAugment
 from musica.exit import ExitPolicy, read_policy
@@ -128,7 +128,7 @@ class MusicaTask(LandmarkTask):
     """
 
     METHOD = "musica"
-    REMOVED: ClassVar[dict[str, Any]] = {"hidden_bits": 0}
+    REMOVED: ClassVar[dict[str, object]] = {"hidden_bits": 0}
     MOVED: ClassVar[dict[str, str]] = (
         LandmarkTask.MOVED
         | {name: f"net.{name}" for name in NetworkConfig.__dataclass_fields__}
@@ -242,15 +242,15 @@ class MusicaTask(LandmarkTask):
         parts: dict[str, Tensor] = self.objective(run.points, run.errors, truth, batch.weight)
         return parts
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[ParameterGroup]:
         if all(share == 1 for shares in self.shares.values() for share in shares):
             return super().parameter_groups()
         # Adaptive steps move every weight equally far, however many inputs add up and however far an output has to
         # reach: with thousands of inputs, the step that suits a convolution saturates the tanh of the hidden units
         # within a few batches; in the first iteration, whose displacements are the largest, it is too short.
-        groups: list[dict[str, Any]] = []
+        groups: list[ParameterGroup] = []
         for place, stage in enumerate(self.net.stage_list):
-            parts: dict[str, list[Any]] = {"hidden": [stage.widest.kernel]}
+            parts: dict[str, list[nn.Parameter]] = {"hidden": [stage.widest.kernel]}
             parts["output"] = list(stage.output.parameters())
             own = {id(parameter) for part in parts.values() for parameter in part}
             parts["iteration"] = [parameter for parameter in stage.parameters() if id(parameter) not in own]

@@ -11,7 +11,6 @@ Letters: B faces, A faces still in the cascade, M patches, N landmarks, T iterat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -69,11 +68,11 @@ class HiddenLinear(nn.Module):
         return product if self.bias is None else product + self.bias
 
 
-def _to_file(module: nn.Module, state: dict[str, Any], prefix: str, local: dict[str, Any]) -> None:
+def _to_file(module: nn.Module, state: dict[str, Tensor], prefix: str, local: dict[str, object]) -> None:
     state[f"{prefix}weight"] = state.pop(f"{prefix}kernel").t()
 
 
-def _from_file(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+def _from_file(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
     if f"{prefix}weight" in state:
         state[f"{prefix}kernel"] = state.pop(f"{prefix}weight").t()
 

@@ -10,7 +10,6 @@ centre c both rules read the pixels c - p/2 .. c + p/2 - 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +67,9 @@ def patch_indices(patches: str | Sequence[int], num_points: int, own: bool = Fal
     return chosen
 
 
-def patch_sets(patches: str | Sequence[Any], num_points: int, own: bool = False) -> Sequence[Any]:
+def patch_sets(
+    patches: str | Sequence[int] | Sequence[str | Sequence[int]], num_points: int, own: bool = False
+) -> Sequence[int] | Sequence[Sequence[int]]:
     """Return the landmarks that get a patch: one set (M,) for all iterations, or several, one for each.
 
     Args:
@@ -79,9 +80,13 @@ def patch_sets(patches: str | Sequence[Any], num_points: int, own: bool = False)
     Raises:
         LabError: as `patch_indices`.
     """
-    if isinstance(patches, str) or all(isinstance(item, int) for item in patches):
+    if isinstance(patches, str):
         return patch_indices(patches, num_points, own)
-    return tuple(patch_indices(item, num_points, own) for item in patches)
+    numbers = [item for item in patches if isinstance(item, int)]
+    several = [item for item in patches if not isinstance(item, int)]
+    if numbers and several:
+        raise LabError("patches must be one set of landmarks or several, got both")
+    return tuple(patch_indices(item, num_points, own) for item in several) or patch_indices(numbers, num_points, own)
 
 
 def one_set_each(indices: Sequence[int] | Sequence[Sequence[int]], iterations: int) -> list[list[int]]:

@@ -6,8 +6,6 @@ the suffixes of batch normalisation (see `sdu3d.convert`). Maps are (B, C, H, W)
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -165,12 +163,12 @@ class _MeanWithCopies(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, wide: Tensor, narrow: Tensor) -> Tensor:
+    def forward(ctx: object, wide: Tensor, narrow: Tensor) -> Tensor:
         pairs = wide.unflatten(1, (2, narrow.shape[1]))
         return torch.lerp(pairs, narrow[:, None], 0.5).flatten(1, 2)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: object, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         half = gradients[0] * 0.5
         first, second = half.chunk(2, dim=1)
         return half, first + second

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from common.training.start import start
 from sdu3d.method import METHOD
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from common.training.cli import LandmarkCLI
 
 
-def main(args: Any = None) -> LandmarkCLI:
+def main(args: list[str] | None = None) -> LandmarkCLI:
     """Run a subcommand; `args` stands for the command line in tests."""
     return start(METHOD, args)
 

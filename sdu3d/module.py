@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -141,7 +141,7 @@ class SduTask(LandmarkTask):
     """
 
     METHOD = "sdu3d"
-    REMOVED: ClassVar[dict[str, Any]] = {"binary": False}
+    REMOVED: ClassVar[dict[str, object]] = {"binary": False}
     MOVED: ClassVar[dict[str, str]] = (
         LandmarkTask.MOVED
         | {name: f"net.{name}" for name in NetworkConfig.__dataclass_fields__}

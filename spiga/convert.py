@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -34,11 +34,21 @@ from spiga.mean_face import read_mean_face
 from spiga.network import HEADS, SAMPLES, STRIDE, WINDOW, SpigaNet
 from spiga.schemes import edge_curves
 
+
+class Sizes(TypedDict):
+    """Size of a network, as `SpigaNet` takes it."""
+
+    stacks: int
+    width: int
+    depth: int
+    steps: int
+
+
 TASK_PREFIX = "net."  # where SpigaTask holds its network
 MEAN_FACE = "mean_face"
 SCHEMES = {98: WFLW98, 68: IBUG68}
 CROP = CropConfig(size=256, box_scale=1.6)
-SIZES: dict[str, Any] = {"stacks": 4, "width": 256, "depth": 4, "steps": 3}
+SIZES: Sizes = {"stacks": 4, "width": 256, "depth": 4, "steps": 3}
 CONSTANT_TOLERANCE = 1e-6
 FILES = OfficialFiles(
     method="spiga",

@@ -7,7 +7,7 @@ Letters: B batch, C channels, H heads, L landmarks, N edges of the graph.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -75,7 +75,7 @@ class EdgeAttention(MessagePassing):
         return result
 
     def message(  # type: ignore[override]
-        self, query_i: Tensor, key_j: Tensor, value_j: Tensor, index: Tensor, ptr: Any, size_i: int | None
+        self, query_i: Tensor, key_j: Tensor, value_j: Tensor, index: Tensor, ptr: object, size_i: int | None
     ) -> Tensor:
         """Return what each edge brings its target (N, H, D)."""
         score = (query_i * key_j).sum(-1) / query_i.shape[-1] ** 0.5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from common.data.shapes import training_shapes
 from common.errors import LabError, check_range, check_ranges
 from common.geometry import disagreement
 from common.task import LandmarkTask
-from common.train_config import TrainConfig
+from common.train_config import ParameterGroup, TrainConfig
 from common.types import FaceBatch, Prediction
 from spiga.drawing import draw_pose_axes
 from spiga.graph import GraphKind, make_edges
@@ -122,7 +122,7 @@ class SpigaTask(LandmarkTask):
     """
 
     METHOD = "spiga"
-    REMOVED: ClassVar[dict[str, Any]] = {"release_crop": False}
+    REMOVED: ClassVar[dict[str, object]] = {"release_crop": False}
     MOVED: ClassVar[dict[str, str]] = LandmarkTask.MOVED | {
         "steps": "graph.steps",
         "graph": "graph.kind",
@@ -212,7 +212,7 @@ class SpigaTask(LandmarkTask):
             self.net.backbone.eval()
         return self
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[ParameterGroup]:
         whole = bool(self.stage_epochs) and self._trainer is not None
         modules: list[nn.Module] = [self.net] if whole else self._parts(self.stage)
         return [{"name": "all", "params": [p for module in modules for p in module.parameters()]}]

@@ -40,7 +40,7 @@ def _resident_mb(field: str) -> float:
     return float("nan")
 
 
-def peak_memory_mb(call: Callable[[], Any], device: str) -> float | None:
+def peak_memory_mb(call: Callable[[], object], device: str) -> float | None:
     """Return by how many MB a call's peak lies above the memory held before it; None where it cannot be told."""
     if device.startswith("cuda"):
         held = torch.cuda.memory_allocated()
@@ -70,7 +70,7 @@ def measure(
     size: int,
     batches: tuple[int, ...] = BATCHES,
     device: str = "cpu",
-    inference: Callable[[torch.Tensor], Any] | None = None,
+    inference: Callable[[torch.Tensor], object] | None = None,
 ) -> dict[str, Any]:
     """Return parameters, MACs of one face, ms a face at each batch size, and memory.
 
@@ -84,7 +84,7 @@ def measure(
     call = inference or net
     net.eval().to(device)
     image = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=device)
-    result: dict[str, Any] = {"parameters": count_parameters(net), "macs": count_macs(net, image)}
+    result: dict[str, object] = {"parameters": count_parameters(net), "macs": count_macs(net, image)}
     with torch.inference_mode():
         result["peak_memory_mb"] = peak_memory_mb(partial(call, image.repeat(max(batches), 1, 1, 1)), device)
         for batch in batches:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import nn
@@ -19,10 +18,10 @@ ROUNDS, SECONDS = 7, 0.05
 
 
 def median_ms(
-    calls: Mapping[str, Callable[[], Any]],
+    calls: Mapping[str, Callable[[], object]],
     rounds: int = ROUNDS,
     seconds: float = SECONDS,
-    before: Mapping[str, Callable[[], Any]] | None = None,
+    before: Mapping[str, Callable[[], object]] | None = None,
 ) -> dict[str, float]:
     """Return the median time of each call in milliseconds.
 
@@ -50,7 +49,7 @@ def count_parameters(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-def count_macs(call: Callable[..., Any], *arguments: Any) -> int:
+def count_macs(call: Callable[..., object], *arguments: object) -> int:
     """Return the multiply-adds of convolutions and matrix products in one call, such as of a network on one image.
 
     Additions of biases, normalisation, activations and sampling are not counted, as is the field's habit.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import AfterValidator, Field, InstanceOf
@@ -89,7 +89,7 @@ def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Printed:
         raise yaml.constructor.ConstructorError(None, None, word, node.start_mark) from None
 
 
-def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[object, object]:
     return loader.construct_mapping(node, deep=True) | {LINE: node.start_mark.line + 1}
 
 

@@ -19,7 +19,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from benchmarks.published.figures import ACCURACY, LARGEST, LEAST, Figure, Printed, read_published
 from benchmarks.record import Result, numbered_records
@@ -155,7 +154,7 @@ CHECKS: tuple[Callable[[Figure], Iterator[tuple[str, str]]], ...] = (
 
 def pools(figures: Iterable[Figure]) -> Iterator[Finding]:
     """A set must be the pool of its parts, weighted by their faces."""
-    groups: dict[tuple[Any, ...], dict[str, Figure]] = {}
+    groups: dict[tuple[object, ...], dict[str, Figure]] = {}
     for figure in figures:
         facts = (figure.facts.get(name, "") for name in ("variant", "normaliser", "protocol", "source", "table"))
         groups.setdefault((figure.method, figure.dataset, figure.threshold, *facts), {})[figure.subset] = figure

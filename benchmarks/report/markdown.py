@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from benchmarks.readme import table
 from benchmarks.report.model import SAME, Comparison, Entry
@@ -66,7 +65,7 @@ def _without_empty(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tupl
     return [header[k] for k in kept], [[row[k] for k in kept] for row in rows]
 
 
-def plain_rows(comparison: Comparison) -> tuple[list[str], list[list[Any]]]:
+def plain_rows(comparison: Comparison) -> tuple[list[str], list[list[object]]]:
     """Return columns and rows of a comparison as numbers, None where nothing was measured."""
     columns = ["method", "nme", "nme_low", "nme_high", "vs_best", "fr", "auc", "parameters", "macs", "ms_per_face_b1",
                "ms_per_face_b8"]  # fmt: skip

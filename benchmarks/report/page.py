@@ -52,7 +52,7 @@ def page(report: Report) -> str:
     }
 
     def contents() -> Iterator[str]:
-        yield from (result["title"] for result in results) if results else ("Results",)
+        yield from (str(result["title"]) for result in results) if results else ("Results",)
         yield from (title for title, content in parts.values() if content)
 
     return templates.get_template("page.html.j2").render(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +15,7 @@ from benchmarks.published.figures import Figure, read_published
 from benchmarks.published.ledger import Row, cost_figures, ledger_rows, plain, titles
 from benchmarks.report.charts import Axis, Chart, around, both, from_zero, front, ratios
 from benchmarks.report.markdown import NONE
-from benchmarks.report.model import Comparison, Entry, Report, disturbances, flickers, risk_curves, signed
+from benchmarks.report.model import Comparison, Curve, Entry, Report, disturbances, flickers, risk_curves, signed
 from benchmarks.report.tables import (
     COST,
     METHOD,
@@ -68,10 +67,10 @@ def _cost_plot(report: Report, comparison: Comparison, key: str, axis: str, name
     return Plot(both(draw), caption, legend)
 
 
-def cost(report: Report) -> list[dict[str, Any]]:
+def cost(report: Report) -> list[dict[str, object]]:
     """Return accuracy against cost on each data set, and the records of `python -m benchmarks speed`."""
     axes = (("macs", "multiply-adds, G"), ("ms_per_face_b1", "milliseconds a face, batch 1"))
-    parts: list[dict[str, Any]] = []
+    parts: list[dict[str, object]] = []
     for number, comparison in enumerate(report.comparisons):
         plots = [_cost_plot(report, comparison, key, axis, f"{key}-{number}") for key, axis in axes]
         if any(plots):
@@ -88,7 +87,7 @@ def cost(report: Report) -> list[dict[str, Any]]:
     return parts
 
 
-def robustness(report: Report) -> list[dict[str, Any]]:
+def robustness(report: Report) -> list[dict[str, object]]:
     """Return small charts of each perturbation, the table of their areas, and flicker."""
     found, trembling = disturbances(report.robustness), flickers(report.robustness)
     parts = []
@@ -126,7 +125,7 @@ def risk(report: Report) -> list[Plot]:
     parts = []
     for number, (name, curves) in enumerate(risk_curves(report.robustness).items()):
 
-        def draw(end: str, width: int, number: int = number, name: str = name, curves: Any = curves) -> Chart:
+        def draw(end: str, width: int, number: int = number, name: str = name, curves: list[Curve] = curves) -> Chart:
             high = from_zero([max(curve.y) for curve in curves], HIGHEST)
             chart = Chart(f"risk-{number}{end}", f"NME of the surest faces against their share, on {name}",
                           Axis("coverage: share of faces kept, surest first", 0, 1), Axis("NME, percent", *high), width,
@@ -151,7 +150,7 @@ def embed(path: Path) -> str:
     return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode()
 
 
-def _strip(folder: Path, kind: str, entry: Entry) -> dict[str, Any]:
+def _strip(folder: Path, kind: str, entry: Entry) -> dict[str, object]:
     """Return the pictures of one kind; of the worst faces the errors are known from the predictions."""
     errors = entry.nmes if len(entry.records) == 1 else None
     paths = sorted(folder.glob(f"{kind}-*.png"))
@@ -166,9 +165,9 @@ def _strip(folder: Path, kind: str, entry: Entry) -> dict[str, Any]:
     return {"head": "Worst" if kind == "worst" else f"Around the median{middle}", "pictures": pictures}
 
 
-def faces(report: Report) -> list[dict[str, Any]]:
+def faces(report: Report) -> list[dict[str, object]]:
     """Return the worst and the median faces of each row."""
-    parts = []
+    parts: list[dict[str, object]] = []
     for comparison in report.comparisons:
         rows = []
         for entry in comparison.entries:
@@ -257,7 +256,7 @@ def _reproduced(row: Row, styles: dict[str, int]) -> list[Cell]:
     ]  # fmt: skip
 
 
-def reproduction(report: Report) -> dict[str, Any] | None:
+def reproduction(report: Report) -> dict[str, object] | None:
     """Return paper, official weights and our training side by side, None where nothing was trained or scored."""
     if not report.comparisons:
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from benchmarks.record import Speed
 from benchmarks.report.charts import Axis, Chart, both, whisker
@@ -234,7 +233,7 @@ def _cards(report: Report, comparison: Comparison) -> Table:
     return Table(caption, [METHOD, *own, *(Column(fact, numeric=False) for fact in facts)], rows)
 
 
-def dataset(report: Report, comparison: Comparison, number: int) -> dict[str, Any]:
+def dataset(report: Report, comparison: Comparison, number: int) -> dict[str, object]:
     """Return the section of one comparison."""
     marks = {entry.label: comparison.against_best(k) for k, entry in enumerate(comparison.entries) if k}
     names = [*FIELDS, *(name for name in comparison.card if name not in FIELDS)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.published.ledger import COLUMNS, ledger_rows, plain
 from benchmarks.report.markdown import plain_rows
@@ -21,11 +21,11 @@ def _key(*parts: str) -> str:
     return "/".join(re.sub(r"[^\w .,()+-]", "-", part) for part in parts)
 
 
-def _charts(report: Report) -> dict[str, Any]:
+def _charts(report: Report) -> dict[str, object]:
     """Return the curves as W&B charts."""
     import wandb
 
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for comparison in report.comparisons:
         levels, shares = ced_curves(comparison)
         if shares:
@@ -40,11 +40,11 @@ def _charts(report: Report) -> dict[str, Any]:
     return found
 
 
-def _pictures(report: Report) -> dict[str, Any]:
+def _pictures(report: Report) -> dict[str, object]:
     """Return the worst and median faces of each row."""
     import wandb
 
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for comparison in report.comparisons:
         for entry in comparison.entries:
             folder = report.folder / str(entry.first.pictures or "none")
@@ -59,7 +59,7 @@ def log_report(run: wandb.Run, report: Report) -> None:
     """Log a report to a run: tables, curves, pictures, the page, and each NME in the summary."""
     import wandb
 
-    content: dict[str, Any] = {}
+    content: dict[str, object] = {}
     for comparison in report.comparisons:
         columns, rows = plain_rows(comparison)
         content[_key("tables", comparison.title)] = wandb.Table(columns=[*columns], data=rows)

@@ -32,7 +32,7 @@ from common.files.provenance import commit, machine
 from common.files.recipes import read_recipe
 from common.geometry import apply_affine, invert_affine
 from common.methods import METHODS
-from common.metrics.protocols import PROTOCOLS
+from common.metrics.protocols import PROTOCOLS, Plain
 from common.metrics.stats import metric_intervals
 from common.packing import describe
 from common.prediction.inference import load_task as load_weights_task
@@ -87,7 +87,7 @@ def run_children(
     told: list[int] = []
     children: list[subprocess.Popen[bytes]] = []
 
-    def pass_on(number: int, _: Any) -> None:
+    def pass_on(number: int, _: object) -> None:
         told.append(number)
         for child in children:
             child.terminate()
@@ -258,7 +258,7 @@ def recipe_epochs(trial: Trial) -> int | None:
     return None if epochs is None else int(epochs)
 
 
-def card(tested: Trained, trial: Trial, count: int, state: str) -> dict[str, Any]:
+def card(tested: Trained, trial: Trial, count: int, state: str) -> dict[str, Plain]:
     """Return the protocol card of the figures: all that decides them besides the points."""
     task, faces = tested.task, tested.data.cropped("test").faces
     own = {"trained on": str(tested.data.dataset)}
@@ -317,5 +317,6 @@ def evaluate_cell(folder: Path, trial: Trial, seconds: float, timing: bool = Tru
         recipe=recipe, seed=trial.seed, protocol="canonical", card=card(tested, trial, len(found), state),
         metrics=found.metrics(), intervals=intervals(found), predictions=str(predictions.relative_to(folder)),
         pictures=str(pictures.relative_to(folder)), seconds=seconds, speed=speed, commit=commit(),
-        device=machine()["device"], date=datetime.now(UTC).isoformat(timespec="seconds"), torch=str(torch.__version__),
+        device=str(machine()["device"]), date=datetime.now(UTC).isoformat(timespec="seconds"),
+        torch=str(torch.__version__),
     )  # fmt: skip

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,7 +28,7 @@ from common.evaluation import evaluate
 from common.files.provenance import commit, machine
 from common.files.recipes import read_recipe
 from common.methods import METHODS
-from common.metrics.protocols import PROTOCOLS
+from common.metrics.protocols import PROTOCOLS, Plain
 from common.prediction.inference import Predictor
 from common.schemes import SCHEMES
 
@@ -88,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="folder of the report that gets the row")  # fmt: skip
 
 
-def _facts(predictor: Predictor, data: FaceDataModule, options: argparse.Namespace) -> dict[str, Any]:
+def _facts(predictor: Predictor, data: FaceDataModule, options: argparse.Namespace) -> dict[str, Plain]:
     return {
         "box": data.crop_words(),
         "decode": str(getattr(predictor.task, "decode", "of the method")), "flip": "none",
@@ -118,7 +117,7 @@ def main(options: argparse.Namespace) -> None:
     facts = _facts(predictor, data, options)
     floor = floor_of(task, found["norm"])
     if floor is not None:
-        facts |= {"mapped from": floor.source, "map floor": floor.words}
+        facts |= floor.facts()
     face = card(task, options.protocol, found, facts)
     print(figures_text(found, face, intervals(found, task, options.level), options.level, DIGITS))
     if floor is not None:

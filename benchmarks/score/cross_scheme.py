@@ -17,6 +17,7 @@ from benchmarks.readme import table
 from benchmarks.score.text import NONE
 from common.errors import LabError
 from common.metrics.functional import nme, normaliser, point_errors
+from common.metrics.protocols import Plain
 from common.metrics.stats import bootstrap_interval
 from common.schemes import SCHEMES, LandmarkScheme, SchemeMap
 
@@ -56,6 +57,10 @@ class Floor:
         """The floor for a protocol card."""
         low, high = bootstrap_interval(self.nmes)
         return f"{self.mean:.2f} % [{low:.2f}, {high:.2f}] on {len(self.nmes)} synthetic faces"
+
+    def facts(self) -> dict[str, Plain]:
+        """Return what a protocol card says of the map."""
+        return {"mapped from": self.source, "map floor": self.words}
 
 
 def through(points: np.ndarray, source: LandmarkScheme, target: LandmarkScheme) -> np.ndarray:

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,6 +26,7 @@ POINT_KEYS = {
 }
 BOX_KEYS = ("bbox", "box")
 VISIBLE_KEYS = ("visible", "vis")
+Value = TypeVar("Value")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".pts", ".mat")
 
 
@@ -56,9 +57,9 @@ class _Item:
 
     where: str
     id: str
-    points: Any
-    bbox: Any = None
-    visible: Any = None
+    points: object
+    bbox: object = None
+    visible: object = None
     subsets: Sequence[str] = ()
     gaps: bool = False  # points may be NaN: not annotated
 
@@ -161,7 +162,7 @@ def _optional(items: list[_Item], name: str, shape: tuple[int, ...]) -> np.ndarr
     return np.asarray(values, dtype=np.float64)
 
 
-def _get(entry: Mapping[str, Any], keys: Sequence[str]) -> Any:
+def _get(entry: Mapping[str, Value], keys: Sequence[str]) -> Value | None:
     return next((entry[key] for key in keys if key in entry), None)
 
 
@@ -180,7 +181,7 @@ def _json_items(path: Path, role: str) -> Iterator[_Item]:
         yield _json_item(f"{path}: entry {number}", entry, role)
 
 
-def _json_item(where: str, entry: Mapping[str, Any], role: str) -> _Item:
+def _json_item(where: str, entry: Mapping[str, object], role: str) -> _Item:
     name = _get(entry, ID_KEYS)
     if not isinstance(name, str | int) or name == "":
         raise LabError(f"{where}: face has no id (one of {', '.join(ID_KEYS)})")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from common.errors import LabError
 
 
-def load_json(path: Path) -> Any:
+def load_json(path: Path) -> object:
     """Return the content of a JSON file, or of a file of JSON lines as `common.predict --format jsonl` writes it.
 
     Raises:
@@ -27,9 +26,9 @@ def load_json(path: Path) -> Any:
     return _parsed(path, text, 0)
 
 
-def _parsed(path: Path, text: str, line: int) -> Any:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+def _parsed(path: Path, text: str, line: int) -> object:
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found: dict[str, object] = {}
         for key, value in pairs:
             if key in found:
                 raise LabError(f"{path}: {key!r} stands twice in one object; keep one of them")
@@ -44,7 +43,7 @@ def _parsed(path: Path, text: str, line: int) -> Any:
         raise LabError(f"{path}: is not JSON: {error}") from None
 
 
-def one_face_each(path: Path, pictures: list[Any]) -> list[dict[str, Any]]:
+def one_face_each(path: Path, pictures: list[object]) -> list[dict[str, object]]:
     """Return the faces of `common.predict`'s pictures; a picture's name is its face's id.
 
     A picture without a face is a face without an answer.
@@ -52,7 +51,7 @@ def one_face_each(path: Path, pictures: list[Any]) -> list[dict[str, Any]]:
     Raises:
         LabError: an entry is of another form, or a picture has several faces, so that its name says not which.
     """
-    faces: list[dict[str, Any]] = []
+    faces: list[dict[str, object]] = []
     for number, entry in enumerate(pictures, 1):
         where = f"{path}: picture {number}"
         if not isinstance(entry, dict) or not isinstance(entry.get("faces"), list) or "picture" not in entry:

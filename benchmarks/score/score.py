@@ -16,20 +16,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.score.cross_scheme import Floor, floor_text, map_floor, part_errors, source_scheme, through
 from benchmarks.score.formats import Faces, match, read_faces, read_subsets
 from benchmarks.score.plausible import suspicions
-from benchmarks.score.text import compared_text, figures_text, matrix_text, protocols_text
+from benchmarks.score.text import Scores, compared_text, figures_text, matrix_text, protocols_text
 from common.errors import LabError
 from common.metrics.functional import NORMALISERS, normaliser, point_errors
-from common.metrics.protocols import PROTOCOLS, Protocol, dataset_key, evaluate
+from common.metrics.protocols import PROTOCOLS, Figures, Plain, Protocol, dataset_key, evaluate
 from common.metrics.stats import Paired, metric_intervals, paired_bootstrap
 from common.schemes import SCHEMES, LandmarkScheme, get_scheme
 
@@ -67,7 +68,7 @@ class Task:
         """Return a protocol as it is applied here."""
         return replace(PROTOCOLS[name], visibility=True) if self.visible_only else PROTOCOLS[name]
 
-    def evaluate(self, protocol: str, norm: str | None = None, pred: np.ndarray | None = None) -> dict[str, Any]:
+    def evaluate(self, protocol: str, norm: str | None = None, pred: np.ndarray | None = None) -> Figures:
         """Return the figures by a protocol; raises LabError where it needs what is not there."""
         given = self.pred if pred is None else pred
         try:
@@ -153,7 +154,7 @@ def _only(task: Task, name: str) -> Task:
     return Task(task.pred[rows], part, task.scheme, task.dataset, subsets, task.source, task.visible_only)
 
 
-def card(task: Task, protocol: str, found: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+def card(task: Task, protocol: str, found: Figures, more: Mapping[str, Plain]) -> dict[str, Plain]:
     """Return the protocol card of found figures; how the points were made is not for the protocol to say."""
     result = task.protocol(protocol).card(
         task.dataset, task.scheme.num_points, n=found["n"], landmarks=task.scheme.name
@@ -162,7 +163,7 @@ def card(task: Task, protocol: str, found: dict[str, Any], more: dict[str, Any])
     if found["norm"] != result["normaliser"]:
         result["normaliser"] = found["norm"]
         result["notes"] = f"another normaliser than the protocol's; {result['notes']}".rstrip("; ")
-    return result | more
+    return result | dict(more)
 
 
 def floor_of(task: Task, norm: str) -> Floor | None:
@@ -176,16 +177,16 @@ def map_text(task: Task, floor: Floor, value: float) -> str:
     return floor_text(floor, value, part_errors(point_errors(task.pred, task.truth.points, norm), task.scheme))
 
 
-def intervals(found: dict[str, Any], task: Task, level: float) -> dict[str, dict[str, tuple[float, float]]]:
+def intervals(found: Figures, task: Task, level: float) -> dict[str, dict[str, tuple[float, float]]]:
     """Return set -> figure -> its interval, "" for all faces; of the exact area, whatever the protocol's rule."""
     sets = {"": np.ones(found["n"], bool)} | {k: v[found["kept"]] for k, v in task.subsets.items()}
     return {name: metric_intervals(found["per_image"][mask], found["threshold"], level)
             for name, mask in sets.items() if np.isfinite(found["per_image"][mask]).any()}  # fmt: skip
 
 
-def all_scores(task: Task) -> dict[str, dict[str, dict[str, Any] | str]]:
+def all_scores(task: Task) -> Scores:
     """Return protocol -> normaliser -> figures, "" for the protocol's own; a reason where one cannot be had."""
-    result: dict[str, dict[str, dict[str, Any] | str]] = {}
+    result: dict[str, dict[str, Figures | str]] = {}
     for protocol in PROTOCOLS:
         row = result.setdefault(protocol, {})
         for norm in ("", *NORMALISERS):
@@ -208,18 +209,19 @@ def against(task: Task, options: argparse.Namespace) -> dict[str, Paired]:
     return paired_bootstrap(one["per_image"], two["per_image"], one["threshold"], options.level)
 
 
-def record(task: Task, options: argparse.Namespace, found: dict[str, Any], face: dict[str, Any]) -> Result:
+def record(task: Task, options: argparse.Namespace, found: Figures, face: dict[str, Plain]) -> Result:
     """Return a record of the report for found figures, and write the predictions beside it."""
     from benchmarks.record import Result, slug
 
     title = options.title or options.predictions.stem
     name = slug(title)
     path = Path("scored") / f"{name}-{task.dataset}-{options.protocol}.npz"
-    (options.record / path).parent.mkdir(parents=True, exist_ok=True)
     kept = found["kept"]
     ids = np.array(task.truth.ids)[kept]
     masks = {f"subset/{key}": mask[kept] for key, mask in task.subsets.items()}
-    np.savez_compressed(options.record / path, ids=ids, points=task.pred[kept], nme=found["per_image"], **masks)
+    np.savez_compressed(
+        options.record / path, allow_pickle=False, ids=ids, points=task.pred[kept], nme=found["per_image"], **masks
+    )
     metrics = {key: found[key] for key in ("nme", "fr", "auc", "nme_p90", "nme_p95", "nme_p99")}
     for subset, figures in found["subset"].items():
         metrics |= {f"{subset}/{key}": figures[key] for key in ("nme", "fr", "auc")}
@@ -267,7 +269,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="fields of the protocol card to state, as box=... checkpoint=...")  # fmt: skip
 
 
-def _fields(texts: list[str]) -> dict[str, Any]:
+def _fields(texts: list[str]) -> dict[str, Plain]:
     pairs = [text.partition("=") for text in texts]
     wrong = [name for name, mark, _ in pairs if not mark or not name]
     if wrong:
@@ -291,7 +293,8 @@ def main(options: argparse.Namespace) -> None:
         LabError: a file is wrong, the two do not fit, or the protocol needs what is not there.
     """
     _check(options)
-    more = ({"checkpoint": OFFICIAL} if options.official else {}) | _fields(options.card)
+    own: dict[str, Plain] = {"checkpoint": OFFICIAL} if options.official else {}
+    more = own | _fields(options.card)
     task = read_task(options)
     if options.all:
         found_all = all_scores(task)
@@ -303,7 +306,7 @@ def main(options: argparse.Namespace) -> None:
     found = task.evaluate(options.protocol, options.norm)
     floor = floor_of(task, found["norm"])
     if floor is not None:
-        more = {"mapped from": floor.source, "map floor": floor.words} | more
+        more = floor.facts() | more
     face = card(task, options.protocol, found, more)
     spans = intervals(found, task, options.level)
     print(figures_text(found, face, spans, options.level, options.digits))
@@ -313,7 +316,9 @@ def main(options: argparse.Namespace) -> None:
         print("\n" + compared_text(against(task, options), options.predictions.name, options.against.name,
                                    options.level, options.digits))  # fmt: skip
     if options.json:
-        write_json(options.json, _plain(found) | {"card": face, "intervals": spans})
+        write_json(
+            options.json, {key: _plain(value) for key, value in found.items()} | {"card": face, "intervals": spans}
+        )
     if options.record:
         from benchmarks.record import append_record
 
@@ -321,7 +326,7 @@ def main(options: argparse.Namespace) -> None:
         print(f"\nrecorded in {options.record / 'records.jsonl'}; `python -m benchmarks report` shows it")
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Return figures as JSON holds them: arrays as lists, no answer as null."""
     if isinstance(value, dict):
         return {str(key): _plain(part) for key, part in value.items()}
@@ -332,7 +337,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and np.isnan(value) else value
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write figures with all their digits."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from benchmarks.readme import table
 from common.metrics.functional import NORMALISERS
-from common.metrics.protocols import PROTOCOLS
+from common.metrics.protocols import PROTOCOLS, Figures, Plain
 from common.metrics.stats import Paired, least_difference
 
 NONE = "-"  # a figure that was not measured
 CORRELATIONS = (0.7, 0.9)  # between the errors of two methods on the same faces, as they are found in practice
-Scores = Mapping[str, Mapping[str, Mapping[str, Any] | str]]
+Scores = Mapping[str, Mapping[str, Figures | str]]
 REFERENCE = "canonical"
 NO_AREA, NO_RATE = ("sdu", "hrnet", "mmpose"), ("sdu", "mmpose")  # evaluators that do not compute the figure
 
@@ -49,7 +48,7 @@ def least_text(nmes: np.ndarray, level: float = 95.0) -> str:
 
 
 def figures_text(
-    found: Mapping[str, Any], card: Mapping[str, Any], spans: Mapping[str, Mapping[str, tuple[float, float]]],
+    found: Figures, card: Mapping[str, Plain], spans: Mapping[str, Mapping[str, tuple[float, float]]],
     level: float, digits: int,
 ) -> str:  # fmt: skip
     """Return figures of one protocol with their card, intervals and what the set can show."""

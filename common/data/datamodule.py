@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import lightning as L
+import torch
 from torch.utils.data import DataLoader
 
 from common.data.base import FaceDataset, check_norm, check_root, one_thread
@@ -203,7 +203,7 @@ class FaceDataModule(L.LightningDataModule):
             collate_fn=Collate(cropped.faces.subset_names),
         )
 
-    def transfer_batch_to_device(self, batch: FaceBatch, device: Any, dataloader_idx: int) -> FaceBatch:
+    def transfer_batch_to_device(self, batch: FaceBatch, device: torch.device, dataloader_idx: int) -> FaceBatch:
         return batch.to(device, non_blocking=True)
 
 

@@ -90,7 +90,7 @@ class MixConfig:
                 raise LabError(f"--data.mix: weight must be above 0 and at most {MOST_OFTEN}, got {weight}")
 
 
-def upgrade(content: Mapping[str, Any]) -> dict[str, Any]:
+def upgrade(content: Mapping[str, object]) -> dict[str, Any]:
     """Return the options of `data` of a configuration file, with those that have moved in their present place.
 
     A present name wins over a former one. What is no option at all is left for the parser to refuse.
@@ -104,5 +104,6 @@ def upgrade(content: Mapping[str, Any]) -> dict[str, Any]:
         value = inside.pop(name)
         group, _, name = place.rpartition(".")
         target = found.setdefault(group, {}) if group else found
-        target.setdefault(name, value)
+        if isinstance(target, dict):
+            target.setdefault(name, value)
     return found

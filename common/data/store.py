@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -52,7 +51,7 @@ class StoredFaces(FaceDataset):
         if len(self._images) != len(like) or len(self.faces["id"]) != len(like):
             raise LabError(f"{folder}: holds {len(self._images)} faces, not {len(like)}; remove the folder")
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_images": None}  # a spawned process maps the file itself
 
     def __len__(self) -> int:
@@ -80,7 +79,7 @@ class StoredFaces(FaceDataset):
         )
 
 
-def digest(content: dict[str, Any]) -> str:
+def digest(content: dict[str, object]) -> str:
     """Return a short digest of settings."""
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
 
@@ -133,7 +132,7 @@ def build(source: FaceDataset, folder: Path, workers: int = 0) -> StoredFaces:
 
 
 def _write(source: FaceDataset, folder: Path, workers: int) -> None:
-    rows: dict[str, list[Any]] = {name: [] for name in ("points", "visible", "box", "pose", "subsets", "id")}
+    rows: dict[str, list[object]] = {name: [] for name in ("points", "visible", "box", "pose", "subsets", "id")}
     images, count, start, told = None, len(source), time.monotonic(), time.monotonic()
     for index, sample in enumerate(_samples(source, workers)):
         if images is None:
@@ -156,5 +155,4 @@ def _write(source: FaceDataset, folder: Path, workers: int) -> None:
     print(file=sys.stderr)
     if images is not None:
         images.flush()
-    arrays: dict[str, Any] = {name: np.array(values) for name, values in rows.items()}
-    np.savez(folder / FACES, **arrays)
+    np.savez(folder / FACES, allow_pickle=False, **{name: np.array(values) for name, values in rows.items()})

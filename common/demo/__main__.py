@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from common.demo.answer import Methods
 from common.demo.page import STYLE, build_page
@@ -62,7 +61,7 @@ def serving(options: argparse.Namespace) -> Iterator[str]:
             page.close(verbose=False)
 
 
-def launch_options(options: argparse.Namespace) -> dict[str, Any]:
+def launch_options(options: argparse.Namespace) -> dict[str, object]:
     """Return Gradio's settings: nothing from outside, nothing to outside, no look into files."""
     import gradio as gr
 

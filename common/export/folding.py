@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from common.errors import LabError
@@ -32,12 +32,14 @@ def fold_batch_norms(net: Net, pairs: Callable[[nn.Module], Iterable[tuple[str, 
     net = copy.deepcopy(net)
     for owner in list(net.modules()):
         for layer_name, norm_name in pairs(owner):
-            layer: Any = owner.get_submodule(layer_name)
+            layer = owner.get_submodule(layer_name)
             norm = owner.get_submodule(norm_name)
             assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
             assert norm.running_mean is not None and norm.running_var is not None
+            weight, bias = layer.weight, layer.bias
+            assert isinstance(weight, Tensor) and isinstance(bias, Tensor | None)
             layer.weight, layer.bias = fuse_conv_bn_weights(
-                layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias,
+                weight, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias,
                 transpose=isinstance(layer, nn.ConvTranspose2d),
             )  # fmt: skip
             owner.set_submodule(norm_name, nn.Identity())

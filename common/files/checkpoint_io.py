@@ -22,7 +22,7 @@ from common.files.whole import PART, write_whole
 class WholeCheckpoints(TorchCheckpointIO):
     """Lightning's plugin for reading and writing checkpoints; see the module's text."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, object], path: str | Path, storage_options: object = None) -> None:
         """Write a checkpoint with its checksum.
 
         Raises:
@@ -40,7 +40,7 @@ class WholeCheckpoints(TorchCheckpointIO):
                            "choose another --run, and go on with --resume") from None  # fmt: skip
 
     def load_checkpoint(
-        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+        self, path: str | Path, map_location: object = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Return a checkpoint's content on the CPU; code is never run, whatever `weights_only` says.
 

@@ -9,9 +9,9 @@ import pickle
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -33,7 +33,15 @@ INSTANTIATOR = "_instantiator"  # Lightning's note of who made the object, among
 Built = TypeVar("Built")
 
 
-def _numpy_data() -> list[Any]:
+class Versioned(Protocol):
+    """A task, as far as its former settings go."""
+
+    METHOD: str
+    MOVED: ClassVar[dict[str, str]]
+    REMOVED: ClassVar[dict[str, object]]
+
+
+def _numpy_data() -> list[Callable[..., object] | tuple[Callable[..., object], str]]:
     """Return what a pickled NumPy scalar is made of, which is data and no program; also by the name of NumPy 1."""
     scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
     types = [type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"]
@@ -89,7 +97,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         raise LabError(f"{path}: checkpoint is damaged (its SHA-256 differs); copy or download it again")
     try:
         if path.suffix == SAFETENSORS:
-            content: Any = {"state_dict": load_file(path)}
+            content: object = {"state_dict": load_file(path)}
         else:
             _check_packing(path)
             with torch.serialization.safe_globals(_numpy_data()):
@@ -124,7 +132,7 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     return state_of(read_checkpoint(path), path)
 
 
-def state_of(content: Mapping[str, Any], path: Path | str) -> dict[str, Tensor]:
+def state_of(content: Mapping[str, object], path: Path | str) -> dict[str, Tensor]:
     """Return the tensors of what `read_checkpoint` returned for a path.
 
     Raises:
@@ -198,7 +206,7 @@ def load_weights(
     return missing
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """Return settings as values that every format keeps: dataclasses as dictionaries, tuples as lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return plain(dataclasses.asdict(value))
@@ -207,7 +215,7 @@ def plain(value: Any) -> Any:
     return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-def upgrade(kind: Any, settings: Mapping[str, Any], where: Path | str) -> dict[str, Any]:
+def upgrade(kind: type[Versioned], settings: Mapping[str, object], where: Path | str) -> dict[str, object]:
     """Return a file's settings as the present constructor takes them.
 
     Args:
@@ -218,14 +226,20 @@ def upgrade(kind: Any, settings: Mapping[str, Any], where: Path | str) -> dict[s
     Raises:
         LabError: a setting is unknown, or was removed and had another effect than the task has now.
     """
-    found: dict[str, Any] = {}
-    known = inspect.signature(kind.__init__).parameters
+    found: dict[str, object] = {}
+
+    def group(name: str) -> dict[str, object]:
+        value = found.get(name)
+        return dict(value) if isinstance(value, Mapping) else {}
+
+    known = inspect.signature(kind).parameters
     unknown = [key for key in settings
                if kind.MOVED.get(key, key).partition(".")[0] not in (*known, *kind.REMOVED, INSTANTIATOR)]  # fmt: skip
     if unknown:
         raise LabError(f"{where}: was made with {', '.join(sorted(unknown))}, which {kind.METHOD} does not know; train "
                        "it anew, or use the version that made it")  # fmt: skip
-    for key, value in plain(settings).items():
+    for key, value in settings.items():
+        value = plain(value)
         place = kind.MOVED.get(key, key)
         root, _, name = place.partition(".")
         if key == INSTANTIATOR:
@@ -235,9 +249,9 @@ def upgrade(kind: Any, settings: Mapping[str, Any], where: Path | str) -> dict[s
                 raise LabError(f"{where}: was made with {key} {value}, which {kind.METHOD} no longer has; train it "
                                "anew, or use the version that made it")  # fmt: skip
         elif name and not (root == key and isinstance(value, Mapping)):  # a group may have a former argument's name
-            found[root] = {**(found.get(root) or {}), name: value}
+            found[root] = group(root) | {name: value}
         else:
-            found[root] = {**(found.get(root) or {}), **value} if isinstance(value, Mapping) else value
+            found[root] = group(root) | dict(value) if isinstance(value, Mapping) else value
     return found
 
 
@@ -249,7 +263,7 @@ def explain(error: Exception) -> str:
     return choices.sub(lambda found: f"must be one of {found[1].replace(chr(39), '')}, got ", text)
 
 
-def build(kind: type[Built], settings: Mapping[str, Any], where: Path | str) -> Built:
+def build(kind: type[Built], settings: Mapping[str, object], where: Path | str) -> Built:
     """Return an object made from plain settings, checked against the types of its constructor.
 
     Raises:
@@ -267,7 +281,7 @@ def build(kind: type[Built], settings: Mapping[str, Any], where: Path | str) -> 
     return made
 
 
-def upgrade_averages(checkpoint: dict[str, Any]) -> None:
+def upgrade_averages(checkpoint: dict[str, object]) -> None:
     """Bring a checkpoint whose moving average was a second network, `ema`, into the present form, in place."""
     state = checkpoint.get("state_dict")
     if not isinstance(state, dict) or "ema.steps" not in state:

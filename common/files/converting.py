@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -70,7 +69,7 @@ class Converted:
 
     method: str
     state: dict[str, Tensor]
-    settings: dict[str, Any]
+    settings: dict[str, object]
     crop: CropConfig
     dropped: tuple[str, ...] = ()
     lacking: str = ""

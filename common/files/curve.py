@@ -6,7 +6,6 @@ import csv
 import io
 import sys
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -27,7 +26,7 @@ class CurveFile(Logger):
     def __init__(self, path: Path, steps: int = 0) -> None:
         super().__init__()
         self.path = path
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[dict[str, object]] = []
         self._told = self._changed = False
         if steps and path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
@@ -46,7 +45,7 @@ class CurveFile(Logger):
         return str(self.path.parent)
 
     @rank_zero_only
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, *args: object, **kwargs: object) -> None:
         """Do nothing: config.yaml holds them."""
 
     @rank_zero_only

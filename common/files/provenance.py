@@ -6,7 +6,6 @@ import os
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -28,7 +27,7 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def machine(device: str = "cpu") -> dict[str, Any]:
+def machine(device: str = "cpu") -> dict[str, object]:
     """Return the card of the machine: what timings depend on."""
     name = torch.cuda.get_device_name() if device.startswith("cuda") else processor()
     return {

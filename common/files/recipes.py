@@ -15,7 +15,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 BASE = "base"  # the key under which a recipe names the files that it differs from
 
 
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merged(below: Mapping[str, object], above: Mapping[str, object]) -> dict[str, Any]:
     """Return both; where both have a key, sections are merged and any other value is the one above."""
     result = dict(below)
     for key, value in above.items():
@@ -43,7 +43,7 @@ def read_recipe(path: Path | str, inside: tuple[Path, ...] = ()) -> dict[str, An
     if not isinstance(content, dict):
         raise LabError(f"{path}: holds no keys; a recipe has sections data, model and trainer")
     bases = content.pop(BASE, None) or []
-    result: dict[str, Any] = {}
+    result: dict[str, object] = {}
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(name, str) for name in bases):
         raise LabError(f"{path}: {BASE} must be the name of a file or a list of names")

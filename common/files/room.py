@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -38,10 +37,11 @@ class _Counted(TorchDispatchMode):
         return False  # nothing is compiled here, and to say so to the compiler takes its import, seconds
 
     def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
-    ) -> Any:
-        sizes = args[0] if args and isinstance(args[0], list | tuple) else ()
-        if sizes and all(isinstance(side, int) for side in sizes):
+        self, func: Callable[..., object], types: Sequence[type], args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:  # fmt: skip
+        sizes = args[0] if args else None
+        if isinstance(sizes, list | tuple) and sizes and all(isinstance(side, int) for side in sizes):
             self._take(math.prod(sizes))
             return func(*args, **(kwargs or {}))
         made = func(*args, **(kwargs or {}))

@@ -34,8 +34,8 @@ class UniqueKeys(yaml.SafeLoader):
             _unfolded(node, {})
         return node
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        lines: dict[Any, int] = {}
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
+        lines: dict[object, int] = {}
         for key, _ in node.value:
             name, line = key.value, key.start_mark.line + 1
             if isinstance(name, str) and name in lines:

@@ -129,7 +129,7 @@ class Evaluation:
 
     def save(self, path: Path) -> None:
         """Write ids, points, nme and subset/NAME to an .npz file; its folder is made."""
-        members: dict[str, Any] = {f"subset/{name}": rows for name, rows in self.subsets.items()}
+        members = {f"subset/{name}": rows for name, rows in self.subsets.items()}
         points = self.points.astype(np.float32)
         save_arrays(path, ids=np.array(self.ids), points=points, nme=self.nme, **members)
 

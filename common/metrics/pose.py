@@ -54,7 +54,7 @@ def pose_report(pred: np.ndarray, gt: np.ndarray) -> dict[str, Any]:
     """Return mean absolute errors, label accuracies and success rates of poses (N, 3 or more)."""
     errors = angle_errors(pred, gt)
     accuracy = [label_accuracy(pose_labels(pred[:, k]), pose_labels(gt[:, k])) for k in range(3)]
-    report: dict[str, Any] = {
+    report = {
         "mae_ypr": errors.mean(axis=0).tolist(),
         "mae_mean": float(errors.mean(axis=0).mean()),
         "acc_label": [equal for equal, _ in accuracy],

@@ -24,6 +24,9 @@ from common.metrics.functional import (
 )
 from common.schemes import LandmarkScheme
 
+Plain = str | bool | int | float | None  # a field of a protocol card
+Figures = dict[str, Any]  # one protocol's, see `evaluate`
+
 # Names that papers and files give to a data set -> the one by which measures are found.
 ALIASES: Mapping[str, str] = {
     "300wpublic": "300w", "300w_public": "300w", "300w_full": "300w", "w300": "300w",
@@ -108,7 +111,7 @@ class Protocol:
         """Return the measure of a data set; else one by the number of points ("points68"); else the default."""
         return self.measures.get(dataset_key(dataset), self.measures.get(f"points{num_points}", self.default))
 
-    def card(self, dataset: str, num_points: int, **more: Any) -> dict[str, Any]:
+    def card(self, dataset: str, num_points: int, **more: Plain) -> dict[str, Plain]:
         """Return the protocol card: everything besides the points that decides a figure.
 
         Args:
@@ -122,12 +125,13 @@ class Protocol:
         counting += [f"FR over n{self.fr_offset:+d}"] * bool(self.fr_offset)
         counting += [f"errors over {found.divisor} points"] * bool(found.divisor)
         counting += ["visible points only"] * self.visibility
-        return {
+        own: dict[str, Plain] = {
             "protocol": self.name, "data": dataset, "landmarks": f"{num_points} points", "space": SPACES[found.space],
             "truth": found.truth, "normaliser": found.norm, "threshold": found.threshold, "auc_rule": self.auc_rule,
             "counting": ", ".join(counting) or "all faces, all points", "failures": self.failures, "box": self.box,
             "decode": self.decode, "flip": self.flip, "checkpoint": self.checkpoint, "notes": self.notes,
-        } | more  # fmt: skip
+        }  # fmt: skip
+        return own | more
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -306,7 +310,7 @@ def evaluate(
     visible: np.ndarray | None = None,
     subsets: Mapping[str, np.ndarray] | None = None,
     norm: str | None = None,
-) -> dict[str, Any]:
+) -> Figures:
     """Score points by a protocol.
 
     Args:
@@ -348,7 +352,7 @@ def evaluate(
     answered = errors[kept & np.isfinite(nmes)]
     if not len(answered):
         raise ValueError("no face to evaluate")
-    report: dict[str, Any] = {
+    report: Figures = {
         "protocol": protocol.name, "norm": norm or measure.norm, "threshold": measure.threshold,
         "missing": int(np.isnan(nmes[kept]).sum()),
         **summary(protocol, nmes[kept], measure.threshold),

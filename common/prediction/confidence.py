@@ -11,9 +11,8 @@ Letters: N faces, L points.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
@@ -109,7 +108,7 @@ class Confidence:
         return cls(face, point, tuple(float(share) for share in found["shares"]), int(found["faces"]))
 
 
-def _falling(found: Mapping[str, Any]) -> Falling:
+def _falling(found: Mapping[str, Sequence[float]]) -> Falling:
     scores, errors = ([float(value) for value in found[name]] for name in ("scores", "errors"))
     falling = np.diff(scores).min(initial=0) >= 0 and np.diff(errors).max(initial=0) <= 0
     if not scores or len(scores) != len(errors) or not falling:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import glob
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +37,7 @@ PRETRAINED = "model.safetensors"  # file of weights in a folder or a repository 
 WEIGHT_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ONNX)
 
 
-def load_task(path: Path | str, **changes: Any) -> LandmarkTask:
+def load_task(path: Path | str, **changes: object) -> LandmarkTask:
     """Return the task of a file of weights, whichever method's they are, ready to predict.
 
     Args:
@@ -58,7 +57,7 @@ def load_task(path: Path | str, **changes: Any) -> LandmarkTask:
     return load_checkpoint_task(get_method(str(method)).task_class(), path, **changes)
 
 
-def _task_of(path: Path, found: Description, **changes: Any) -> LandmarkTask:
+def _task_of(path: Path, found: Description, **changes: object) -> LandmarkTask:
     settings = {**found.hyper_parameters, **changes}
     return make_task(get_method(found.method).task_class(), settings, path, read_state_dict(path))
 

@@ -27,7 +27,7 @@ FRAME = (
     "method's square crop (focal length 1.5 sides, axis through its middle) in units of its mean face: x right, y "
     "down, z away; expected errors in percent of the distance of the outer eye corners"
 )
-Header = dict[str, Any]
+Header = dict[str, str]
 Size = tuple[int, ...]  # height and width
 
 
@@ -45,7 +45,7 @@ class Results(Protocol):
         ...
 
 
-def _same_run(path: Path, found: Any, header: Header) -> None:
+def _same_run(path: Path, found: object, header: Header) -> None:
     kept = {key: found.get(key) for key in ("weights", "method", "scheme")} if isinstance(found, dict) else {}
     wanted = {key: header[key] for key in ("weights", "method", "scheme")}
     if kept != wanted:
@@ -131,7 +131,7 @@ class JsonLines:
         self._first = None if lines else {**header, "frame": FRAME}
         self._file: TextIO | None = None
 
-    def _write(self, entry: Any) -> None:
+    def _write(self, entry: object) -> None:
         if self._file is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("a", encoding="utf-8")
@@ -281,7 +281,7 @@ class CocoFile:
             self._write()
 
 
-def _records(faces: list[Face], ids: Sequence[int]) -> list[dict[str, Any]]:
+def _records(faces: list[Face], ids: Sequence[int]) -> list[dict[str, object]]:
     """Return the records of faces, with identities where a video gives them."""
     records = [face.record() for face in faces]
     return [{"id": number, **record} for number, record in zip(ids, records, strict=True)] if ids else records

@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
@@ -29,7 +30,7 @@ def run_folder(trainer: L.Trainer) -> Path:
     return Path(trainer.default_root_dir)
 
 
-def as_given(config: Any, folder: Path) -> Any:
+def as_given(config: Namespace, folder: Path) -> Namespace:
     """Return a configuration without what belongs to this one start, so that it can be run again elsewhere."""
     kept = config.clone()
     for name in ("checkpoint", "last_checkpoint"):
@@ -79,9 +80,10 @@ class PredictionPictures(Callback):
         self.count, self.columns, self.every = count, columns, every
         self._cells: list[np.ndarray] = []
 
-    def _collect(self, task: L.LightningModule, batch: FaceBatch, prediction: Prediction) -> None:
+    def _collect(self, task: L.LightningModule, batch: object, prediction: object) -> None:
         if not isinstance(task, LandmarkTask):
             return
+        assert isinstance(batch, FaceBatch) and isinstance(prediction, Prediction)
         for index in range(min(len(batch), self.count - len(self._cells))):
             image = batch.image[index].permute(1, 2, 0).cpu().numpy()
             true, points = batch.points[index].cpu().numpy(), prediction.points[index].detach().float().cpu().numpy()
@@ -114,7 +116,7 @@ class PredictionPictures(Callback):
             picture = data_grid(cropped, spread(len(cropped), self.count // 2), self.columns)
             self._show(trainer, "data", "data", lambda path: write_image(path, picture))
 
-    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object,
                                 batch_idx: int, dataloader_idx: int = 0) -> None:  # fmt: skip
         due = (trainer.current_epoch + 1) % self.every == 0 or trainer.current_epoch + 1 == trainer.max_epochs
         fitting = trainer.state.fn == "fit"  # `trainer.training` is false while a fit validates
@@ -124,7 +126,7 @@ class PredictionPictures(Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._write(trainer, f"val-{trainer.current_epoch:04d}")
 
-    def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
+    def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object,
                           batch_idx: int, dataloader_idx: int = 0) -> None:  # fmt: skip
         self._collect(pl_module, batch, outputs)
 
@@ -148,8 +150,9 @@ class PredictionFile(Callback):
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] = []
 
-    def on_predict_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
+    def on_predict_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object,
                              batch_idx: int, dataloader_idx: int = 0) -> None:  # fmt: skip
+        assert isinstance(outputs, dict)
         self._rows.append(outputs)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -159,7 +162,7 @@ class PredictionFile(Callback):
             return
         ids = np.array([i for part in parts for i in part["ids"]])
         names = [name for name, value in parts[0].items() if isinstance(value, torch.Tensor)]
-        arrays: dict[str, Any] = {name: torch.cat([part[name] for part in parts]).numpy() for name in names}
+        arrays = {name: torch.cat([part[name] for part in parts]).numpy() for name in names}
         if len(parts) > len(own):
             order = distinct_rows(arrays["rows"])
             ids, arrays = ids[order], {name: values[order] for name, values in arrays.items()}

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.io import CheckpointIO
@@ -95,9 +96,14 @@ class LandmarkCLI(LightningCLI):
         ):
             parser.add_argument(f"--{name}", type=bool, nargs="?", const=True, default=default, help=text)
 
+    @property
+    def _task(self) -> type[LandmarkTask]:
+        kind = self._model_class  # typed as any module or factory
+        assert isinstance(kind, type) and issubclass(kind, LandmarkTask)
+        return kind
+
     def _method(self) -> str:
-        task_class: Any = self._model_class  # typed as any module or factory; here always a LandmarkTask
-        return task_class.METHOD
+        return self._task.METHOD
 
     def _value(self, name: str) -> Any:
         return self.config[self.subcommand].get(name)
@@ -130,12 +136,11 @@ class LandmarkCLI(LightningCLI):
             raise LabError(f"{path}: is no checkpoint of `fit`, which could be resumed; start from it by --init_from")
         if self.config.subcommand == "fit":
             check_epochs(path, checkpoint, config.trainer.max_epochs)
-        task_class: Any = self._model_class
         kept = checkpoint.get("data") or {}
         crop = kept.get("crop") or parse_json(metadata.get("crop", "{}"), str(path))
         if not isinstance(stored, Mapping) or not isinstance(crop, Mapping):
             raise LabError(f"{path}: its settings are damaged; copy it again")
-        values = {**upgrade(task_class, stored, path), **task_class.LOADED}
+        values = {**upgrade(self._task, stored, path), **self._task.LOADED}
         self._weights = state_of(checkpoint, path)
         data: dict[str, Any] = {"crop": {key: crop[key] for key in CROP_OF_NETWORK if key in crop}}
         if box := kept.get("box", crop.get("box")):  # former files keep it in the crop
@@ -240,7 +245,7 @@ class LandmarkCLI(LightningCLI):
             raise LabError("; and ".join(problems))
         self._warm_start()
 
-    def instantiate_trainer(self, **kwargs: Any) -> Any:
+    def instantiate_trainer(self, **kwargs: object) -> Trainer:
         config = self.config[self.subcommand]
         self._check_start()
         own = config.trainer.logger is None and not config.trainer.fast_dev_run
@@ -268,11 +273,11 @@ class LandmarkCLI(LightningCLI):
             trainer.loggers = [*trainer.loggers, logger]
         return trainer
 
-    def _add_progress(self, bar: bool | None, kwargs: dict[str, Any]) -> None:
+    def _add_progress(self, bar: bool | None, kwargs: dict[str, object]) -> None:
         """Show a bar in a terminal, else a line an epoch; neither where the bar is switched off."""
         terminal = sys.stdout.isatty()
         self.epochs = EpochLog(lines=bar is not False and not terminal, shown=bar is not False)
-        callbacks: list[Any] = [*self.trainer_defaults["callbacks"], StepFigures(), self.epochs]
+        callbacks: list[Callback] = [*self.trainer_defaults["callbacks"], StepFigures(), self.epochs]
         if bar is not False and terminal:
             callbacks.append(Bar(self.epochs))
         kwargs["enable_progress_bar"] = bar is not False and terminal
@@ -326,7 +331,7 @@ class LandmarkCLI(LightningCLI):
             found = test_result(self.model.evaluation) | {"dataset": self.datamodule.dataset}
             self._finish(job, found | {"weights": self._value("ckpt_path") or self._value("init_from")}, {})
 
-    def _finish(self, job: str, found: dict[str, Any], summary: dict[str, Any]) -> None:
+    def _finish(self, job: str, found: dict[str, object], summary: dict[str, object]) -> None:
         """Print and keep the result, and end the W&B run."""
         folder, loggers = Path(self.trainer.default_root_dir), self.trainer.loggers
         if self.trainer.fast_dev_run or not self.trainer.is_global_zero:  # type: ignore[attr-defined]
@@ -342,15 +347,15 @@ class LandmarkCLI(LightningCLI):
         close(loggers, {key: value for key, value in summary.items() if value is not None})
 
 
-def config_list(value: Any) -> list[Any]:
+def config_list(value: object) -> list[object]:
     """Return what may be given as one, several or none."""
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
-def forget(tree: dict[str, Any], path: list[str]) -> None:
+def forget(tree: object, path: list[str]) -> None:
     """Remove a nested entry, if it is there."""
     for name in path[:-1]:
-        tree = tree.get(name) or {}
+        tree = tree.get(name) if isinstance(tree, dict) else None
     if isinstance(tree, dict):
         tree.pop(path[-1], None)
 

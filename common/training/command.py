@@ -97,7 +97,7 @@ def commands(method: Method, args: Sequence[str]) -> list[Command]:
     runs = []
     for index in range(max(map(len, found), default=1)):
         files = tuple(files[min(index, len(files) - 1)] for files in found)
-        recipe: dict[str, Any] = {}
+        recipe: dict[str, object] = {}
         for file in files:
             recipe = merged(recipe, read_recipe(file))
         runs.append(Command(subcommand, tuple(words), recipe if files else None, files, shown))

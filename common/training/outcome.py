@@ -16,7 +16,7 @@ from common.metrics.stats import metric_intervals
 RESULTS = "results.json"
 
 
-def read_results(folder: Path) -> dict[str, Any]:
+def read_results(folder: Path) -> dict[str, object]:
     """Return what former commands left in a run's results.json; nothing where it is missing or damaged."""
     try:
         content = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
@@ -25,7 +25,7 @@ def read_results(folder: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def write_results(folder: Path, job: str, found: dict[str, Any], command: str) -> Path:
+def write_results(folder: Path, job: str, found: dict[str, object], command: str) -> Path:
     """Add a subcommand's result to a run's results.json.
 
     Args:
@@ -42,8 +42,8 @@ def write_results(folder: Path, job: str, found: dict[str, Any], command: str) -
 
 
 def fit_result(
-    checkpoints: Path, best: float | None, data: dict[str, Any], epochs: int, seconds: float
-) -> dict[str, Any]:
+    checkpoints: Path, best: float | None, data: dict[str, object], epochs: int, seconds: float
+) -> dict[str, object]:
     """Return the result of a training.
 
     Args:
@@ -54,7 +54,7 @@ def fit_result(
         seconds: that this start took.
     """
     path = checkpoints / "best.ckpt"
-    found: dict[str, Any] = {"epochs": epochs, "seconds": round(seconds, 1), **data}
+    found: dict[str, object] = {"epochs": epochs, "seconds": round(seconds, 1), **data}
     if best is not None and path.is_file():
         found["val_nme"] = best
         found["best_epoch"] = int(read_checkpoint(path).get("epoch", epochs - 1)) + 1
@@ -64,7 +64,7 @@ def fit_result(
     return found
 
 
-def fit_lines(found: dict[str, Any], folder: Path, curves: str | None, method_cli: str) -> list[str]:
+def fit_lines(found: dict[str, object], folder: Path, curves: str | None, method_cli: str) -> list[str]:
     """Return what is printed at the end of a training."""
     if "val_nme" in found:
         best = (
@@ -82,7 +82,7 @@ def fit_lines(found: dict[str, Any], folder: Path, curves: str | None, method_cl
         lines.append(f"curves      {Path(curves) / 'metrics.csv'}")
     lines.append(f"results     {folder / RESULTS}")
     if "checkpoint" in found:
-        name = Path(found["checkpoint"]).stem
+        name = Path(str(found["checkpoint"])).stem
         given = f"--config {folder / 'config.yaml'} --run {folder} --ckpt_path {name}"
         lines.append(f"next        python -m {method_cli} test {given}")
     return lines
@@ -91,16 +91,16 @@ def fit_lines(found: dict[str, Any], folder: Path, curves: str | None, method_cl
 def test_result(found: Evaluation) -> dict[str, Any]:
     """Return the figures of a test: faces, and NME, FR and AUC with 95 % intervals, of all faces and of each subset."""
     rows = {"all": found.nme} | {name: found.nme[part] for name, part in found.subsets.items() if part.any()}
-    result: dict[str, Any] = {"threshold": found.threshold, "sets": {}}
+    sets: dict[str, object] = {}
     whole = found.metrics()
     for name, nmes in rows.items():
         prefix = "" if name == "all" else f"{name}/"
         intervals = metric_intervals(nmes, found.threshold)
-        result["sets"][name] = {
+        sets[name] = {
             "faces": len(nmes),
             **{key: [whole[prefix + key], *intervals[key]] for key in ("nme", "fr", "auc")},
         }
-    return result
+    return {"threshold": found.threshold, "sets": sets}
 
 
 def test_lines(job: str, found: dict[str, Any], dataset: str, crop: str, folder: Path) -> list[str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Mapping
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from common.types import FaceBatch
+
+Shown = dict[str, int | str | float | dict[str, float]]  # of a progress bar
 
 
 def duration(seconds: float) -> str:
@@ -49,8 +52,9 @@ class EpochLog(Callback):
         self.epoch_began, self._nme, self._losses = time.monotonic(), None, []
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: STEP_OUTPUT, batch: object, batch_idx: int
     ) -> None:
+        assert isinstance(outputs, Mapping)
         self._losses.append(float(outputs["loss"]))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -91,10 +95,10 @@ class Bar(TQDMProgressBar):
         super().__init__(refresh_rate=1)
         self.log_of_epochs = log
 
-    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> Shown:
         shown = super().get_metrics(trainer, pl_module)
         shown.pop("v_num", None)
-        found: dict[str, Any] = {"NME" if name == "val/nme" else name: value for name, value in shown.items()}
+        found: Shown = {"NME" if name == "val/nme" else name: value for name, value in shown.items()}
         left = self.log_of_epochs.left(trainer, trainer.current_epoch - self.log_of_epochs._first)
         return found | ({"left": left} if left else {})
 
@@ -120,11 +124,12 @@ class StepFigures(Callback):
             self._norm = float(torch.stack(norms).norm()) if norms else 0.0
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: FaceBatch, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: STEP_OUTPUT, batch: FaceBatch, batch_idx: int
     ) -> None:
         self._faces += len(batch) * trainer.world_size
         if not self._due(trainer, trainer.global_step):
             return
+        assert isinstance(outputs, Mapping)
         now = time.monotonic()
         values = {
             "step/loss": float(outputs["loss"]),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from common import __version__
 from common.errors import USER_ERROR, LabError
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from common.training.cli import LandmarkCLI
 
 
-def start(method: Method, args: Any = None) -> LandmarkCLI:
+def start(method: Method, args: Sequence[str] | None = None) -> LandmarkCLI:
     """Run a method's command line and return its last run (tests look at its trainer and model).
 
     A user's mistake is printed as one line, and the process ends with exit code 2.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
@@ -57,7 +56,7 @@ class SaveWhenStopped(Checkpoint):  # a kind that Lightning calls last, when the
         fitting = trainer.state.fn == "fit" and not trainer.fast_dev_run  # type: ignore[attr-defined]
         if told and fitting and trainer.global_step > self._begun:
             # Without the barrier of `save_checkpoint`, at which other processes may no longer arrive.
-            content: dict[str, Any] = trainer._checkpoint_connector.dump_checkpoint()
+            content: dict[str, object] = trainer._checkpoint_connector.dump_checkpoint()
             trainer.strategy.save_checkpoint(content, str(last))
         if trainer.is_global_zero:
             name = "SIGTERM" if told else "Ctrl-C"

@@ -6,9 +6,10 @@ import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lightning.pytorch.loggers import WandbLogger
 
@@ -76,7 +77,7 @@ def training_id(folder: Path) -> str | None:
 
 
 def open_run(
-    folder: Path, method: str, job: str, config: Mapping[str, Any] | None = None, resume: bool = False
+    folder: Path, method: str, job: str, config: Mapping[str, object] | None = None, resume: bool = False
 ) -> wandb.Run:
     """Start a W&B run, and say in one line where it is.
 
@@ -91,25 +92,25 @@ def open_run(
 
     folder.mkdir(parents=True, exist_ok=True)
     former = training_id(folder) if resume else None
-    options: dict[str, Any] = {
-        "project": os.environ.get("WANDB_PROJECT") or PROJECT,
-        "name": os.environ.get("WANDB_NAME") or "-".join(folder.parts[-3:]),
-        "group": os.environ.get("WANDB_RUN_GROUP") or method,
-        "job_type": job,
-        "dir": str(folder),
-        "config": dict(config or {}),
-        **({"id": former, "resume": "allow"} if former else {}),
-    }
+    begin = partial(
+        wandb.init,
+        project=os.environ.get("WANDB_PROJECT") or PROJECT,
+        name=os.environ.get("WANDB_NAME") or "-".join(folder.parts[-3:]),
+        group=os.environ.get("WANDB_RUN_GROUP") or method,
+        job_type=job,
+        dir=str(folder),
+        config=dict(config or {}),
+        id=former,
+        settings=wandb.Settings(silent=True, init_timeout=START),
+    )
     if wandb.run is not None:  # of the stage before
         wandb.run.finish()
     mode, reason = chosen_mode()
-    settings = wandb.Settings(silent=True, init_timeout=START)
     try:
-        run = wandb.init(mode=mode, settings=settings, **options)  # type: ignore[arg-type]
+        run = begin(mode=mode, resume="allow" if former else None)  # type: ignore[arg-type]
     except Exception as error:  # the network's failures have no common class
         reason = f"its server refuses the run ({' '.join(str(error).split())[:80]})"
-        options.pop("resume", None)
-        run = wandb.init(mode="offline", settings=settings, **options)
+        run = begin(mode="offline")
     if job == "fit" and run.id:
         id_file(folder).parent.mkdir(parents=True, exist_ok=True)
         id_file(folder).write_text(f"{run.id}\n", encoding="utf-8")
@@ -131,12 +132,15 @@ def told(run: wandb.Run, reason: str, again: bool) -> str:
     return f"W&B: offline{why}, in {place}; upload it with: wandb sync {'--append ' if again else ''}{place}"
 
 
-def wandb_logger(folder: Path, method: str, job: str, upload: bool = False, **more: Any) -> WandbLogger:
+def wandb_logger(
+    folder: Path, method: str, job: str, upload: bool = False, config: Mapping[str, object] | None = None,
+    resume: bool = False,
+) -> WandbLogger:  # fmt: skip
     """Return a logger of a new W&B run, see `open_run`; with `upload` checkpoints become its artifacts."""
-    return WandbLogger(experiment=open_run(folder, method, job, **more), log_model=upload)
+    return WandbLogger(experiment=open_run(folder, method, job, config, resume), log_model=upload)
 
 
-def close(loggers: list[Any], summary: Mapping[str, Any]) -> None:
+def close(loggers: Sequence[object], summary: Mapping[str, object]) -> None:
     """Write the results to the summary of W&B runs and end them."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):

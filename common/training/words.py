@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from common.errors import LabError
 
@@ -33,7 +32,7 @@ def rename_former(args: list[str], moved: Mapping[str, str], group: str) -> list
     return words
 
 
-def check_moved(content: Mapping[str, Any], moved: Mapping[str, str], where: str) -> None:
+def check_moved(content: Mapping[str, object], moved: Mapping[str, str], where: str) -> None:
     """Check a configuration file's content.
 
     Raises:

@@ -13,8 +13,6 @@ iteration's inputs (U, or the hidden layer's rank), G rank of the attention, T i
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from common.native import atomic_add, compiled, compiled_sums, let_others_run
@@ -104,7 +102,7 @@ def _gates(
 def _gated_features(
     image: np.ndarray,
     centres: np.ndarray,
-    scale: Any,
+    scale: object,
     official: bool,
     first: np.ndarray,
     first_bias: np.ndarray,

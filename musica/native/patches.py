@@ -9,8 +9,6 @@ Letters: M patches, p side of a patch (14), C channels (32).
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from common.native import compiled, compiled_sums
@@ -39,7 +37,7 @@ def _cut(image: np.ndarray, row: int, column: int, first: int, window: np.ndarra
 
 
 @compiled
-def _cut_patch(window: np.ndarray, y: Any, x: Any, scale: Any, official: bool, cut: np.ndarray) -> None:
+def _cut_patch(window: np.ndarray, y: object, x: object, scale: object, official: bool, cut: np.ndarray) -> None:
     """Fill cut (p, 3 p) from window (p or p + 1, ...): copied, or interpolated at the shares y, x; times scale.
 
     The three numbers are of single precision: others would widen every product.
@@ -164,7 +162,7 @@ def flat_weights(weight: np.ndarray) -> np.ndarray:
 def describe_patches(
     image: np.ndarray,
     centres: np.ndarray,
-    scale: Any,
+    scale: object,
     official: bool,
     first: np.ndarray,
     first_bias: np.ndarray,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -14,16 +13,16 @@ COLOURS = 3
 
 
 @compiled_sums
-def centre_bytes(image: np.ndarray, out: np.ndarray) -> Any:
+def centre_bytes(image: np.ndarray, out: np.ndarray) -> float:
     """Fill out (H, 3 W) float32 with image (H, 3 W) uint8 less its mean; return the deviation."""
-    total: Any = 0
+    total = np.int64(0)
     for i in range(len(image)):
         row, part = image[i], np.uint32(0)
         for k in range(len(row)):
             part += np.uint32(row[k])
         total += np.int64(part)
     mean = np.float32(total / image.size)
-    squares: Any = 0.0
+    squares = np.float64(0)
     for i in range(len(image)):
         row, target, own = image[i], out[i], np.float32(0)
         for k in range(len(row)):

@@ -8,7 +8,9 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
-from typing import Any
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 
 class Helpers:
@@ -22,7 +24,7 @@ class Helpers:
         self._ids: list[int] = []
         self._pool = ThreadPoolExecutor(count, "musica", lambda: self._ids.append(threading.get_native_id()))
 
-    def start(self, calls: list[Callable[[], Any]]) -> list[Future[Any]]:
+    def start(self, calls: list[Callable[[], Result]]) -> list[Future[Result]]:
         """Begin calls, each in a thread of its own; the caller waits for their results."""
         self._keep_off_this_core()
         return [self._pool.submit(call) for call in calls]
@@ -67,7 +69,7 @@ def side_by_side(work: Callable[[int, int], None], count: int, threads: int) -> 
     together([partial(work, bounds[k], bounds[k + 1]) for k in range(threads)])
 
 
-def together(calls: list[Callable[[], Any]]) -> Any:
+def together(calls: list[Callable[[], Result]]) -> Result:
     """Run calls at the same time, the first in this thread; return its result when all have ended."""
     others = helpers(len(calls) - 1).start(calls[1:]) if len(calls) > 1 else []
     try:

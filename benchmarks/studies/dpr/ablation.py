@@ -26,10 +26,11 @@ from common.metrics.stats import bootstrap_interval
 from common.task import load_task
 from dpr.module import DprTask
 
+Row = dict[str, Any]  # a finished cell, as its line says
 RECORD = Path("runs/dpr/ablation.jsonl")
 RUNS = Path("runs/dpr/ablation")
 # Form -> settings of DprTask; each one's source is in `dpr.loss.LandmarkLoss`.
-CELLS: dict[str, dict[str, Any]] = {
+CELLS: dict[str, dict[str, object]] = {
     "plain": {"weighting": "plain"},
     "weighted": {"weighting": "inverse"},
     "error_driven": {"weighting": "direct"},
@@ -43,7 +44,7 @@ def stage_errors(found: Evaluation) -> dict[str, np.ndarray]:
     return dict(zip(STAGE_NAMES, found.step_nme.T, strict=False))
 
 
-def read_record(path: Path) -> list[dict[str, Any]]:
+def read_record(path: Path) -> list[Row]:
     """Return the finished cells; a line that was broken off in writing is left out."""
     if not path.is_file():
         return []
@@ -82,7 +83,7 @@ def arguments_of(options: argparse.Namespace, cell: str, seed: int, run: Path) -
     return words + (["--ckpt_path", str(last)] if last.is_file() else [])
 
 
-def run_cell(options: argparse.Namespace, cell: str, seed: int, key: str) -> dict[str, Any]:
+def run_cell(options: argparse.Namespace, cell: str, seed: int, key: str) -> Row:
     """Train and score a cell; return its line."""
     from dpr.cli import main as cli
 
@@ -91,7 +92,7 @@ def run_cell(options: argparse.Namespace, cell: str, seed: int, key: str) -> dic
     cli(arguments_of(options, cell, seed, run))
     task = load_task(DprTask, run / "checkpoints" / "best.ckpt")
     errors = stage_errors(evaluate(task, load_data(run / "config.yaml", options.root), options.split))
-    row: dict[str, Any] = {"key": key, "cell": cell, "seed": seed, "split": options.split, **CELLS[cell],
+    row: Row = {"key": key, "cell": cell, "seed": seed, "split": options.split, **CELLS[cell],
                            "recipe": options.config.name, "set": sorted(options.set),
                            "seconds": round(time.perf_counter() - start, 1)}  # fmt: skip
     for stage, values in errors.items():

@@ -33,6 +33,7 @@ from common.packing import Description
 from common.task import load_task, make_task
 from dpr.module import DprTask
 
+Part = dict[str, Any]  # of the card's content or of a run's configuration
 FOLDER = ROOT / "dpr" / "weights"
 LOCAL = ("net.local_", "local_loss.")  # entries that GSR does not have
 LARGEST = 10_000_000  # bytes of an embedded file
@@ -69,14 +70,14 @@ def write_weights(task: DprTask, crop: CropConfig, target: Path, extra: Mapping[
     return target.stat().st_size
 
 
-def score(errors: np.ndarray) -> dict[str, Any]:
+def score(errors: np.ndarray) -> Part:
     """Return mean, 95 % interval and failure rate of faces' NMEs (N,) in percent."""
     low, high = bootstrap_interval(errors)
     return {"nme": float(errors.mean()), "interval": [low, high], "fr8": failure_rate(errors, THRESHOLD),
             "faces": len(errors)}  # fmt: skip
 
 
-def terms_of(contents: Sequence[Mapping[str, Any]]) -> str:
+def terms_of(contents: Sequence[Part]) -> str:
     """Return under which terms weights may be used that configurations, one after the other, have trained."""
     names = list(dict.fromkeys(str(content["data"]["dataset"]) for content in contents))
     bound = [name for name in names if name != "synthetic"] or names
@@ -95,7 +96,7 @@ def _start(path: str) -> str:
     return _named(path) + ("" if epoch is None else f" (after epoch {int(epoch) + 1})")
 
 
-def _recipe_lines(content: Mapping[str, Any]) -> list[str]:
+def _recipe_lines(content: Part) -> list[str]:
     """Return the settings of a run's configuration that say how it was trained."""
     trainer, model, data = content.get("trainer", {}), content.get("model", {}), content["data"]
     rows = {
@@ -111,7 +112,7 @@ def _recipe_lines(content: Mapping[str, Any]) -> list[str]:
     return [f"- {name}: {value}" for name, value in rows.items()]
 
 
-def ancestors(config: Path) -> list[dict[str, Any]]:
+def ancestors(config: Path) -> list[Part]:
     """Return the configurations of the runs that a run got its weights from, nearest first, as far as they are kept."""
     seen = [config.resolve()]
     for path in seen:  # which grows
@@ -122,7 +123,7 @@ def ancestors(config: Path) -> list[dict[str, Any]]:
     return [read_config(path) for path in seen[1:]]
 
 
-def card(files: Sequence[Mapping[str, Any]], contents: Sequence[Mapping[str, Any]], epoch: int, typed: str) -> str:
+def card(files: Sequence[Part], contents: Sequence[Part], epoch: int, typed: str) -> str:
     """Return the model card.
 
     Args:

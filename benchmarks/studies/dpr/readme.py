@@ -10,13 +10,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmarks.provenance import ROOT
 from benchmarks.readme import fill, table
-from benchmarks.studies.dpr.ablation import CELLS, RECORD, read_record
+from benchmarks.studies.dpr.ablation import CELLS, RECORD, Row, read_record
 from benchmarks.studies.dpr.speed import BATCH
 from benchmarks.studies.dpr.speed import RECORD as SPEED
 from common.errors import LabError, command
@@ -50,7 +49,7 @@ def speed_text(path: Path) -> str:
     return f"{caption}\n\n{table(head, rows)}"
 
 
-def _ablation_row(cell: str, stage: str, own: list[dict[str, Any]], reference: list[dict[str, Any]]) -> list[str]:
+def _ablation_row(cell: str, stage: str, own: list[Row], reference: list[Row]) -> list[str]:
     """Return a line: mean over seeds, and the paired difference to the reference over faces and shared seeds."""
     nmes = [row[stage]["nme"] for row in own]
     plain = {row["seed"]: np.array(row[stage]["faces"]) for row in reference if stage in row}
@@ -68,7 +67,7 @@ def ablation_text(path: Path) -> str:
     rows = read_record(path)
     if not rows:
         return "Not run yet: `python -m benchmarks.studies.dpr.ablation`."
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(json.dumps([row["recipe"], row["set"], row["split"]]), []).append(row)
     chosen = max(groups.values(), key=len)

@@ -9,10 +9,11 @@ import numpy as np
 
 from benchmarks.readme import table
 
+Part = dict[str, Any]  # a part of the JSON that `report` writes
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 
 
-def _iterations(content: dict[str, Any]) -> str:
+def _iterations(content: Part) -> str:
     rows = [
         [str(t), str(patches), f"{macs / 1e6:.1f} M", f"{row['nme']:.2f}",
          f"[{row['interval'][0]:.2f}, {row['interval'][1]:.2f}]", f"{row['fr8']:.1f}"]
@@ -22,7 +23,7 @@ def _iterations(content: dict[str, Any]) -> str:
     return table(["iterations", "patches of the last", "multiply-adds", "NME", "95 % interval", "FR8"], rows)
 
 
-def _way(way: dict[str, Any], full: dict[str, Any]) -> list[str]:
+def _way(way: Part, full: Part) -> list[str]:
     """Return a row: what is run, and NME, multiply-adds and milliseconds with their changes from the full cascade."""
     pairs = [(way["nme"], full["nme"], f"{way['nme']:.3f}"),
              (way["macs"], full["macs"], f"{way['macs'] / 1e6:.1f} M"),
@@ -38,7 +39,7 @@ def _way(way: dict[str, Any], full: dict[str, Any]) -> list[str]:
     ]
 
 
-def _choice(chosen: dict[str, Any], leaving: list[float], interval: list[float]) -> str:
+def _choice(chosen: Part, leaving: list[float], interval: list[float]) -> str:
     """Return where faces leave, the interval of the difference of NME, and what the thresholds' choice expected."""
     copies = f", each with {chosen['copies']} augmented copies" if chosen.get("copies") else ""
     share, (low, high) = ", ".join(f"{100 * s:.0f} %" for s in leaving), interval
@@ -50,7 +51,7 @@ def _choice(chosen: dict[str, Any], leaving: list[float], interval: list[float])
     )
 
 
-def _exit(content: dict[str, Any]) -> str:
+def _exit(content: Part) -> str:
     found = content["exit"]
     full, failures = found["ways"][0], found["failures"]
     times = [f"ms a face, batch {batch}" for batch in full["ms"]]
@@ -69,14 +70,14 @@ def _exit(content: dict[str, Any]) -> str:
     )
 
 
-def _curves(content: dict[str, Any]) -> str:
+def _curves(content: Part) -> str:
     shown = "![Exit curve on validation faces](../pictures/musica/exit.png)"
     if len(content["exit"]["chosen_on"]) > 1:
         shown += "\n\n![Exit curve of the smaller version, beside the full cascade](../pictures/musica/exit_small.png)"
     return shown
 
 
-def _confidence(content: dict[str, Any]) -> str:
+def _confidence(content: Part) -> str:
     found = content["confidence"]
     rows = [
         [str(t), f"{row['pearson']:.2f}", f"{row['spearman']:.2f}", f"{row['mean_true']:.4f}",
@@ -93,13 +94,13 @@ def _confidence(content: dict[str, Any]) -> str:
     )
 
 
-def _sampling(content: dict[str, Any]) -> str:
+def _sampling(content: Part) -> str:
     rows = [[row["trained"], row["run"], *(f"{value:.2f}" for value in row["nme"])] for row in content["sampling"]]
     count = len(content["iterations"])
     return table(["trained with", "run with", *(f"NME, iteration {t + 1}" for t in range(count))], rows)
 
 
-def _regions(content: dict[str, Any]) -> str:
+def _regions(content: Part) -> str:
     regions = content["attention"]["regions"]
     count = len(content["iterations"])
     rows = [
@@ -117,25 +118,25 @@ def _regions(content: dict[str, Any]) -> str:
     return table(head, rows)
 
 
-def _kind(row: dict[str, Any]) -> str:
+def _kind(row: Part) -> str:
     """Return what is done to a network's layers."""
     attention = f", attention {row['attention_rank']}" if row.get("attention_rank") else ""
     return f"rank {row['rank']}{attention}" if row["rank"] else "whole"
 
 
-def _size(row: dict[str, Any]) -> list[str]:
+def _size(row: Part) -> list[str]:
     return [_kind(row), f"{row['parameters']:,.0f}", f"{row['mbytes']:.1f}", f"{row['macs'] / 1e6:.2f} M"]
 
 
 SIZE_HEAD = ["layers", "parameters", "MB", "multiply-adds"]
 
 
-def _small(content: dict[str, Any]) -> str:
+def _small(content: Part) -> str:
     rows = [[*_size(row), f"{row['nme']:.3f}"] for row in content["small"]]
     return table([*SIZE_HEAD, "NME"], rows)
 
 
-def _speed(content: dict[str, Any]) -> str:
+def _speed(content: Part) -> str:
     rows = [
         [*_size(row), f"{row['reading_ms']:.2f}", f"{row['pyramid_ms']:.2f}", f"{row['cascade_ms']:.2f}",
          f"{row['ratio']:.2f}", f"{row['ratio_whole']:.2f}"]
@@ -146,7 +147,7 @@ def _speed(content: dict[str, Any]) -> str:
     return table(head, rows)
 
 
-def render(content: dict[str, Any]) -> str:
+def render(content: Part) -> str:
     """Return the section of figures of docs/studies/musica.md."""
     size = (
         f"{content['faces']} faces of {content['split']}, {content['points']} points; "

@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from benchmarks.provenance import ROOT
 from benchmarks.readme import fill
 from benchmarks.studies.musica import speed
 from benchmarks.studies.musica.attention import attention_pictures, region_table
-from benchmarks.studies.musica.readme import BEGIN, END, render, write_risk_curve
+from benchmarks.studies.musica.readme import BEGIN, END, Part, render, write_risk_curve
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
@@ -48,7 +48,7 @@ DRAWN_FACES = 3
 SPEED_REPEATS = 30  # passes of the speed table for each of the other timings' passes
 
 
-def iterations_part(records: Records) -> list[dict[str, Any]]:
+def iterations_part(records: Records) -> list[Part]:
     """Return NME with its interval and failure rate after each iteration, when all faces run all of them."""
     rows = []
     for column in records.nme.T:
@@ -94,7 +94,7 @@ def runners(options: argparse.Namespace, faces: list[FaceBatch]) -> list[Runner]
     return result
 
 
-def ways_part(found: list[Runner], faces: list[FaceBatch], repeats: int) -> list[dict[str, Any]]:
+def ways_part(found: list[Runner], faces: list[FaceBatch], repeats: int) -> list[Part]:
     """Return NME, cost and time of every network with all iterations and with its policy; the first is the full one."""
     images = torch.cat([batch.image for batch in faces])
     rules = [(one, with_exit) for one in found for with_exit in (False, True)]
@@ -112,7 +112,7 @@ def ways_part(found: list[Runner], faces: list[FaceBatch], repeats: int) -> list
     return rows
 
 
-def exit_part(found: list[Runner], faces: list[FaceBatch], repeats: int) -> dict[str, Any]:
+def exit_part(found: list[Runner], faces: list[FaceBatch], repeats: int) -> Part:
     """Return what the policies give on these faces: NME, cost, measured time, and how well failures are flagged."""
     one = found[0]
     given, records, costs = one.results(with_exit=True)[0], one.records, one.costs
@@ -128,9 +128,9 @@ def exit_part(found: list[Runner], faces: list[FaceBatch], repeats: int) -> dict
     }  # fmt: skip
 
 
-def confidence_part(records: Records) -> dict[str, Any]:
+def confidence_part(records: Records) -> Part:
     """Return correlations of predicted and true error, and NME of the surest faces at several coverages."""
-    result: dict[str, Any] = {"iterations": []}
+    result: Part = {"iterations": []}
     for t in range(records.nme.shape[1]):
         true, predicted = records.true[:, t], records.predicted[:, t]
         result["iterations"].append({
@@ -150,7 +150,7 @@ def confidence_part(records: Records) -> dict[str, Any]:
     return result
 
 
-def sampling_part(checkpoints: dict[str, Path], config: Path, root: str | None, split: str) -> list[dict[str, Any]]:
+def sampling_part(checkpoints: dict[str, Path], config: Path, root: str | None, split: str) -> list[Part]:
     """Return NME per iteration of weights that were trained with either sampling, run with either."""
     rows = []
     for name, checkpoint in checkpoints.items():
@@ -169,13 +169,13 @@ def small_part(
     split: str,
     ranks: Sequence[int],
     given: MusicaTask | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Part]:
     """Return size and NME with whole layers, low-rank hidden ones (from training faces), and as `given`."""
     data = load_data(config, root, task)
     faces = list(batches(data, split, EVAL_BATCH))
     outputs = layer_outputs(task.net, batches(data.cropped("train"), size=EVAL_BATCH)) if ranks else []
     used = [task, *(shrink(task, outputs, rank) for rank in ranks)]
-    rows: list[dict[str, Any]] = []
+    rows: list[Part] = []
     for one in used if given is None else [*used, given]:
         net, kind = one.net, dict(zip(("rank", "attention_rank"), one.ranks, strict=True))
         rows.append({**kind, "nme": float(collect(one, faces).nme[:, -1].mean()),
@@ -193,9 +193,7 @@ def speed_part(ranks: Sequence[int], repeats: int) -> list[dict[str, float]]:
     return rows
 
 
-def attention_part(
-    net: CascadeNet, task: MusicaTask, faces: list[FaceBatch], figures: Path, folder: Path
-) -> dict[str, Any]:
+def attention_part(net: CascadeNet, task: MusicaTask, faces: list[FaceBatch], figures: Path, folder: Path) -> Part:
     """Return the table of regions; draw the patches of drawn faces for the page, of photographs for the run."""
     drawn = CroppedFaces(SyntheticFaces(DRAWN_FACES, task.scheme.name, seed=3), CropConfig(task.input_size, 1.6))
     batch = Collate()([drawn[i] for i in range(DRAWN_FACES)])
@@ -204,7 +202,7 @@ def attention_part(
     return {"regions": region_table(net, task.scheme, faces)}
 
 
-def build(options: argparse.Namespace) -> dict[str, Any]:
+def build(options: argparse.Namespace) -> Part:
     """Return all parts, for writing as JSON."""
     task = load_task(MusicaTask, options.checkpoint)
     curves = {"exit.png": options.policy, "exit_small.png": options.small_policy}

@@ -15,7 +15,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +31,7 @@ WARM_UP = 2  # turns that do not count
 EVICTED = 128 * 2**20  # bytes, several times the largest cache
 
 
-def median_ms(groups: Sequence[dict[str, Callable[[], Any]]], repeats: int) -> dict[str, float]:
+def median_ms(groups: Sequence[dict[str, Callable[[], object]]], repeats: int) -> dict[str, float]:
     """Return each call's median time in milliseconds.
 
     The groups take turns; the calls of a group follow each other at once. Before each group so much memory is written
@@ -55,7 +54,7 @@ def build(points: int, patches: str, iterations: int = 3, units: int = 512, rank
     return MusicaTask(SCHEME_OF[points], SIZE, NetworkConfig(patches, iterations, units=units, rank=rank)).eval()
 
 
-def _reading(net: CascadeNet) -> Callable[[], Any]:
+def _reading(net: CascadeNet) -> Callable[[], object]:
     """Return a call that reads every weight once."""
     weights = [weight.detach() for weight in net.parameters()]
     return lambda: [weight.sum() for weight in weights]

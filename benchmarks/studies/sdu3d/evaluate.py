@@ -14,10 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -140,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", default="val", help="of the prepared crops")
     parser.add_argument("--box_scale", type=float, help="of the prepared crops; default: the run's own crop")
     options = parser.parse_args(arguments)
-    report: dict[str, Any]
+    report: Mapping[str, object]
     if options.records is not None:
         faces = RecordFaces(str(options.records))
         report = score_records(load_net(options.weights), faces, faces.name)

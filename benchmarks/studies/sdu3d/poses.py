@@ -12,7 +12,6 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -64,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--aflw2000", type=Path, required=True, help="folder of the set")
     parser.add_argument("--box_scale", type=float, help="of the crops; default: the run's own")
     options = parser.parse_args(arguments)
-    report: dict[str, Any]
+    report: dict[str, object]
     task = load_task(SduTask, options.checkpoint)
     faces = AFLW2000(str(options.aflw2000), task.dims)
     config = own_crop(options.checkpoint, options.box_scale)

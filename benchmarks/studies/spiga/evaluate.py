@@ -164,7 +164,7 @@ def report(arrays: dict[str, np.ndarray], dataset: str, model: torch.Tensor | No
                          arrays.get("visible"), subsets)  # fmt: skip
     except (ValueError, IndexError) as error:
         raise LabError(f"predictions do not fit data set {dataset}: {error}") from None
-    result: dict[str, Any] = {
+    result: dict[str, object] = {
         "dataset": dataset, "n": found["n"], "normaliser": found["norm"], "threshold": found["threshold"],
         "full": {name: found[name] for name in FIGURES},
         "subset": {k: {name: v[name] for name in FIGURES} for k, v in found["subset"].items()},

@@ -33,6 +33,7 @@ from spiga.mean_face import default_mean_face
 from spiga.network import STRIDE, CascadeStep, SpigaNet
 from spiga.schemes import edge_curves
 
+Part = dict[str, Any]  # a part of the record's JSON
 SCHEMES = {98: WFLW98, 68: IBUG68}
 RELEASED_PARAMETERS = {98: 63_295_788, 68: 63_179_052}  # trainable, with shortcuts that are never used
 BATCHES = (1, 8)
@@ -85,11 +86,11 @@ def plain_layer(layer: GraphAttention, x: Tensor) -> tuple[Tensor, Tensor]:
     return layer.skip(x) + layer.mlp(torch.cat([x, message], dim=-1)), attention
 
 
-def compare_networks(scheme: LandmarkScheme, rounds: int) -> dict[str, Any]:
+def compare_networks(scheme: LandmarkScheme, rounds: int) -> Part:
     """Return milliseconds a face of the plain and the fast network at each batch size, and how far they differ."""
     net = make_network(scheme)
     fast = fold_network(net)
-    result: dict[str, Any] = {}
+    result: Part = {}
     with torch.inference_mode():
         for batch in BATCHES:
             generator = torch.Generator().manual_seed(batch)
@@ -104,7 +105,7 @@ def compare_networks(scheme: LandmarkScheme, rounds: int) -> dict[str, Any]:
     return result
 
 
-def compare_graphs(scheme: LandmarkScheme, rounds: int) -> dict[str, Any]:
+def compare_graphs(scheme: LandmarkScheme, rounds: int) -> Part:
     """Return milliseconds of one cascade step's four layers over each graph, and its edges, at each batch size."""
     points, width = scheme.num_points, 2 * SIZES["width"]
     torch.manual_seed(0)
@@ -119,7 +120,7 @@ def compare_graphs(scheme: LandmarkScheme, rounds: int) -> dict[str, Any]:
             x = layer(x, edges)
         return x
 
-    result: dict[str, Any] = {"edges": {name: points**2 if e is None else e.shape[1] for name, e in graphs.items()}}
+    result: Part = {"edges": {name: points**2 if e is None else e.shape[1] for name, e in graphs.items()}}
     with torch.inference_mode():
         for batch in BATCHES:
             x = torch.randn(batch, points, width, generator=torch.Generator().manual_seed(batch))
@@ -136,7 +137,7 @@ def dead_shortcuts(net: SpigaNet) -> int:
                if isinstance(m, Residual) and isinstance(m.skip, nn.Identity))  # fmt: skip
 
 
-def sizes(scheme: LandmarkScheme) -> dict[str, Any]:
+def sizes(scheme: LandmarkScheme) -> Part:
     """Return parameters and multiply-adds beside the release's.
 
     Raises:
@@ -153,7 +154,7 @@ def sizes(scheme: LandmarkScheme) -> dict[str, Any]:
     return {"parameters": ours, "dead_shortcuts": dead, "released": released, "macs": macs}
 
 
-def tables(record: dict[str, Any]) -> str:
+def tables(record: Part) -> str:
     """Return a record as three Markdown tables: sizes, networks, graphs."""
     found, macs = record["sizes"], record["sizes"]["macs"]
     counts = [f"{found[key]:,}" for key in ("parameters", "dead_shortcuts", "released")]

@@ -31,6 +31,7 @@ from common.types import FaceBatch, Prediction
 from spiga.module import HALF, SpigaTask
 from spiga.network import FRONTAL, SpigaNet
 
+Row = dict[str, Any]  # figures of a stage, see `summarise`
 THRESHOLD = 8.0
 RECORD = Path("runs/benchmark/spiga_steps.json")
 BEGIN, END = "<!-- steps:begin -->", "<!-- steps:end -->"
@@ -66,16 +67,16 @@ def step_errors(task: SpigaTask, data: Faces, split: str) -> dict[str, np.ndarra
     return dict(zip(stages_of(task), found.step_nme.T, strict=True))
 
 
-def summarise(errors: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+def summarise(errors: dict[str, np.ndarray]) -> dict[str, Row]:
     """Return each row's figures of faces' NMEs (N,): nme, interval (95 %), median, fr8 and n.
 
     Rows but the first have "change" and "change_interval" too, the paired difference from the row before, and
     "better", whether that interval lies below zero.
     """
-    result: dict[str, dict[str, Any]] = {}
+    result: dict[str, Row] = {}
     before: np.ndarray | None = None
     for name, values in errors.items():
-        row: dict[str, Any] = {"nme": float(values.mean()), "interval": list(bootstrap_interval(values))}
+        row: Row = {"nme": float(values.mean()), "interval": list(bootstrap_interval(values))}
         row |= {"median": float(np.median(values)), "fr8": failure_rate(values, THRESHOLD), "n": len(values)}
         if before is not None:
             low, high = bootstrap_interval(values - before)
@@ -84,7 +85,7 @@ def summarise(errors: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
     return result
 
 
-def step_table(figures: dict[str, dict[str, Any]]) -> str:
+def step_table(figures: dict[str, Row]) -> str:
     """Return the figures as a Markdown table."""
     rows = []
     for name, row in figures.items():

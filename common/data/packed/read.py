@@ -93,7 +93,7 @@ class PackedFaces(FaceDataset):
 
         return StreamingDataset(where, shuffle=False)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_rows": None}
 
     def __len__(self) -> int:

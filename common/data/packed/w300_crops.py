@@ -13,7 +13,6 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -65,20 +64,20 @@ def _write_split(root: Path, out: Path, split: str, names: dict[str, str]) -> in
     if table.is_file() and archive.is_file():
         print(f"{split}: is in {out} already", file=sys.stderr)
         return len(faces)
-    rows: dict[str, list[Any]] = {}
+    rows: dict[str, list[object]] = {}
     part = out / f".{split}.zip.part"
     with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as members:
         for data, row in _crops(root, split, faces):
-            members.writestr(zipfile.ZipInfo(row["filename"]), data)  # without a date: the same bytes every time
+            members.writestr(zipfile.ZipInfo(str(row["filename"])), data)  # without a date: the same bytes every time
             for key, value in row.items():
                 rows.setdefault(key, []).append(value)
     part.replace(archive)
-    arrays: dict[str, Any] = {key: np.array(values) for key, values in rows.items()}
-    np.savez_compressed(table, **arrays)
+    arrays = {key: np.array(values) for key, values in rows.items()}
+    np.savez_compressed(table, allow_pickle=False, **arrays)
     return len(faces)
 
 
-def _crops(root: Path, split: str, faces: list[tuple[str, str]]) -> Iterator[tuple[bytes, dict[str, Any]]]:
+def _crops(root: Path, split: str, faces: list[tuple[str, str]]) -> Iterator[tuple[bytes, dict[str, object]]]:
     last = time.monotonic()
     for done, (subset, name) in enumerate(faces, 1):
         yield _crop(root, subset, name)
@@ -87,7 +86,7 @@ def _crops(root: Path, split: str, faces: list[tuple[str, str]]) -> Iterator[tup
             print(f"\r{split}: {done}/{len(faces)} faces", end="\n" if done == len(faces) else "", file=sys.stderr)
 
 
-def _crop(root: Path, subset: str, name: str) -> tuple[bytes, dict[str, Any]]:
+def _crop(root: Path, subset: str, name: str) -> tuple[bytes, dict[str, object]]:
     """Return the bytes of a face's crop and its row of the table."""
     path = root / FOLDERS[subset] / f"{name}.pts"
     points = check_points(read_pts(path, IBUG68.num_points) - 1, IBUG68, str(path))

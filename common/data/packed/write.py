@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -79,7 +78,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _write_split(
-    faces: FaceDataset, folder: Path, plan: dict[str, Any], train: bool, packing: Packing, workers: int | None
+    faces: FaceDataset, folder: Path, plan: dict[str, object], train: bool, packing: Packing, workers: int | None
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / PLAN

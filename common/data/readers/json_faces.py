@@ -8,8 +8,9 @@ Coordinates are 0-based image pixels.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -38,6 +39,20 @@ class _Sample(BaseModel):
     landmarks: list[tuple[Finite, Finite]]
     visible: list[Finite]
     headpose: Annotated[list[Finite], Field(min_length=3)] | None = None
+
+
+@dataclass(frozen=True)
+class _Face:
+    """A checked face; arrays are in the scheme's order."""
+
+    number: int
+    image: str
+    points: np.ndarray
+    annotated: np.ndarray
+    visible: np.ndarray
+    pose: np.ndarray | None
+    box: np.ndarray
+    norm: float | None
 
 
 class JsonFaces(FaceDataset):
@@ -74,9 +89,9 @@ class JsonFaces(FaceDataset):
         self.subset_names = tuple(subsets)
         once, numbered = Once(), list(enumerate(samples))
         self.rows = each(lambda face: self._sample(face[1], order, face[0], path, once), numbered)
-        self.member_of = [tuple(k for k, rows in subsets.items() if row["number"] in rows) for row in self.rows]
+        self.member_of = [tuple(k for k, rows in subsets.items() if row.number in rows) for row in self.rows]
 
-    def _sample(self, value: _Sample, order: dict[int, int], number: int, path: Path, once: Once) -> dict[str, Any]:
+    def _sample(self, value: _Sample, order: dict[int, int], number: int, path: Path, once: Once) -> _Face:
         """Return a checked sample as arrays in the scheme's order."""
         where = f"{path}: face {number}"
         count, ids = self.scheme.num_points, value.ids
@@ -96,26 +111,26 @@ class JsonFaces(FaceDataset):
         if not known.any():
             raise LabError(f"{where}: no landmark is annotated; remove this face")
         once.check(where, value.imgpath, checked, known)
-        return {"number": number, "image": value.imgpath, "points": checked, "annotated": known, "visible": seen,
-                "pose": pose, "box": check_box(np.array([x, y, x + width, y + height]), where),
-                "norm": own_norm(checked, known, self.scheme, self.norm, where)}  # fmt: skip
+        box = check_box(np.array([x, y, x + width, y + height]), where)
+        norm = own_norm(checked, known, self.scheme, self.norm, where)
+        return _Face(number, value.imgpath, checked, known, seen, pose, box, norm)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def shapes(self) -> np.ndarray:
-        return np.stack([np.where(row["annotated"][:, None], row["points"], np.nan) for row in self.rows])
+        return np.stack([np.where(row.annotated[:, None], row.points, np.nan) for row in self.rows])
 
     def __getitem__(self, index: int) -> FaceSample:
         row = self.rows[index]
         return FaceSample(
-            image=read_image(self.root / row["image"]),
-            points=row["points"],
-            visible=row["visible"],
-            box=row["box"],
-            pose=row["pose"],
+            image=read_image(self.root / row.image),
+            points=row.points,
+            visible=row.visible,
+            box=row.box,
+            pose=row.pose,
             subsets=self.member_of[index],
-            id=f"{row['number']:05d}/{row['image']}",  # a photograph may hold several faces
-            annotated=row["annotated"],
-            norm=row["norm"],
+            id=f"{row.number:05d}/{row.image}",  # a photograph may hold several faces
+            annotated=row.annotated,
+            norm=row.norm,
         )

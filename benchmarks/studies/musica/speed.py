@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
+from benchmarks.measure.timing import median_ms
 from common.errors import command
 from musica.compress import parameters, weight_bytes
 from musica.module import MusicaTask, NetworkConfig
@@ -27,26 +26,7 @@ from musica.network import CascadeNet
 
 SIZE = 228
 SCHEME_OF = {98: "wflw98", 68: "ibug68"}
-WARM_UP = 2  # turns that do not count
 EVICTED = 128 * 2**20  # bytes, several times the largest cache
-
-
-def median_ms(groups: Sequence[dict[str, Callable[[], object]]], repeats: int) -> dict[str, float]:
-    """Return each call's median time in milliseconds.
-
-    The groups take turns; the calls of a group follow each other at once. Before each group so much memory is written
-    that no weight is left in a cache; this takes long enough, too, for the tensors' threads to stop spinning.
-    """
-    times: dict[str, list[float]] = {name: [] for group in groups for name in group}
-    other = np.zeros(EVICTED // 8)
-    for _ in range(WARM_UP + repeats):
-        for group in groups:
-            other += 1
-            for name, call in group.items():
-                start = time.perf_counter()
-                call()
-                times[name].append(1000 * (time.perf_counter() - start))
-    return {name: statistics.median(values[WARM_UP:]) for name, values in times.items()}
 
 
 def build(points: int, patches: str, iterations: int = 3, units: int = 512, rank: int = 0) -> MusicaTask:
@@ -73,14 +53,19 @@ def measure(task: MusicaTask, whole: MusicaTask, repeats: int) -> dict[str, floa
         net, cascade = task.net, NativeCascade(task.net)
         net.start.uniform_(0, SIZE)
         pyramid, start = cascade.pyramid(image), net.first_shape(1)
-        times = median_ms(
-            [
-                {"whole_reading": _reading(whole.net)},
-                {"reading": _reading(net)},
-                {"pyramid": lambda: cascade.pyramid(image), "cascade": lambda: cascade.run(pyramid, start)},
-            ],
-            repeats,
-        )
+        other = np.zeros(EVICTED // 8)
+
+        def empty_caches() -> None:  # takes long enough, too, for the tensors' threads to stop spinning
+            other[:] += 1
+
+        def face_before() -> None:
+            empty_caches()
+            cascade.pyramid(image)
+
+        calls = {"whole_reading": _reading(whole.net), "reading": _reading(net),
+                 "pyramid": lambda: cascade.pyramid(image),
+                 "cascade": lambda: cascade.run(pyramid, start)}  # fmt: skip
+        times = median_ms(calls, repeats, before=dict.fromkeys(calls, empty_caches) | {"cascade": face_before})
     result = {"parameters": float(parameters(net)), "mbytes": weight_bytes(net) / 1e6,
               "macs": float(net.macs(len(net.level_of)))}  # fmt: skip
     result |= {f"{name}_ms": value for name, value in times.items()}

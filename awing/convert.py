@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from awing.network import AWingNet
 from awing.original import CROP, DIVISOR, FRAME, NARROW, PAD, UNIT
 from common.data.crops import CropConfig
 from common.errors import LabError, command
+from common.files.checkpoints import listed
 from common.files.converting import (
     PARALLEL,
     Converted,
@@ -101,11 +102,6 @@ def _meta_net(num_points: int, stacks: int, width: int, depth: int) -> AWingNet:
         raise LabError(f"weights: {error}; give an official file of this method") from None
 
 
-def _listed(keys: Iterable[str]) -> str:
-    keys = sorted(keys)
-    return ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
-
-
 def convert_state_dict(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename official weights for `AWingNet`; a leading `module.` and missing step counters are tolerated.
 
@@ -127,28 +123,10 @@ def convert_state_dict(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if key in given and tuple(given[key].shape) != shapes[ours]
     ]
     found = (("missing", missing), ("unknown", unknown), ("of another shape", differ))
-    problems = [f"{len(keys)} keys {what} ({_listed(keys)})" for what, keys in found if keys]
+    problems = [f"{len(keys)} keys {what} ({listed(keys)})" for what, keys in found if keys]
     if problems:
         raise LabError(f"weights do not fit this network ({size}): {'; '.join(problems)}")
     return {ours: given[key] if key in given else torch.zeros((), dtype=torch.int64) for key, ours in names.items()}
-
-
-def official_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename weights of an `AWingNet` of the official kind back to the official names.
-
-    Raises:
-        LabError: the weights belong to a variant that was never released (no CoordConv, no boundary).
-    """
-    stacks = sum(bool(re.fullmatch(r"stacks\.\d+\.head\.weight", key)) for key in state)
-    depth = sum(bool(re.fullmatch(r"stacks\.0\.hourglass\.(inner\.)*skip\.bn1\.weight", key)) for key in state)
-    if not stacks or not depth:
-        raise LabError("weights: no stacks or hourglasses among the keys; give the state of an AWingNet")
-    maps, width = state["stacks.0.head.weight"].shape[:2]
-    names = _official_names(_meta_net(maps - 1, stacks, width, depth), stacks, depth)
-    wrong = set(names.values()) ^ set(state)
-    if wrong:
-        raise LabError(f"weights: {len(wrong)} keys differ from the official kind of network ({_listed(wrong)})")
-    return {theirs: state[ours] for theirs, ours in names.items()}
 
 
 def convert(source: Path) -> Converted:

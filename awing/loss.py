@@ -68,7 +68,7 @@ class AWingObjective(nn.Module):
             "loss", and per stack i "stack{i}" (heatmaps) and, where it is on, "integral{i}" (before its factor).
         """
         if not stacks:
-            raise ValueError("the network answered no map, the loss needs one or more")
+            raise ValueError("the network returned no map, the loss needs one or more")
         total = heatmaps.new_zeros(())
         parts: dict[str, Tensor] = {}
         for i, maps in enumerate(stacks):

@@ -207,7 +207,7 @@ def _draw(
 ) -> None:
     """Clear windows (B, L, 4) of maps (B, L or L + 1, S, S), then draw points (B, L, 2), `stride` pixels a cell."""
     landmarks, size = points.shape[1], maps.shape[2]
-    width = size + len(weights) - 1  # zeros behind each row
+    width = size + len(weights) - 1  # zeros after each row
     marked, across = np.empty(size * width, np.float32), np.empty(size * width, np.float32)
     both, cells = np.empty(size * width, np.float32), np.empty((landmarks, 2))
     scale, most = np.float32(256), np.float32(255)
@@ -287,7 +287,7 @@ class Canvas:
                 self.maps = torch.zeros(batch, landmarks + self.channels, self.map_size, self.map_size)
             self.windows = np.zeros((batch, landmarks, 4), np.int64)
         maps, points = self.maps[:batch], points.detach()
-        # Autograd does not see the writing below; this tells it, so that a stale use in a backward pass is an error.
+        # Autograd does not see the writing below; this reports it, so that a stale use in a backward pass is an error.
         maps[:0].zero_()
         given, drawn, split = points.contiguous().numpy(), maps.numpy(), batch // 2
         halves = [slice(0, split), slice(split, batch)] if split and torch.get_num_threads() > 1 else [slice(0, batch)]

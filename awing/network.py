@@ -1,8 +1,8 @@
 """Network of "Adaptive Wing Loss for Robust Face Alignment via Heatmap Regression" (Wang, Bo, Li, ICCV 2019,
 arXiv 1904.07399): stacked hourglasses of FAN blocks with CoordConv and a boundary channel (sec. 4 and 5).
 
-Differences from the official release: any width, depth and number of stacks; coordinate maps follow the input's size;
-the second return value (the last two input channels of each CoordConv) is not returned.
+Differences from the official implementation: any width, depth and number of stacks; coordinate maps follow the
+input's size; the second return value (the last two input channels of each CoordConv) is not returned.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ SEEDS = "[0, 4294967295]"  # what NumPy takes
 
 
 class LabError(Exception):
-    """A user's mistake or a damaged file, told in one line."""
+    """A user's mistake or a damaged file, reported in one line."""
 
     def __init__(self, message: str) -> None:
         if message.startswith("Caught LabError in "):  # made again by torch, from the traceback of a loader's process
@@ -58,7 +58,7 @@ def check_ranges(group: str, settings: object, **intervals: str) -> None:
 
 
 def command(main: Callable[Given, int]) -> Callable[Given, int]:
-    """Return a command line's main function that tells a user's mistake in one line and answers `USER_ERROR`.
+    """Return a command line's main function that reports a user's mistake in one line and returns `USER_ERROR`.
 
     The same for a file that the system refuses (no permission, no room, a folder in its place).
     """

@@ -2,7 +2,7 @@
 
 Frames. Points of a heatmap are given in *map cells*: x runs right, y runs down, and a cell covers a unit square, so
 the first cell spans [0, 1) and its centre is (0.5, 0.5). A point at (x, y) lies in column floor(x) and row floor(y).
-Decoders answer in the same frame: the middle of column c is c + 0.5. Two conversions to crop pixels are in use:
+Decoders return points in the same frame: the middle of column c is c + 0.5. Two conversions to crop pixels are in use:
 
 * pixel centres on integers (this project): crop = cell * stride - 0.5, see `cells_to_crop` and `crop_to_cells`;
 * pixel areas (many releases of heatmap code): crop = cell * stride; pass `pixel_offset=0.0`.
@@ -69,8 +69,8 @@ def gaussian_patches(
         size: side of the map in cells.
         sigma: standard deviation in cells.
         radius: half side of the patch; the patch has P = 2 * radius + 1 cells a side.
-        legacy_border: place patches as a widespread release does, shifted within `radius` cells of the left and top
-            border; it also leaves out points with x <= 0, which mark missing points there.
+        legacy_border: place patches as a widespread implementation does, shifted within `radius` cells of the left and
+            top border; it also leaves out points with x <= 0, which mark missing points there.
         quantise: peak of 1 in the middle of the point's cell (True) or centred on the point itself.
 
     Returns:
@@ -85,8 +85,8 @@ def gaussian_patches(
     cell = points.floor()
     middle = cell if quantise else points - 0.5
     if legacy_border:
-        # First cell of the patch (one-based) less than 1: the release starts copying at kernel column max(1, -first),
-        # where 2 - first would be right.
+        # First cell of the patch (one-based) less than 1: the official code starts copying at kernel column
+        # max(1, -first), where 2 - first would be right.
         first = cell + 1 - radius
         middle = torch.where(first < 1, radius + 1 - (-first).clamp(min=1), cell)
     cells = cell[..., None] + torch.arange(-radius, radius + 1, device=points.device, dtype=points.dtype)

@@ -85,7 +85,7 @@ def project(points: Tensor, pose: Tensor, camera: Camera, min_depth: float | Non
     Args:
         points: (L, 3) or (B, L, 3), model frame.
         pose: (B, 6) yaw, pitch, roll in degrees, translation in units of the model.
-        camera: gives the frame of the answer.
+        camera: gives the frame of the result.
         min_depth: depths below it are raised to it, so that a point beside or behind the camera stays finite; None
             for no guard.
 

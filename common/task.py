@@ -1,4 +1,4 @@
-"""The contract of a method: a LightningModule that answers predictions and a training loss; all else is given.
+"""The contract of a method: a LightningModule that returns predictions and a training loss; all else is given.
 
 A method writes `predict_batch` and `training_loss`. Training, validation, test, metrics, optimiser and checkpoint
 checks are the same for all, so that their figures can be compared.

@@ -8,7 +8,7 @@ Letters: B batch, L landmarks, D coordinates (2 or 3), S crop side, K subsets.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ class FaceBatch:
         weight: (B, L) float32; 0 for points without annotation.
         image_points: (B, L, D) float32, ground truth in image pixels.
         to_image: (B, 2, 3) float32, affine map from crop to image pixels.
-        norm: (B,) float32, the data set's normaliser in image pixels (outer eye corners unless told otherwise).
+        norm: (B,) float32, the data set's normaliser in image pixels (outer eye corners unless stated otherwise).
         visible: (B, L) bool.
         subsets: (B, K) bool, membership in `subset_names`.
         ids: B stable names.
@@ -103,7 +103,7 @@ class FaceBatch:
 
 @dataclass
 class Prediction:
-    """What a method answers for a batch, in the batch's crop pixels.
+    """What a method returns for a batch, in the batch's crop pixels.
 
     Attributes:
         points: (B, L, D).

@@ -110,9 +110,11 @@ def _stacked(kind: str, state: Mapping[str, Tensor], where: str) -> dict[str, Te
             table = {**backbone_names(f"{name}_net."), f"{name}_loc.": "head."}
         parts.append(_rename(own, table))
     keys = list(parts[0])
-    lonely = {key for part in parts for key in set(part) ^ set(keys)}
-    if lonely or sum(map(len, parts)) != len(state):
-        raise LabError(f"{where}: the parts do not have the same entries ({', '.join(sorted(lonely)[:5]) or 'extra'})")
+    unmatched = {key for part in parts for key in set(part) ^ set(keys)}
+    if unmatched or sum(map(len, parts)) != len(state):
+        raise LabError(
+            f"{where}: the parts do not have the same entries ({', '.join(sorted(unmatched)[:5]) or 'extra'})"
+        )
     result: dict[str, Tensor] = {}
     for key in keys:
         values = [part[key] for part in parts]

@@ -1,6 +1,6 @@
 """Landmarks of one face in a picture.
 
-python examples/predict.py [PICTURE X0 Y0 X1 Y1]      without arguments: a drawn face, and how far off the answer is
+python examples/predict.py [PICTURE X0 Y0 X1 Y1]      without arguments: a drawn face, and how far off the prediction is
 """
 
 import sys

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from common.data.crops import CropConfig
 from common.errors import LabError, command
+from common.files.checkpoints import listed
 from common.files.converting import Converted, OfficialFiles, check_target, conclude, converter_parser
 from common.schemes import scheme_of_size
 from sdu3d.convert_mxnet import read_params
@@ -137,11 +138,6 @@ def build(size: Size) -> SduNet:
         raise LabError(f"weights: {error}; give an official file of this method") from None
 
 
-def _listed(names: Iterable[str]) -> str:
-    names = sorted(names)
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-
-
 def convert_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Tensor], Size]:
     """Return weights of `SduNet` (our keys, float32) and its size, for official arrays.
 
@@ -161,21 +157,12 @@ def convert_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Tensor],
         if name in given and given[name].shape != shapes[key]
     ]
     reported = (("missing", missing), ("unknown", unknown), ("of another shape", differ))
-    problems = [f"{len(found)} arrays {what} ({_listed(found)})" for what, found in reported if found]
+    problems = [f"{len(found)} arrays {what} ({listed(found)})" for what, found in reported if found]
     if problems:
         raise LabError(f"weights do not fit this network ({size}): {'; '.join(problems)}")
     state = {key: torch.from_numpy(np.array(given[name], np.float32)) for name, key in names.items()}
     counters = {key: torch.zeros((), dtype=torch.int64) for key in shapes if key.endswith(COUNTER)}
     return {key: {**state, **counters}[key] for key in shapes}, size
-
-
-def released_arrays(net: SduNet) -> dict[str, np.ndarray]:
-    """Return a network's weights under the official names, with arg: and aux:."""
-    state = net.state_dict()
-    return {
-        ("aux:" if name.endswith(MOVING) else "arg:") + name: state[key].detach().cpu().numpy()
-        for name, key in released_names(net).items()
-    }
 
 
 def convert(source: Path) -> Converted:

@@ -123,7 +123,7 @@ def parse_params(data: bytes, where: str = "parameters") -> list[np.ndarray] | d
         raise reader.fail(f"{count} arrays but {len(names)} names; the file is damaged")
     twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
     if twice:
-        raise reader.fail(f"name {min(twice)} stands there twice; the file is damaged")
+        raise reader.fail(f"name {min(twice)} is there twice; the file is damaged")
     return dict(zip(names, arrays, strict=True))
 
 
@@ -165,17 +165,3 @@ def params_bytes(shapes: Sequence[tuple[str, Sequence[int]]]) -> int:
             count *= int(side)
         size += 24 + 8 * len(shape) + 4 * count + 8 + len(name.encode())
     return size
-
-
-def write_params(arrays: dict[str, np.ndarray]) -> bytes:
-    """Return a version-2 file of float32 arrays, for weights that go back to MXNet and for tests."""
-    parts = [struct.pack("<QQQ", LIST_MAGIC, 0, len(arrays))]
-    for array in arrays.values():
-        values = np.ascontiguousarray(array, "<f4")
-        parts.append(struct.pack(f"<IiI{values.ndim}qiii", DENSE_V2, 0, values.ndim, *values.shape, 1, 0, 0))
-        parts.append(values.tobytes())
-    parts.append(struct.pack("<Q", len(arrays)))
-    for name in arrays:
-        raw = name.encode()
-        parts += [struct.pack("<Q", len(raw)), raw]
-    return b"".join(parts)

@@ -56,11 +56,6 @@ def heatmap_loss(kind: LossKind, maps: Tensor, target: Tensor) -> Tensor:
             return sigmoid_cross_entropy(maps, target)
 
 
-def mirror_maps(maps: Tensor, mirror: tuple[int, ...]) -> Tensor:
-    """Return maps of the mirrored picture: columns reversed, channels of left and right exchanged."""
-    return maps.flip(-1)[:, list(mirror)]
-
-
 def coherent_loss(first: Tensor, second: Tensor, inside: Tensor | None = None) -> Tensor:
     """Return the mean squared difference of two predictions of the same faces in the same frame (6.2).
 

@@ -142,7 +142,7 @@ class SduNet(nn.Module):
         Args:
             image: crops.
             released: with deformable joins of hourglasses, return the last map before its refinement, as the
-                release's test does; by default it is the refined map, which is the one that is trained.
+                official test does; by default it is the refined map, which is the one that is trained.
         """
         x = self.stem(image)
         maps: list[Tensor] = []

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from common.data.crops import CropConfig
 from common.errors import LabError, command
+from common.files.checkpoints import listed
 from common.files.converting import (
     PARALLEL,
     Converted,
@@ -134,11 +135,6 @@ def _ours(key: str, value: Tensor) -> Tensor:
     return value
 
 
-def _listed(keys: Iterable[str]) -> str:
-    keys = sorted(keys)
-    return ", ".join(keys[:6]) + (f" and {len(keys) - 6} more" if len(keys) > 6 else "")
-
-
 def find_scheme(official: Mapping[str, Tensor]) -> LandmarkScheme:
     """Return the scheme of official weights, by their number of points."""
     head = official.get("visual_cnn.outs_points.0.0.conv.weight")
@@ -187,7 +183,7 @@ def convert_state_dict(official: Mapping[str, Tensor]) -> tuple[dict[str, Tensor
             unknown.append(key)
     missing = [key for key in shapes if key not in state]
     differ = [f"{k} is {tuple(v.shape)}, not {shapes[k]}" for k, v in state.items() if tuple(v.shape) != shapes[k]]
-    problems = [f"{len(found)} {what} ({_listed(found)})" for what, found in
+    problems = [f"{len(found)} {what} ({listed(found)})" for what, found in
                 (("keys missing", missing), ("keys unknown", unknown), ("shapes differ", differ)) if found]  # fmt: skip
     if problems:
         raise LabError(f"weights: do not fit the official network: {'; '.join(problems)}")

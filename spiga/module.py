@@ -278,7 +278,7 @@ class SpigaTask(LandmarkTask):
             # The pose stays that of the crop; a mirrored one would need its own way back.
             other = self._predict_crops(batch.image.flip(-1))
             pairs = [(one, self.mirror_back(two)) for one, two in zip(found.steps, other.steps, strict=True)]
-            found.score = -disagreement(*pairs[-1])  # tells more than the cascade's last move
+            found.score = -disagreement(*pairs[-1])  # says more than the cascade's last move
             found.steps = [(one + two) / 2 for one, two in pairs]
             found.points = found.steps[-1]
         return found

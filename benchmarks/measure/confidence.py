@@ -1,4 +1,4 @@
-"""What a file of weights answers from a detector's boxes, and what its scores are worth.
+"""What a file of weights predicts from a detector's boxes, and what its scores are worth.
 
     python -m benchmarks confidence awing/weights/helen_ema.safetensors --detector yunet.onnx --write
 
@@ -41,7 +41,7 @@ COVERAGES = (100, 90, 75, 50)  # percent
 
 @dataclass(frozen=True)
 class Answers:
-    """What a method answers for faces.
+    """What a method predicts for faces.
 
     Attributes:
         errors: (N, L) percent of the distance of the outer eye corners.
@@ -93,7 +93,7 @@ def harder(sample: FaceSample, row: int) -> FaceSample:
 
 
 def answers(predictor: Predictor, samples: list[FaceSample]) -> Answers:
-    """Return what a method answers for faces in their own boxes.
+    """Return what a method predicts for faces in their own boxes.
 
     Raises:
         LabError: the method gives no score.

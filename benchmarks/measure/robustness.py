@@ -1,4 +1,4 @@
-"""How a trained method bears wrong boxes and bad pictures; how well it knows its errors; how much it trembles.
+"""Robustness to perturbed boxes and pictures, calibration of the predicted errors, and jitter.
 
     python -m benchmarks robustness --config benchmarks/faces.yaml
 
@@ -152,7 +152,7 @@ def curve_area(levels: list[float], values: list[float]) -> float:
 
 def flicker(task: LandmarkTask, samples: list[FaceSample], config: CropConfig, subsets: tuple[str, ...],
             crops: int, batch_size: int, seed: int) -> np.ndarray:  # fmt: skip
-    """Return for each still face how far its points tremble when the crop moves by parts of a pixel (N,).
+    """Return for each still face how far its points jitter when the crop moves by parts of a pixel (N,).
 
     The standard deviation of a point about its mean over the crops, both axes together, averaged over the points, in
     percent of the inter-ocular distance. The moves are uniform in +- half a crop pixel, each axis.
@@ -173,7 +173,7 @@ def flicker(task: LandmarkTask, samples: list[FaceSample], config: CropConfig, s
 
 
 def is_done(folder: Path, trial: Trial, count: int | None) -> bool:
-    """Return whether the trial's present weights were examined on as many faces; its last record tells."""
+    """Return whether the trial's present weights were examined on as many faces; by its last record."""
     last = [r for r in read_records(folder / RECORD, Robustness) if r.trial == f"{trial.name}/flicker"]
     return bool(last) and last[0].weights == weights_time(folder, trial) and last[0].asked == count
 

@@ -41,7 +41,7 @@ def _resident_mb(field: str) -> float:
 
 
 def peak_memory_mb(call: Callable[[], object], device: str) -> float | None:
-    """Return by how many MB a call's peak lies above the memory held before it; None where it cannot be told."""
+    """Return by how many MB a call's peak lies above the memory held before it; None where it is not known."""
     if device.startswith("cuda"):
         held = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()

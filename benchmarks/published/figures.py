@@ -54,7 +54,7 @@ class Figure:
         subset: "full" or its name.
         values: metric -> number as printed.
         threshold: of FR and AUC, percent, or None.
-        n: faces, or None where the data set tells.
+        n: faces, or None where the data set says it.
         facts: the texts: variant, normaliser, auc_rule, protocol, source, table, evidence, slip, machine.
         remembered: metrics that were not read again.
         where: file and line.
@@ -168,7 +168,7 @@ class _Entry(_Part):
 
 
 def read_published(path: Path = PUBLISHED) -> list[Figure]:
-    """Return all figures of a file, subsets behind the full set that they belong to.
+    """Return all figures of a file, subsets after the full set that they belong to.
 
     Raises:
         LabError: the file is missing or an entry is not as it must be; names file and line.

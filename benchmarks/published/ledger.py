@@ -62,7 +62,7 @@ def _ours(entry: Entry) -> Row:
 
 
 def _official(figures: Iterable[Figure], records: Iterable[Result]) -> float | None:
-    """Return the NME of released weights under our metric; a scored file counts before a figure of published.yaml."""
+    """Return the NME of official weights under our metric; a scored file counts before a figure of published.yaml."""
     scored = [record.metrics["nme"] for record in records if record.protocol == OURS[1]]
     known = [float(figure.values["nme"]) for figure in figures
              if figure.facts.get("evidence") == "measured" and figure.facts.get("normaliser") == OURS[0]

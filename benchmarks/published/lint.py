@@ -50,7 +50,7 @@ POOLED = ("nme", "fr", "auc")
 RULE_SLACK = {"exact": 0.0, "histogram": 0.02, "step": 0.2}
 UNKNOWN_SLACK = 0.2
 FAILURE_FACTOR = 5.0  # failures of sound tables average 1.2 to 2.1 thresholds; beyond this factor none is believable
-DIGITS = 4  # of records behind the point: their figures have been single-precision numbers
+DIGITS = 4  # of records after the point: their figures have been single-precision numbers
 REPEAT_DIGITS = 3  # digits that AUC and NME must share to be called a repetition
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 STYLES = 8  # colours of the style sheet; further series repeat them
-DASHES = ("", "7 3", "2 3", "9 3 2 3")  # with the colours, so that colour alone tells nothing
+DASHES = ("", "7 3", "2 3", "9 3 2 3")  # with the colours, so that nothing depends on colour alone
 LETTER = 7.6  # units that a digit of a tick's label takes
 WIDE, NARROW = 760, 380  # units a chart is wide on a screen and on a phone; a unit is about a pixel
 TOP, RIGHT, BOTTOM = 14, 16, 46
@@ -100,7 +100,7 @@ class Chart:
         title: what is read out.
         x, y: the axes.
         width, height: of the drawing, in its own units (one is about a pixel).
-        read: a cursor tells the lines' values where the page runs its script.
+        read: a cursor shows the lines' values where the page runs its script.
         strokes: what was drawn, in order.
         rules: (x, words) of dashed vertical rules.
     """

@@ -207,7 +207,7 @@ def _differences(entries: Sequence[Entry]) -> dict[tuple[int, int], Difference]:
                 continue
             gap = first.nmes - second.nmes
             if not np.isfinite(gap).all():
-                continue  # a face without an answer must not be left out in silence
+                continue  # a face without a prediction must not be left out in silence
             low, high = bootstrap_interval(gap)
             mean = float(gap.mean())
             found[i, j], found[j, i] = Difference(mean, low, high), Difference(-mean, -high, -low)
@@ -261,7 +261,7 @@ def ced_curves(comparison: Comparison) -> tuple[np.ndarray, dict[str, np.ndarray
     """Return NME levels (K,) and each row's share of faces at or below them (K,), both in percent.
 
     The levels reach beyond the failure threshold where errors do, at most to twice of it. Rows without predictions
-    have no curve; a face without an answer is at no level.
+    have no curve; a face without a prediction is at no level.
     """
     found = {entry.label: entry.nmes for entry in comparison.entries if entry.nmes is not None}
     errors = {label: np.where(np.isfinite(nmes), nmes, np.inf) for label, nmes in found.items()}

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.readme import table
 from benchmarks.report.markdown import figure, interval
 
-TARGET_GOAL, TARGET_LIMIT, LOADER_GOAL = 50.0, 4.0, 0.85  # of the scripts whose records are told
+TARGET_GOAL, TARGET_LIMIT, LOADER_GOAL = 50.0, 4.0, 0.85  # of the scripts whose records are shown
 Found = dict[str, Any]
 
 
@@ -92,7 +92,7 @@ def _spiga(found: Found) -> str:
     )
 
 
-# File -> title, the script that writes it, what is told of it.
+# File -> title, the script that writes it, what is shown of it.
 SECTIONS: dict[str, tuple[str, str, Callable[[Found], str]]] = {
     "helen.json": ("HELEN test faces", "benchmarks helen", _helen),
     "boundary_speed.json": ("Targets", "benchmarks.studies.awing.targets_speed", _targets),
@@ -108,7 +108,7 @@ def record_sections(folder: Path) -> dict[str, str]:
     """Return file -> section, for the records that are there.
 
     A record that an older script wrote may lack a figure: its section then says which, and so does the screen, and
-    all others are told.
+    all others are shown.
     """
     found: dict[str, str] = {}
     for name, (title, script, section) in SECTIONS.items():
@@ -119,7 +119,7 @@ def record_sections(folder: Path) -> dict[str, str]:
             body = section(json.loads(path.read_text(encoding="utf-8")))
         except (KeyError, IndexError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
             lacks = f"no {error}" if isinstance(error, KeyError) else "not the expected content"
-            body = f"Not told: the record has {lacks}; run its script again."
+            body = f"Not shown: the record has {lacks}; run its script again."
             print(f"{path}: has {lacks}; run its script again: python -m {script}", file=sys.stderr)
         found[name] = f"## {title} (`python -m {script}`)\n\n{body}\n"
     return found

@@ -80,7 +80,7 @@ def to_wandb(folder: Path) -> bool:
     """Log the report of a folder's records; offline unless the user is logged in.
 
     Returns:
-        Whether it was logged; a failure is told in one line and goes no further.
+        Whether it was logged; a failure is reported in one line and goes no further.
     """
     try:
         run = wandb_logger(folder, "benchmark", "report").experiment

@@ -137,7 +137,7 @@ def train_together(plan: Plan, workers: int) -> None:
     """Train the trials of a plan in several processes side by side, each with its share of the cores.
 
     One thread a process does more in all than several threads that wait for each other, and small networks do not
-    fill the cores. What fails here is trained again, and told of, by who comes next.
+    fill the cores. What fails here is trained again, and reported, by who comes next.
     """
     methods, datasets = plan.methods, [job.dataset for job in plan.jobs]
     command = [sys.executable, "-m", "benchmarks", "train", "--config", str(plan.source),

@@ -71,7 +71,7 @@ def _arguments(folder: Path, trial: Trial, stage: int) -> list[str]:
 def run_children(
     commands: Sequence[list[str]], pass_fds: tuple[int, ...] = (), threads: int | None = None
 ) -> list[int]:
-    """Run commands side by side and return their exit codes; when this process is told to end, they are told first.
+    """Run commands side by side and return their exit codes; when this process is asked to end, so are they, first.
 
     An orphan would go on training, and hold its trial's lock.
 
@@ -132,7 +132,7 @@ def train(folder: Path, trial: Trial, lock: int | None = None) -> None:
     """Train every stage that is not finished, each in its own process.
 
     Raises:
-        LabError: a training process failed; its own message stands above.
+        LabError: a training process failed; its own message is above.
     """
     for stage in range(len(trial.stages)):
         done = stage_folder(folder, trial, stage) / "finished"

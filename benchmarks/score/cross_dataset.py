@@ -32,7 +32,7 @@ from common.metrics.protocols import PROTOCOLS, Plain
 from common.prediction.inference import Predictor
 from common.schemes import SCHEMES
 
-DIGITS = 3  # printed behind the point
+DIGITS = 3  # printed after the point
 
 
 def trained_on(weights: Path, config: Path | None) -> str:
@@ -71,7 +71,7 @@ def make_task(predictor: Predictor, faces: FaceDataset, name: str, count: int | 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's options."""
     parser.add_argument("weights", type=Path, help=".ckpt of a run, or .safetensors")
-    parser.add_argument("--weights-config", type=Path, help="config.yaml of the run, if it does not lie beside it")
+    parser.add_argument("--weights-config", type=Path, help="config.yaml of the run, if it is not next to it")
     parser.add_argument("--dataset", required=True, choices=sorted(DATASETS), help="reader of the data set")
     parser.add_argument("--root", help="folder of the data set")
     parser.add_argument("--scheme", default="ibug68", choices=sorted(SCHEMES), help="of the data set")

@@ -1,7 +1,7 @@
 """Readers of anyone's landmark predictions and truths (JSON, CSV, npz, a folder of .pts) and their match by id.
 
-Points come back in pixels with the centre of the first pixel at (0, 0). A face without an answer (left out, or null
-coordinates) is a failure, not an error. Whatever is wrong with a file is told in one line with file and line.
+Points come back in pixels with the centre of the first pixel at (0, 0). A face without a prediction (left out, or null
+coordinates) is a failure, not an error. Whatever is wrong with a file is reported in one line with file and line.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Faces:
 
 @dataclass
 class _Item:
-    """One face as it stands in a file."""
+    """One face as it is in a file."""
 
     where: str
     id: str
@@ -109,7 +109,7 @@ def _collect(path: Path, role: str, items: list[_Item]) -> Faces:
     first: dict[str, str] = {}
     for item in items:
         if item.id in first:
-            raise LabError(f"{item.where}: face {item.id} stands a second time (first at {first[item.id]})")
+            raise LabError(f"{item.where}: face {item.id} is there a second time (first at {first[item.id]})")
         first[item.id] = item.where
     arrays = [None if item.points is None else _points(item) for item in items]
     known = [(array, item) for array, item in zip(arrays, items, strict=True) if array is not None]
@@ -143,7 +143,7 @@ def _points(item: _Item) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(array[:, :2]).all(axis=1))
     if bad.size and not (item.gaps and len(bad) < len(array)):
         raise LabError(f"{item.where}: face {item.id}: point {int(bad[0])} is not finite; leave a face out, or write "
-                       "null for its points, where there is no answer")  # fmt: skip
+                       "null for its points, where there is no prediction")  # fmt: skip
     return array[:, :2]
 
 
@@ -318,7 +318,7 @@ def read_subsets(path: Path, truth: Faces) -> dict[str, np.ndarray]:
 
 
 def match(predictions: Faces, truth: Faces, ignore_extra: bool = False) -> np.ndarray:
-    """Return the predictions (N, L, 2) in the order of the truth, NaN for faces without an answer.
+    """Return the predictions (N, L, 2) in the order of the truth, NaN for faces without a prediction.
 
     Ids must be equal; where none is, names are compared without folders and extensions, if those are unique.
 

@@ -31,7 +31,7 @@ def _parsed(path: Path, text: str, line: int) -> object:
         found: dict[str, object] = {}
         for key, value in pairs:
             if key in found:
-                raise LabError(f"{path}: {key!r} stands twice in one object; keep one of them")
+                raise LabError(f"{path}: {key!r} is twice in one object; keep one of them")
             found[key] = value
         return found
 
@@ -46,7 +46,7 @@ def _parsed(path: Path, text: str, line: int) -> object:
 def one_face_each(path: Path, pictures: list[object]) -> list[dict[str, object]]:
     """Return the faces of `common.predict`'s pictures; a picture's name is its face's id.
 
-    A picture without a face is a face without an answer.
+    A picture without a face is a face without a prediction.
 
     Raises:
         LabError: an entry is of another form, or a picture has several faces, so that its name says not which.

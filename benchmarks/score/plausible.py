@@ -15,7 +15,7 @@ def suspicions(points: np.ndarray, truth: np.ndarray) -> Iterator[str]:
     """Yield a line for each other reading of predictions that fits the truth far better.
 
     Args:
-        points: (N, L, 2) predictions, pixels; NaN where a face has no answer.
+        points: (N, L, 2) predictions, pixels; NaN where a face has no prediction.
         truth: (N, L, 2), pixels.
     """
     known = np.isfinite(points).all(axis=(1, 2))

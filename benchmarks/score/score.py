@@ -8,7 +8,7 @@
     python -m benchmarks score mine.npz --truth truth.npz --record runs/benchmark --title "Mine"   a row of the report
 
 Files: JSON, CSV, npz or a folder of .pts; points are original image pixels, x right, y down, the first pixel's centre
-at (0, 0) unless --origin says otherwise. A face without an answer counts as a failure (by most protocols).
+at (0, 0) unless --origin says otherwise. A face without a prediction counts as a failure (by most protocols).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Task:
     """Predictions beside their truth.
 
     Attributes:
-        pred: (N, L, 2) image pixels; NaN for a face without an answer.
+        pred: (N, L, 2) image pixels; NaN for a face without a prediction.
         truth: the true points and what belongs to them.
         scheme: of the points.
         dataset: name by which protocols choose their measure.
@@ -204,8 +204,8 @@ def against(task: Task, options: argparse.Namespace) -> dict[str, Paired]:
     second = match(other, task.truth, options.ignore_extra or options.only is not None)
     one, two = (task.evaluate(options.protocol, options.norm, pred) for pred in (task.pred, second))
     if not np.array_equal(one["kept"], two["kept"]):
-        raise LabError(f"protocol {options.protocol} drops faces without an answer, and the two files lack different "
-                       "ones; compare by canonical")  # fmt: skip
+        raise LabError(f"protocol {options.protocol} drops faces without a prediction, and the two files lack "
+                       "different ones; compare by canonical")  # fmt: skip
     return paired_bootstrap(one["per_image"], two["per_image"], one["threshold"], options.level)
 
 
@@ -259,7 +259,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--truth-origin", type=int, choices=(0, 1), help="the same for the truth")
     parser.add_argument("--ignore-extra", action="store_true", help="allow predictions for faces without truth")
     parser.add_argument("--level", type=float, default=95.0, help="of the intervals, percent")
-    parser.add_argument("--digits", type=int, default=3, help="printed behind the point")
+    parser.add_argument("--digits", type=int, default=3, help="printed after the point")
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--record", type=Path, metavar="FOLDER", help="add a row to the report of this folder")
     parser.add_argument("--title", help="name of that row")
@@ -327,7 +327,7 @@ def main(options: argparse.Namespace) -> None:
 
 
 def _plain(value: object) -> object:
-    """Return figures as JSON holds them: arrays as lists, no answer as null."""
+    """Return figures as JSON holds them: arrays as lists, no prediction as null."""
     if isinstance(value, dict):
         return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, np.ndarray):

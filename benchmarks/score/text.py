@@ -64,7 +64,9 @@ def figures_text(
         rows.append([*cells, *(f"{values[f'nme_p{q}']:.{digits}f}" for q in (90, 95, 99))])
     parts = [table(head, rows)]
     if found["missing"]:
-        parts.append(f"{found['missing']} of {found['n']} faces have no answer; NME and percentiles are of the others.")
+        parts.append(
+            f"{found['missing']} of {found['n']} faces have no prediction; NME and percentiles are of the others."
+        )
     if found["share"]:
         shares = ", ".join(f"{value:.{digits}f} % of the faces at or below {key:g} %"
                            for key, value in found["share"].items())  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a data set is: an index that answers `FaceSample`s; and the checks that every reader shares."""
+"""What a data set is: an index that returns `FaceSample`s; and the checks that every reader shares."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class FaceBlock(tuple[CroppedFace, ...]):
 
 
 class CroppedFaces(Dataset[CroppedFace]):
-    """A data set behind its crop.
+    """A cropped data set.
 
     Args:
         faces: the data set.

@@ -202,7 +202,7 @@ class CroppedFace:
 
 
 def move_box(matrix: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Return boxes x0 y0 x1 y1 (..., 4) float32 behind the maps (..., 2, 3): centre moved, sides scaled, upright."""
+    """Return boxes x0 y0 x1 y1 (..., 4) float32 after the maps (..., 2, 3): centre moved, sides scaled, upright."""
     linear = matrix[..., :2]
     det = linear[..., 0, 0] * linear[..., 1, 1] - linear[..., 0, 1] * linear[..., 1, 0]
     center = (box[..., :2] + box[..., 2:]) / 2
@@ -230,7 +230,7 @@ def _ones(count: int) -> np.ndarray:
 
 
 def move_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return points (..., L, D) behind the maps (..., 2, 3) as float32; computed in float64."""
+    """Return points (..., L, D) after the maps (..., 2, 3) as float32; computed in float64."""
     return apply_affine(matrix, points.astype(np.float64)).astype(np.float32)
 
 

@@ -137,7 +137,7 @@ class FaceDataModule(L.LightningDataModule):
         return CachedFaces(faces) if self.cache else faces
 
     def cropped(self, split: str) -> CroppedFaces:
-        """Return the data set of a split (train, val, test) behind its crop; made once.
+        """Return the data set of a split (train, val, test) cropped; made once.
 
         Raises:
             LabError: the data set's scheme is not `scheme`, or it holds no face.

@@ -8,7 +8,6 @@ faces are done; on loading, Lightning's counts are written anew from these two, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from common.data.datamodule import FaceDataModule
@@ -16,10 +15,11 @@ from common.data.datamodule import FaceDataModule
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
+Checkpoint = dict[str, Any]  # Lightning's, or its part on loops
 KEY = "position"  # in checkpoints
 
 
-def _position(loops: Mapping[str, Any], faces_a_batch: int, accumulated: int = 1) -> tuple[int, int | None]:
+def _position(loops: Checkpoint, faces_a_batch: int, accumulated: int = 1) -> tuple[int, int | None]:
     """Return the epoch and the faces of it that are trained on, None for all, from Lightning's counts.
 
     Batches after the last optimiser step count as not done: their gradients are in no checkpoint.
@@ -33,7 +33,7 @@ def _position(loops: Mapping[str, Any], faces_a_batch: int, accumulated: int = 1
     return max(epochs["ready"] - 1, 0), (done - done % accumulated) * faces_a_batch
 
 
-def save_position(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+def save_position(trainer: Trainer, checkpoint: Checkpoint) -> None:
     """Add the position of a training to its checkpoint."""
     data, loop = getattr(trainer, "datamodule", None), trainer.fit_loop.epoch_loop
     if not isinstance(data, FaceDataModule):
@@ -47,7 +47,7 @@ def save_position(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     checkpoint[KEY] = {"epoch": epoch, "faces": faces, "validate": validate}
 
 
-def restore_position(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+def restore_position(trainer: Trainer, checkpoint: Checkpoint) -> None:
     """Write a checkpoint's position as Lightning's counts, in place, and tell the data where to go on."""
     data = getattr(trainer, "datamodule", None)
     if not isinstance(data, FaceDataModule) or "loops" not in checkpoint:

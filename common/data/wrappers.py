@@ -2,7 +2,7 @@
 
 Landmarks with depth have x and y in image pixels, z in the same unit towards the viewer, relative to the face's mean.
 
-Depth has no natural zero in a photograph, so every 3D data set answers z with mean 0 over the face's landmarks.
+Depth has no natural zero in a photograph, so every 3D data set returns z with mean 0 over the face's landmarks.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class Methods:
 
 
 def timed(work: Callable[[], Answered]) -> tuple[Answered, float]:
-    """Return what a function answers, and its seconds."""
+    """Return what a function returns, and its seconds."""
     start = time.perf_counter()
     found = work()
     return found, time.perf_counter() - start

@@ -61,7 +61,9 @@ def check_content(path: Path) -> None:
     if head.startswith(b"version https://git-lfs"):
         raise LabError(f"{path}: is a Git LFS pointer, not the file itself; fetch it with git lfs pull")
     if re.match(rb"\s*(<!doctype html|<html|<\?xml|<head)", head, re.IGNORECASE):
-        raise LabError(f"{path}: is a web page, not weights; open the link in a browser and save the file behind it")
+        raise LabError(
+            f"{path}: is a web page, not weights; open the link in a browser and save the file that it leads to"
+        )
     packed = head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size - 8
     if packed and path.suffix != SAFETENSORS:
         raise LabError(f"{path}: holds safetensors data; rename it to {path.with_suffix(SAFETENSORS).name}")
@@ -83,7 +85,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     """Return the content of a checkpoint file.
 
     Args:
-        path: a `.safetensors` file (its tensors are answered under "state_dict"), or a file of `torch.save`.
+        path: a `.safetensors` file (its tensors are returned under "state_dict"), or a file of `torch.save`.
 
     Raises:
         LabError: the file is missing, truncated, damaged or something else (see `check_content`), or would have to run
@@ -147,7 +149,8 @@ def state_of(content: Mapping[str, object], path: Path | str) -> dict[str, Tenso
     return dict(state)
 
 
-def _some(keys: Iterable[str]) -> str:
+def listed(keys: Iterable[str]) -> str:
+    """Return the first keys in their order, and how many more there are."""
     keys = sorted(keys)
     more = f" and {len(keys) - KEYS_SHOWN} more" if len(keys) > KEYS_SHOWN else ""
     return ", ".join(keys[:KEYS_SHOWN]) + more
@@ -192,11 +195,11 @@ def load_weights(
     ]
     problems = []
     if lacking:
-        problems.append(f"{len(lacking)} keys missing ({_some(lacking)})")
+        problems.append(f"{len(lacking)} keys missing ({listed(lacking)})")
     if unknown:
-        problems.append(f"{len(unknown)} keys unknown ({_some(unknown)})")
+        problems.append(f"{len(unknown)} keys unknown ({listed(unknown)})")
     if shapes:
-        problems.append(f"{len(shapes)} shapes differ ({_some(shapes)})")
+        problems.append(f"{len(shapes)} shapes differ ({listed(shapes)})")
     if problems:
         raise LabError(f"{where}: weights do not fit this network: {'; '.join(problems)}")
     try:

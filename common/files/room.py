@@ -15,7 +15,7 @@ from common.errors import LabError
 SPARE = 1 << 27  # numbers; more than any method's grids, masks and intermediate results
 TIMES = 40  # numbers that may be made for each of the file: initial values are drawn in several steps
 CALLS, CALLS_EACH = 1000, 5  # operations that may make tensors, and so many more for each of the file's
-# What constructors raise of values that make no sense, besides what tells the user.
+# What constructors raise of values that make no sense, besides what a user is meant to read.
 NONSENSE = (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError, AttributeError,
             AssertionError)  # fmt: skip
 

@@ -78,7 +78,7 @@ def nme(errors: np.ndarray, weight: np.ndarray | None = None, divisor: int | Non
 
 
 def failure_rate(nmes: np.ndarray, threshold: float) -> float:
-    """Return the share of faces with NME above the threshold; NaN (no answer) is a failure."""
+    """Return the share of faces with NME above the threshold; NaN (no prediction) is a failure."""
     _check(nmes, threshold)
     return float(100 * (1 - (nmes <= threshold).mean()))
 

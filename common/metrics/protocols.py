@@ -79,7 +79,7 @@ class Protocol:
             (samples of the curve and Simpson's rule; FR is the last sample's).
         visibility: leave out points that are not visible.
         box: where the crop's box comes from.
-        failures: what happens to faces without an answer, in words.
+        failures: what happens to faces without a prediction, in words.
         missing: "fail" (they count as failures) or "drop" (they are left out of n).
         skip_first: so many faces at the head of the list are never seen.
         nme_offset, fr_offset: the sum of NMEs and the number of failures are divided by n plus this.
@@ -274,11 +274,11 @@ PROTOCOLS: dict[str, Protocol] = {
 def summary(protocol: Protocol, nmes: np.ndarray, threshold: float) -> dict[str, float]:
     """Return n, and nme, its percentiles, auc and fr of faces' NMEs (N,), all in percent.
 
-    NaN is a face without an answer: it is a failure and adds nothing to the area; NME and percentiles are those of
+    NaN is a face without a prediction: it is a failure and adds nothing to the area; NME and percentiles are those of
     the other faces.
 
     Raises:
-        ValueError: no face was answered.
+        ValueError: no face was predicted.
     """
     nmes = np.asarray(nmes, dtype=np.float64)
     answered = nmes[np.isfinite(nmes)]
@@ -315,7 +315,7 @@ def evaluate(
 
     Args:
         protocol: the protocol or its name.
-        pred: (N, L, 2) predicted points, original image pixels; NaN for a face without an answer.
+        pred: (N, L, 2) predicted points, original image pixels; NaN for a face without a prediction.
         gt: (N, L, 2) true points; NaN where a point is not annotated, which then counts nowhere.
         scheme: of the points.
         dataset: name in the protocol's measures.
@@ -325,8 +325,8 @@ def evaluate(
         norm: another normaliser than the protocol's.
 
     Returns:
-        protocol, norm, threshold, n, missing (faces without an answer), the figures of `summary`, subset -> figures
-        (of the subsets with an answered face), "nme_per_point" (L,) and "npe90_per_point", ... (L,) of answered faces,
+        protocol, norm, threshold, n, missing (faces without a prediction), the figures of `summary`, subset -> figures
+        (of the subsets with a predicted face), "nme_per_point" (L,) and "npe90_per_point", ... (L,) of predicted faces,
         "per_image" (n,), "kept" (N,) bool, faces that count, and "share" level -> percent of faces at or below it.
 
     Raises:

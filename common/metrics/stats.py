@@ -28,7 +28,7 @@ def bootstrap_interval(
 def figures_per_face(nmes: np.ndarray, threshold: float) -> np.ndarray:
     """Return each face's part (N, 3) in NME, FR and AUC: their means over faces are the figures, in percent.
 
-    NaN is a face without an answer: a failure that adds nothing to the area. It has no error to be averaged, so it
+    NaN is a face without a prediction: a failure that adds nothing to the area. It has no error to be averaged, so it
     stays NaN in the first column.
     """
     nmes = np.asarray(nmes, dtype=np.float64)
@@ -42,11 +42,11 @@ def metric_intervals(
 ) -> dict[str, tuple[float, float]]:
     """Return the intervals of "nme", "fr" and "auc" of faces' NMEs (N,), percent; all from the same resamples.
 
-    NME is that of answered faces. Where no face or every face failed, resamples cannot differ; FR then gets the
+    NME is that of predicted faces. Where no face or every face failed, resamples cannot differ; FR then gets the
     exact binomial bound (at 0 of n faces: 100 (1 - tail^(1/n))). AUC is the exact area.
 
     Raises:
-        ValueError: no face was answered, or a level outside (0, 100).
+        ValueError: no face was predicted, or a level outside (0, 100).
     """
     parts = figures_per_face(nmes, threshold)
     answered = parts[np.isfinite(parts[:, 0]), :1]
@@ -97,7 +97,7 @@ def paired_bootstrap(
     """Compare two methods on the same faces.
 
     Args:
-        first: (N,) NMEs in percent; NaN for a face without an answer.
+        first: (N,) NMEs in percent; NaN for a face without a prediction.
         second: (N,) of the same faces in the same order.
         threshold: of FR and AUC.
         level: of the intervals, percent.
@@ -105,10 +105,10 @@ def paired_bootstrap(
         seed: of the bootstrap.
 
     Returns:
-        "nme" (over faces that both answered), "fr" and "auc" (over all faces).
+        "nme" (over faces that both predicted), "fr" and "auc" (over all faces).
 
     Raises:
-        ValueError: the numbers of faces differ, or no face was answered by both.
+        ValueError: the numbers of faces differ, or no face was predicted by both.
     """
     if len(first) != len(second):
         raise ValueError(f"a paired comparison needs the same faces, got {len(first)} and {len(second)}")
@@ -143,7 +143,7 @@ def least_difference(
         count: faces of the test set; None takes N.
 
     Raises:
-        ValueError: fewer than two answered faces, a level outside (0, 100), or a correlation outside [-1, 1].
+        ValueError: fewer than two predicted faces, a level outside (0, 100), or a correlation outside [-1, 1].
     """
     values = np.asarray(nmes, dtype=np.float64)
     values = values[np.isfinite(values)]

@@ -1,4 +1,4 @@
-"""Face detectors behind one small interface, and the search that makes one of them find faces of every size and turn.
+"""Face detectors with one small interface, and the search that makes one of them find faces of every size and turn.
 
 A `Detector` looks at one picture once. `FaceFinder` asks it at several scales (a detector has a range of face sizes),
 turns its candidates by quarter turns to see which way up they are, and removes repeats. A detector's box is not the

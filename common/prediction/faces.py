@@ -45,7 +45,7 @@ class Face:
         expected_error: mean error of the points to be expected, percent of the distance of the outer eye corners; None
             where it is not known what the method's scores mean (see `common.prediction.confidence`).
         point_errors: (L,) the same for each point.
-        warnings: what the answer may suffer from, in words.
+        warnings: what the prediction may suffer from, in words.
     """
 
     box: np.ndarray

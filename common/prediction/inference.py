@@ -1,6 +1,6 @@
 """From a photograph and face boxes to landmarks in image pixels: the one path for demos and benchmarks.
 
-A file of weights says itself what it is: the method's name, the arguments of its network and the crop lie in the
+A file of weights says itself what it is: the method's name, the arguments of its network and the crop are in the
 metadata of a `.safetensors` file, or in a training checkpoint and the `config.yaml` of its run. The method is one of
 those that are installed (`common.methods`).
 """
@@ -200,7 +200,7 @@ class Predictor:
 
     @property
     def scheme(self) -> LandmarkScheme:
-        """Landmark scheme of the answers."""
+        """Landmark scheme of the predictions."""
         return self.task.scheme
 
     @torch.inference_mode()

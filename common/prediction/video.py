@@ -1,6 +1,6 @@
 """Faces followed through a video: boxes from the last frame's points, identities, and smoothing.
 
-A detector is slow and its boxes tremble; the points of the last frame say where a face is now. It is asked again every
+A detector is slow and its boxes jitter; the points of the last frame say where a face is now. It is asked again every
 few frames, for faces that came, and to drop those that went, and at once when a face is lost or its confidence falls.
 """
 

@@ -142,9 +142,9 @@ class PredictionPictures(Callback):
 
 
 class PredictionFile(Callback):
-    """Writes what `predict` answered to `predictions.npz`: ids, points (N, L, 2) in image pixels.
+    """Writes what `predict` returned to `predictions.npz`: ids, points (N, L, 2) in image pixels.
 
-    A method may answer more tensors with one row a face; they are written under their names.
+    A method may return more tensors with one row a face; they are written under their names.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What Lightning, torch and the system raise in a run and is no defect of the project, told in one line."""
+"""What Lightning, torch and the system raise in a run and is no defect of the project, reported in one line."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def requeued_files(folder: Path) -> list[Path]:
 
 
 class SaveWhenStopped(Checkpoint):  # a kind that Lightning calls last, when the others have put weights back
-    """Writes last.ckpt when the process is told to end (SIGTERM), and removes requeued checkpoints that are outdated.
+    """Writes last.ckpt when the process is asked to end (SIGTERM), and removes requeued checkpoints that are outdated.
 
     Slurm's requeue is Lightning's own: on the signal that `#SBATCH --signal` names it writes hpc_ckpt_N.ckpt to the
     run's folder and requeues the job, and the next start goes on from that file before any other.

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from common.errors import LabError
 from common.files.validation import read_json, validated
 
+Choice = dict[str, Any]  # what thresholds rest on, see `musica.choose_exit`
 METHOD = "musica"
 
 
@@ -45,7 +46,7 @@ class ExitPolicy:
     fail_above: float
     iterations: int
     scheme: str
-    chosen_on: dict[str, Any] = field(default_factory=dict)
+    chosen_on: Choice = field(default_factory=dict)
     ranks: tuple[int, int] = (0, 0)
 
     def write(self, path: Path) -> None:
@@ -67,7 +68,7 @@ class _File(BaseModel):
     fail_above: Threshold
     iterations: int
     scheme: str
-    chosen_on: dict[str, Any] = {}
+    chosen_on: Choice = {}
     ranks: tuple[int, int] = Field(default=(0, 0), strict=False)  # not strict: JSON has lists only
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from awing.convert import convert_state_dict, describe, main, official_state_dict
+from awing.convert import convert_state_dict, describe, main
 from awing.module import AWingTask
 from awing.network import AWingNet
 from awing.original import crop_window, face_window
@@ -26,6 +26,7 @@ from common.packing import describe as describe_weights
 from common.prediction.inference import Predictor
 from tests.awing.test_network import fill_module, golden_weights
 from tests.conftest import needs_shared
+from tests.reference.awing_weights import official_state_dict
 
 
 def small() -> AWingNet:

@@ -1,4 +1,4 @@
-"""Timm encoders with the U-Net decoder: shapes, gradients, and mistakes told in one line."""
+"""Timm encoders with the U-Net decoder: shapes, gradients, and mistakes reported in one line."""
 
 from __future__ import annotations
 

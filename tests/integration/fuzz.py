@@ -47,8 +47,9 @@ from common.packing import describe
 from common.prediction.results import CsvResults, JsonLines, JsonResults
 from common.prediction.sources import expand, read_rct
 from common.schemes import get_scheme
-from sdu3d.convert_mxnet import read_params, write_params
+from sdu3d.convert_mxnet import read_params
 from tests.benchmarks.test_broken_files import ABOUT, FACES, READINGS, VALUES
+from tests.reference.sdu3d_weights import write_params
 
 Read = Callable[[Path], Any]
 Files = Mapping[str, bytes]  # name -> content of a folder

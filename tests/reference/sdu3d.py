@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdu3d.blocks import ConvUnit
-from sdu3d.loss import coherent_loss, mirror_maps
+from sdu3d.loss import coherent_loss
 
 
 class BiasedBatchNorm2d(nn.BatchNorm2d):
@@ -60,3 +60,8 @@ def halves_coherent_loss(maps: Tensor, mirror: tuple[int, ...]) -> Tensor:
     """Return the official coherent loss: the batch's second half are the mirrored pictures of the first."""
     first, second = maps.chunk(2)
     return coherent_loss(mirror_maps(first, mirror), second)
+
+
+def mirror_maps(maps: Tensor, mirror: tuple[int, ...]) -> Tensor:
+    """Return maps of the mirrored picture: columns reversed, channels of left and right exchanged."""
+    return maps.flip(-1)[:, list(mirror)]

@@ -17,7 +17,6 @@ from sdu3d.loss import (
     depth_loss,
     gaussian_targets,
     l2_loss,
-    mirror_maps,
     read_depth,
     sigmoid_cross_entropy,
     spatial_cross_entropy,
@@ -26,7 +25,7 @@ from sdu3d.network import SduNet
 from sdu3d.optim import SharedNadam
 from sdu3d.views import draw_views, make_views
 from tests.conftest import needs_shared
-from tests.reference.sdu3d import BiasedBatchNorm2d, halves_coherent_loss
+from tests.reference.sdu3d import BiasedBatchNorm2d, halves_coherent_loss, mirror_maps
 from tests.sdu3d.golden import arrays, assert_close, fill, image, load, parameters, read_json
 
 MIRROR = IBUG68.mirror

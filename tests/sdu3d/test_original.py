@@ -18,7 +18,7 @@ from common.metrics.protocols import PROTOCOLS, evaluate
 from common.schemes import IBUG68
 from common.types import FaceSample
 from sdu3d.decode import DECODERS, Decoder, decode, decode_released
-from sdu3d.loss import gaussian_targets, mirror_maps
+from sdu3d.loss import gaussian_targets
 from sdu3d.network import Maps, SduNet
 from sdu3d.original import (
     FOREHEAD,
@@ -31,6 +31,7 @@ from sdu3d.original import (
     warp,
 )
 from tests.conftest import needs_shared
+from tests.reference.sdu3d import mirror_maps
 from tests.reference.sdu3d_original import draw_training_matrix, training_matrix
 from tests.sdu3d.golden import GOLDEN, arrays, fill, image, read_json
 

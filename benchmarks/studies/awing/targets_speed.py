@@ -4,7 +4,7 @@
 
 Three ways to heatmaps and boundary of 98-point faces are timed: `AWingTargets.heatmaps` on the whole batch as training
 calls it, the exact path of `awing.boundary` with one Gaussian patch per landmark, and a drawing of the lines through a
-matplotlib figure per face, the tool that the released code draws with (this is not that code). The first two are what
+matplotlib figure per face, the tool that the official code draws with (this is not that code). The first two are what
 this project offers; the third says what drawing with a plotting library costs.
 """
 

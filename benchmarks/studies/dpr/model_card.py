@@ -183,7 +183,7 @@ def export(options: argparse.Namespace) -> str:
     target = options.out / f"{options.name}_{best}.safetensors"
     extra = {"terms": terms_of(contents), "scores": json.dumps(scores[best])}
     size = write_weights(tasks[best], data.crop, target, extra)
-    # In a GLSR file both stages are found; a GSR file that is better holds no local stage to be told of.
+    # In a GLSR file both stages are found; a GSR file that is better holds no local stage to report.
     files = [
         {"name": target.name, "stage": name.upper(), "bytes": size, "scores": scores[name],
          "parameters": count_parameters(tasks[name].net)}

@@ -1,7 +1,7 @@
-"""Speed of `FastDpr` against the way of the released program, same weights, same run, taking turns.
+"""Speed of `FastDpr` against the official implementation, same weights, same run, taking turns.
 
 The official way: eager float32 networks one face at a time, normalisations as layers of their own, the four parts one
-after the other, crops cut by OpenCV (paper file, section 5). Weights are random: the work does not depend on them.
+after the other, crops cut by OpenCV. Weights are random: the work does not depend on them.
 
 Run: python -m benchmarks.studies.dpr.speed [--threads 2] [--points 98]
 """

@@ -185,7 +185,7 @@ def small_part(
 
 
 def speed_part(ranks: Sequence[int], repeats: int) -> list[dict[str, float]]:
-    """Return size and milliseconds of the released network, whole and with smaller hidden layers; random weights."""
+    """Return size and milliseconds of the official network, whole and with smaller hidden layers; random weights."""
     whole = speed.build(98, "every_second")
     rows = [{"rank": 0, **speed.measure(whole, whole, repeats)}]
     for rank in ranks:

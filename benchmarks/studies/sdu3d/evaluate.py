@@ -1,7 +1,7 @@
-"""Scores by the release's evaluator, beside scores without its habits (specification, sections 9, 10 and 13).
+"""Scores by the official evaluator, and without its quirks.
 
 python -m benchmarks.studies.sdu3d.evaluate WEIGHTS.safetensors --records ibug.rec
-    released records, released crops
+    official records, official crops
 python -m benchmarks.studies.sdu3d.evaluate RUN/checkpoints/best.ckpt --data crops_300w --split val
     this project's crops
 
@@ -59,7 +59,7 @@ def mean_nme(pred: np.ndarray, true: np.ndarray, norm: str) -> float:
 
 @torch.inference_mode()
 def score_records(net: SduNet, faces: FaceDataset, dataset: str) -> dict[str, dict[str, float]]:
-    """Score a network on records of 384 pixels by the release's own crops.
+    """Score a network on records of 384 pixels by the official crops.
 
     Args:
         net: in evaluation mode.
@@ -68,7 +68,7 @@ def score_records(net: SduNet, faces: FaceDataset, dataset: str) -> dict[str, di
 
     Returns:
         decoder -> "released_NORM" (quantised truth) and "exact_NORM" (true points as they are, predictions moved by
-        half a pixel, since the release's targets fall into truncated cells), in percent.
+        half a pixel, since the official targets fall into truncated cells), in percent.
     """
     found: dict[str, list[np.ndarray]] = {name: [] for name in DECODERS}
     moved: dict[str, list[np.ndarray]] = {name: [] for name in DECODERS}
@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; print a JSON report; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.sdu3d.evaluate", description="Score weights.")
     parser.add_argument("weights", type=Path, help="converted .safetensors with --records, checkpoint with --data")
-    parser.add_argument("--records", type=Path, help="released record file; its name decides crop and rounding")
+    parser.add_argument("--records", type=Path, help="official record file; its name decides crop and rounding")
     parser.add_argument("--data", type=Path, help="folder of prepared crops")
     parser.add_argument("--split", default="val", help="of the prepared crops")
     parser.add_argument("--box_scale", type=float, help="of the prepared crops; default: the run's own crop")

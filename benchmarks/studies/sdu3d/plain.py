@@ -1,6 +1,6 @@
-"""The released graph, node by node and without any care for speed: what the package's networks are timed against.
+"""The official graph, node by node and without any care for speed: what the package's networks are timed against.
 
-It reads arrays by their released names and does what the released symbols say, in eager PyTorch: every copy is made,
+It reads arrays by their official names and does what the official symbols say, in eager PyTorch: every copy is made,
 every normalisation is a node of its own. Written apart from `sdu3d.network`, it also proves that one again. Networks
 without deformable convolutions and binarisation only, as all published ones.
 """
@@ -19,10 +19,10 @@ from sdu3d.network import PIXEL_MEAN, PIXEL_SCALE, SduNet
 
 
 class PlainGraph:
-    """The released symbols over a table of arrays.
+    """The official symbols over a table of arrays.
 
     Args:
-        arrays: released name without arg: and aux: -> value.
+        arrays: official name without arg: and aux: -> value.
         size: the network that they belong to.
 
     Raises:

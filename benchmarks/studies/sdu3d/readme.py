@@ -61,7 +61,7 @@ def helen(runs: Path) -> str:
 
 
 def decoding(runs: Path) -> str:
-    """Return the table of decoders on the validation split: NME, and the difference to the released one."""
+    """Return the table of decoders on the validation split: NME, and the difference from the official one."""
     rows = []
     for name, title in RUNS.items():
         found = read(runs / "sdu3d" / "scores" / f"{name}_val.json")
@@ -104,7 +104,7 @@ def poses(runs: Path) -> str:
 
 
 def file_bytes(size: Size) -> int:
-    """Return the size of the released file of a network: learned values and running statistics in float32."""
+    """Return the size of the official file of a network: learned values and running statistics in float32."""
     with torch.device("meta"):
         net = build(size)
     state = net.state_dict()

@@ -196,7 +196,8 @@ def _arrays(options: argparse.Namespace) -> dict[str, np.ndarray]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; print the report as JSON."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.studies.spiga.evaluate", description="Score predictions as the release."
+        prog="python -m benchmarks.studies.spiga.evaluate",
+        description="Score predictions as the official evaluator does.",
     )
     parser.add_argument("predictions", type=Path, help=".npz, the official result .json, or a checkpoint .ckpt")
     parser.add_argument("--truth", type=Path, help="annotation .json of a result .json")

@@ -1,4 +1,4 @@
-"""How fast this implementation is beside a plain one of the released graph.
+"""How fast this implementation is beside a plain one of the official graph.
 
 python -m benchmarks.studies.spiga.speed [--threads 1]
 
@@ -43,7 +43,7 @@ RECORD = Path("runs/benchmark/spiga_speed.json")
 
 
 def make_network(scheme: LandmarkScheme) -> SpigaNet:
-    """Return the released network with random weights whose BatchNorm has seen something, so that folding matters."""
+    """Return the official network with random weights whose BatchNorm has seen something, so that folding matters."""
     torch.manual_seed(0)
     net = SpigaNet(scheme.num_points, edge_curves(scheme), scheme.singles, default_mean_face(scheme), None, CROP.size,
                    **SIZES)  # fmt: skip
@@ -60,7 +60,7 @@ def steps_of(net: SpigaNet) -> list[CascadeStep]:
 
 
 def plain_answer(net: SpigaNet, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Run the network as the released forward pass does, which answers the attention weights of all layers too.
+    """Run the network as the official forward pass does, which returns the attention weights of all layers too.
 
     Returns:
         Points (B, L, 2) and poses (B, 6).
@@ -132,23 +132,23 @@ def compare_graphs(scheme: LandmarkScheme, rounds: int) -> Part:
 
 
 def dead_shortcuts(net: SpigaNet) -> int:
-    """Return how many weights the release holds in shortcut convolutions that it never uses."""
+    """Return how many weights the official file holds in shortcut convolutions that it never uses."""
     return sum(m.conv3.out_channels**2 for m in net.modules()
                if isinstance(m, Residual) and isinstance(m.skip, nn.Identity))  # fmt: skip
 
 
 def sizes(scheme: LandmarkScheme) -> Part:
-    """Return parameters and multiply-adds beside the release's.
+    """Return parameters and multiply-adds beside the official ones.
 
     Raises:
-        LabError: parameters and dead shortcuts do not add up to the release's.
+        LabError: parameters and dead shortcuts do not add up to the official ones.
     """
     with torch.device("meta"):  # shapes alone are counted, without values and without work
         net = make_network(scheme).to("meta")
     ours, dead = count_parameters(net), dead_shortcuts(net)
     released = RELEASED_PARAMETERS[scheme.num_points]
     if ours + dead != released:
-        raise LabError(f"{ours} parameters and {dead} of dead shortcuts are not the release's {released}")
+        raise LabError(f"{ours} parameters and {dead} of dead shortcuts are not the official {released}")
     image = torch.zeros(1, 3, CROP.size, CROP.size, dtype=torch.uint8, device="meta")
     macs = {"plain": count_macs(plain_answer, net, image), "fast": count_macs(fold_network(net), image)}
     return {"parameters": ours, "dead_shortcuts": dead, "released": released, "macs": macs}

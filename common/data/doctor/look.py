@@ -61,7 +61,7 @@ def reference_shape(faces: FaceDataset) -> np.ndarray:
         try:
             drawn.append(shapes[row] if shapes is not None else _complete(faces[row]))
         except LabError:
-            continue  # told of when all faces are looked at
+            continue  # reported when all faces are looked at
     stack = np.array([points[:, :2] for points in drawn if points is not None], np.float64)
     if not len(stack):
         raise LabError(f"{faces.name}: not one face is whole, so that there is nothing to compare with")

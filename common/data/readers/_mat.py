@@ -53,7 +53,7 @@ def read_mat(path: Path) -> dict[str, np.ndarray]:
 
 
 def _elements(data: bytes, order: Order) -> Iterator[tuple[int, bytes]]:
-    """Yield type and content of the elements that lie one behind the other."""
+    """Yield type and content of the elements that follow one another."""
     at = 0
     while at + 8 <= len(data):
         kind, length = (int(word) for word in np.frombuffer(data, f"{order}u4", 2, at))

@@ -30,7 +30,7 @@ class AFLW(ListedFaces):
         split: train, test or all.
 
     Raises:
-        LabError: there is no file, or one is wrong (told with its line).
+        LabError: there is no file, or one is wrong (named with its line).
     """
 
     def __init__(self, root: str, split: str = "train") -> None:
@@ -60,7 +60,7 @@ def read_numbers(path: Path, columns: int, head: int = 0) -> np.ndarray:
     """Return the lines (N, columns) of a text file of numbers after the first `head` lines.
 
     Raises:
-        LabError: the file cannot be read, is empty, or a line has other columns (told with its number).
+        LabError: the file cannot be read, is empty, or a line has other columns (named with its number).
     """
     rows = []
     for number, line in enumerate(read_text(path).splitlines(), 1):

@@ -27,7 +27,7 @@ def yaw_subset(yaw: float) -> str:
 class AFLW2000(FaceDataset):
     """AFLW2000-3D, a test set: `NAME.jpg` beside `NAME.mat` with pt3d_68 and Pose_Para.
 
-    Points are read 1-based and answered 0-based; hidden points keep their true projected place. The box is the tight
+    Points are read 1-based and returned 0-based; hidden points keep their true projected place. The box is the tight
     box of the landmarks. Subsets are bins of the absolute yaw; the field reports the mean of the three bins' figures
     as well as the mean over all faces, and the two differ.
 
@@ -66,7 +66,7 @@ def read_face(path: Path, content: dict[str, np.ndarray], name: str, dims: int, 
         path: the .mat file.
         content: its arrays.
         name: the array of landmarks; (3, L) where its name says so, else (2, L).
-        dims: coordinates to answer.
+        dims: coordinates to return.
         root: folder that the face's name starts from.
 
     Raises:

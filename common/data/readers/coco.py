@@ -40,7 +40,7 @@ class _File(BaseModel):
 
 
 class CocoFaces(ListedFaces):
-    """Faces of a COCO keypoints file; photographs lie below the folder, or below images.
+    """Faces of a COCO keypoints file; photographs are below the folder, or below images.
 
     Coordinates are 0-based. Of the triples x y v, v is 0 for a point that is not annotated, 1 for a hidden and 2 for a
     visible one; in a file that never says 2, as mmpose's AFLW, 1 is visible. bbox is x, y, width, height; without it
@@ -53,7 +53,7 @@ class CocoFaces(ListedFaces):
         norm: what errors are divided by: corners or box, as in data set json.
 
     Raises:
-        LabError: the file is missing or not sound, or a face or its photograph is wrong or missing (told by number).
+        LabError: the file is missing or not sound, or a face or its photograph is wrong or missing (named by number).
     """
 
     def __init__(self, root: str, split: str, scheme: str, norm: str = "corners") -> None:

@@ -23,7 +23,7 @@ L = COFW29.num_points
 class COFW(FaceDataset):
     """COFW in its published colour files.
 
-    Points are read 1-based and answered 0-based. Boxes are the file's detector boxes (x, y, width, height).
+    Points are read 1-based and returned 0-based. Boxes are the file's detector boxes (x, y, width, height).
 
     Args:
         root: folder that holds the `.mat` files.

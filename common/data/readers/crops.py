@@ -74,7 +74,7 @@ class PreparedCrops(FaceDataset):
                 for info in archive.infolist():
                     # An image that is stored as it is can be read in one call; zipfile takes a tenth of a crop's time.
                     if info.compress_type == zipfile.ZIP_STORED and info.file_size <= MAX_MEMBER:
-                        archive.open(info).close()  # checks the local header and leaves the file behind it
+                        archive.open(info).close()  # checks the local header and leaves the file after it
                         self._stored[info.filename] = (file.tell(), info.file_size, info.CRC)
         except (OSError, *DAMAGED):
             raise LabError(f"{self.zip_path}: damaged or no zip file; copy it again") from None

@@ -66,7 +66,7 @@ class JsonFaces(FaceDataset):
             (root of the area of the annotated points' tight box).
 
     Raises:
-        LabError: a file is missing or damaged, or a sample is wrong (told with its number).
+        LabError: a file is missing or damaged, or a sample is wrong (named with its number).
     """
 
     def __init__(self, root: str, split: str, scheme: str = "ibug68", norm: str = "corners") -> None:

@@ -19,7 +19,7 @@ VAL_SHARE = 20  # one face in this many is kept for validation; the organisers k
 class Menpo(ListedFaces):
     """Menpo's training set: `NAME.jpg` beside `NAME.pts`, at any depth below the folder.
 
-    Points are read 1-based and answered 0-based; the box is their tight box. Profiles are left out, and `profiles` says
+    Points are read 1-based and returned 0-based; the box is their tight box. Profiles are left out, and `profiles` says
     how many.
 
     Args:

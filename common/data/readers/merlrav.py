@@ -19,7 +19,7 @@ SPLITS = {"train": "trainset", "test": "testset"}  # 15,449 and 3,865 faces
 class MerlRav(ListedFaces):
     """MERL-RAV as its authors' script lays it out: POSE/{trainset,testset}/NAME.jpg beside NAME.pts.
 
-    Points are read 1-based and answered 0-based. A point that something else hides has its true place with a minus
+    Points are read 1-based and returned 0-based. A point that something else hides has its true place with a minus
     before both coordinates, and is answered as annotated and not visible; one that the head hides is -1 -1, and is not
     annotated. The box is the tight box of the annotated points, and errors are divided by the root of its area, as the
     authors do. Subsets are the five poses.

@@ -46,10 +46,10 @@ def read_payload(data: bytes, offset: int, where: str) -> bytes:
     """Return the payload of the record that starts at a byte.
 
     Raises:
-        LabError: there is no record, it is a part of one, or it ends behind the file.
+        LabError: there is no record, it is a part of one, or it ends after the file.
     """
     if offset + 8 > len(data):
-        raise LabError(f"{where}: byte {offset} lies behind the file's {len(data)} bytes; the .idx belongs to another")
+        raise LabError(f"{where}: byte {offset} is after the file's {len(data)} bytes; the .idx belongs to another")
     magic, word = struct.unpack_from("<II", data, offset)
     if magic != MAGIC:
         raise LabError(f"{where}: byte {offset}: starts with {magic:#x} instead of {MAGIC:#x}; no record is there")

@@ -31,7 +31,7 @@ SPLITS: dict[str, dict[str, str]] = {
 class W300(FaceDataset):
     """300W in its published tree: afw, helen, lfpw, ibug, and 300W for the private test.
 
-    Points are read 1-based and answered 0-based; the box is the tight box of the landmarks.
+    Points are read 1-based and returned 0-based; the box is the tight box of the landmarks.
 
     Args:
         root: folder that holds the folders above.

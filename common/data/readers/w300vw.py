@@ -25,7 +25,7 @@ class W300VW(ListedFaces):
     """300VW with its frames as pictures: CLIP/annot/000001.pts and CLIP/imgs/000001.jpg.
 
     The set is published with a video `vid.avi` a clip; `ffmpeg -i vid.avi -start_number 1 imgs/%06d.jpg` makes the
-    frames. Points are read 1-based and answered 0-based; the box is their tight box. Subsets are the three categories
+    frames. Points are read 1-based and returned 0-based; the box is their tight box. Subsets are the three categories
     of the test.
 
     Args:

@@ -32,7 +32,7 @@ class YouTubeFaces(ListedFaces):
         split: train, val or test.
 
     Raises:
-        LabError: the table is missing, or a line or a frame is missing or wrong (told with its line).
+        LabError: the table is missing, or a line or a frame is missing or wrong (named with its line).
     """
 
     def __init__(self, root: str, split: str = "train") -> None:

@@ -330,7 +330,7 @@ def test_a_stale_record_is_told_and_the_others_stand(
     (tmp_path / "loader_speed.json").write_text(json.dumps(content))
     (tmp_path / "helen.json").write_text(json.dumps({"mean face": {"nme": 17.61, "fr8": 88.8, "auc8": 1.9, "n": 330}}))
     text = build.render(tmp_path)
-    assert "17.61" in text and f"Not told: the record has {word}; run its script again." in text
+    assert "17.61" in text and f"Not shown: the record has {word}; run its script again." in text
     message = capsys.readouterr().err
     assert "loader_speed.json" in message and "python -m benchmarks.studies.loader_speed" in message
 

@@ -9,7 +9,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,13 +164,27 @@ def halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def with_settings(found: Description, changes: Mapping[str, str], where: Path) -> Description:
+def named_values(given: Sequence[str]) -> dict[str, str]:
+    """Return name -> value of the words NAME=VALUE of --set.
+
+    Raises:
+        LabError: one has no =.
+    """
+    if wrong := [word for word in given if "=" not in word]:
+        raise LabError(f"--set {wrong[0]}: must be NAME=VALUE")
+    return dict(word.split("=", 1) for word in given)
+
+
+def with_settings(
+    found: Description, changes: Mapping[str, str], where: Path, unkept: Collection[str] = ()
+) -> Description:
     """Return a description with other settings of its task, such as those of decoding.
 
     Args:
         found: of the weights.
         changes: name, with the groups that it is in ("extra.flip_test") -> value as YAML.
         where: file of the weights, for messages.
+        unkept: settings that files do not keep, which may be given, too.
 
     Raises:
         LabError: the task has no such setting.
@@ -181,8 +195,9 @@ def with_settings(found: Description, changes: Mapping[str, str], where: Path) -
         group = hyper
         for part in outer:
             group = group.get(part) if isinstance(group, dict) else None
-        if not isinstance(group, dict) or last not in group:
-            raise LabError(f"{where}: --set {name}: its {found.method} has no such setting; it has {', '.join(hyper)}")
+        if not isinstance(group, dict) or (last not in group and name not in unkept):
+            known = ", ".join(dict.fromkeys((*hyper, *unkept)))
+            raise LabError(f"{where}: --set {name}: its {found.method} has no such setting; it has {known}")
         group[last] = yaml.safe_load(value)
     return dataclasses.replace(found, hyper_parameters=hyper)
 
@@ -233,12 +248,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
                         help="a setting that the packed file has otherwise, such as extra.flip_test=true")  # fmt: skip
     options = parser.parse_args(arguments)
-    if wrong := [given for given in options.set if "=" not in given]:
-        raise LabError(f"--set {wrong[0]}: must be NAME=VALUE")
+    changes = named_values(options.set)
     if options.target.suffix != ".safetensors":
         raise LabError(f"{options.target}: the packed file must be named .safetensors")
-    found = pack(options.source, options.target, options.config, half=options.half,
-                 changes=dict(given.split("=", 1) for given in options.set))  # fmt: skip
+    found = pack(options.source, options.target, options.config, half=options.half, changes=changes)
     print(f"{options.target}: {found.method}, {options.target.stat().st_size / 1e6:.1f} MB")
     return 0
 

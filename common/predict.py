@@ -49,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--device", default="auto", help="cpu, cuda, ...; default auto: CUDA where there is one")
     result.add_argument("--backend", choices=BACKENDS, help="what runs the network; default auto: what is fastest")
     result.add_argument("--precision", choices=PRECISIONS, default="float32", help="bf16 is faster where there is one")
+    result.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                        help="a setting of the method, such as decode=argmax or policy=FILE")  # fmt: skip
     result.add_argument("--no-pictures", action="store_true", help="draw nothing")
     return result
 

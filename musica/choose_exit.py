@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from common.data.datamodule import FaceDataModule
 from common.errors import LabError, check_range, command
 from common.evaluation import batches, load_data
 from common.task import load_task
@@ -69,11 +70,23 @@ def draw(path: Path, curve: list[dict[str, float]], full: dict[str, float], chos
     figure.savefig(path)
 
 
+def check_split(data: FaceDataModule, split: str) -> None:
+    """Raise a LabError where a split holds faces of the test list, as `val` does in sets without a validation part."""
+    known = [
+        data.faces(name).shapes() for name in (split, "test")
+    ]  # None: drawn faces, of which each split has its own
+    given, test = (set() if shapes is None else {row.tobytes() for row in shapes} for shapes in known)
+    if same := given & test:
+        raise LabError(f"--split {split}: {len(same)} of its {len(given)} faces are test faces of {data.dataset}, "
+                       "which report the result; choose on others, such as --split train")  # fmt: skip
+
+
 def build(options: argparse.Namespace) -> ExitPolicy:
     """Choose the thresholds, measure, write the policy, the curve and its picture; return the policy."""
     task = load_task(MusicaTask, options.checkpoint)
     net = task.net
     data = load_data(options.config, options.root, task)
+    check_split(data, options.split)
     faces = list(batches(data, options.split, EVAL_BATCH))
 
     def recorded(one: MusicaTask) -> Records:

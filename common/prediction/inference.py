@@ -8,6 +8,7 @@ those that are installed (`common.methods`).
 from __future__ import annotations
 
 import glob
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from common.files.converting import official_hint
 from common.files.images import as_picture
 from common.geometry import apply_affine, invert_affine
 from common.methods import METHODS, get_method
-from common.packing import Description, describe
+from common.packing import Description, describe, with_settings
 from common.prediction.confidence import Confidence
 from common.prediction.detection import BoxMap
 from common.prediction.detector_file import BOX_MAPS
@@ -116,12 +117,21 @@ class Predictor:
         device: str = "cpu",
         backend: Backend | None = None,
         precision: Precision = "float32",
+        settings: Mapping[str, str] | None = None,
     ) -> Predictor:
         """Return the predictor of a file of weights, or of an exported `.onnx` file.
 
+        Args:
+            path: the file.
+            config: config.yaml of the run that made it, if it needs one.
+            device: that the network runs on.
+            backend, precision: see `Predictor`.
+            settings: name -> value as YAML, of the task for these predictions, also those that files do not keep; only
+                the network itself follows them.
+
         Raises:
-            LabError: see `describe`; the weights do not fit; they are official ones that must be converted first; or
-                the device cannot be used.
+            LabError: see `describe`, `with_settings`; the weights do not fit; they are official ones that must be
+                converted first; or the device cannot be used.
         """
         path = Path(path)
         if device == "auto" and (path.suffix == ONNX or backend not in (None, "auto", "eager")):
@@ -134,6 +144,12 @@ class Predictor:
             if hint is None:
                 raise
             raise LabError(f"{path}: {hint}") from None
+        if settings:
+            if path.suffix == ONNX or backend not in (None, "auto", "eager"):
+                raise LabError(f"{path}: --set changes what the network does, which an exported graph does not follow; "
+                               "give a file of weights and leave --backend out")  # fmt: skip
+            possible = inspect.signature(get_method(found.method).task_class()).parameters
+            found, backend = with_settings(found, settings, path, possible), "eager"
         if path.suffix == ONNX:
             return cls._of_graph(path, found, place, backend, precision)
         task = _task_of(path, found).to(place)

@@ -17,13 +17,14 @@ from common.data.base import check_box
 from common.errors import LabError, check_range
 from common.files.images import read_image, write_image
 from common.methods import default_weights, method_weights
+from common.packing import named_values
 from common.prediction.aligned import aligned_crop
 from common.prediction.detection import Detections, FaceFinder
 from common.prediction.detector_file import open_detector
 from common.prediction.faces import Face, find_landmarks
 from common.prediction.inference import Predictor
 from common.prediction.plotting import TRUE, draw_box, draw_landmarks
-from common.prediction.results import Results, open_results
+from common.prediction.results import Header, Results, open_results
 from common.prediction.sources import DRAWN, expand, output_names, read_rct
 from common.prediction.video import FaceTracker, OneEuro, frames, is_video
 
@@ -179,9 +180,11 @@ def run(options: argparse.Namespace) -> int:
         raise LabError("--box is for one picture; put .rct files beside several, or give --detector")
     check_outputs(sources, options)
     weights = options.weights or (default_weights() if options.method is None else method_weights(options.method))
-    predictor = Predictor.load(weights, options.config, options.device, options.backend, options.precision)
+    changes = named_values(options.set)
+    predictor = Predictor.load(weights, options.config, options.device, options.backend, options.precision, changes)
     report(f"{predictor.task.METHOD}, {predictor.scheme.num_points} points, on {predictor.device}")
-    header = {"weights": Path(weights).name, "method": predictor.task.METHOD, "scheme": predictor.scheme.name}
+    header: Header = {"weights": Path(weights).name, "method": predictor.task.METHOD, "scheme": predictor.scheme.name}
+    header |= {"settings": changes} if changes else {}
     finder = make_finder(options) if options.detector else None
     results = open_results(options.format, options.out, header, predictor.scheme.names, options.overwrite)
     job = Job(predictor, finder, results, options)

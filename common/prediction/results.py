@@ -45,13 +45,19 @@ class Results(Protocol):
         ...
 
 
+def _words(about: Header) -> str:
+    more = about.get("settings") or {}
+    return ", ".join([str(about.get("weights")), *(f"{name}={value}" for name, value in more.items())])
+
+
 def _same_run(path: Path, found: object, header: Header) -> None:
-    kept = {key: found.get(key) for key in ("weights", "method", "scheme")} if isinstance(found, dict) else {}
-    wanted = {key: header[key] for key in ("weights", "method", "scheme")}
+    keys = ("weights", "method", "scheme", "settings")  # the last where --set was given
+    kept = {key: found.get(key) for key in keys} if isinstance(found, dict) else {}
+    wanted = {key: header.get(key) for key in keys}
     if kept != wanted:
         raise LabError(
-            f"{path}: holds predictions of {kept.get('method')} with {kept.get('weights')}, not of {header['method']} "
-            f"with {header['weights']}; choose another --out, or --overwrite"
+            f"{path}: holds predictions of {kept.get('method')} with {_words(kept)}, not of {header['method']} with "
+            f"{_words(header)}; choose another --out, or --overwrite"
         )
 
 

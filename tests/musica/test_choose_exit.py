@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning
@@ -13,11 +14,18 @@ import pytest
 import torch
 import yaml
 
+from common.data.datamodule import FaceDataModule
+from common.data.options import SyntheticConfig
+from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.evaluation import batches, load_data
+from common.files.images import write_image
 from common.files.recipes import read_recipe
+from common.packing import pack
+from common.predict import main as predict
+from common.prediction.inference import Predictor
 from common.task import load_task, make_task
-from musica.choose_exit import main
+from musica.choose_exit import check_split, main
 from musica.exit import (
     ExitPolicy,
     best_saving,
@@ -202,6 +210,23 @@ def test_command_makes_a_policy_that_predict_uses(
     full = np.load(tmp_path / "run" / "predictions.npz", allow_pickle=False)
     assert full["iterations"].tolist() == [3] * 6 and not full["failed"].any()
     assert not np.allclose(full["points"], found["points"])
+    # The same by the command for pictures: its answers are those of the first iteration.
+    packed, sample = tmp_path / "packed.safetensors", SyntheticFaces(1, scheme="ibug68", seed=2)[0]
+    pack(checkpoint, packed, recipe)
+    write_image(tmp_path / "face.png", sample.image)
+    command = [str(tmp_path / "face.png"), "--weights", str(packed), "--no-pictures", "--overwrite", "--out",
+               str(tmp_path), "--box", *map(str, sample.box.tolist())]  # fmt: skip
+    points = []
+    for more in ([], ["--set", f"policy={out}"]):
+        assert predict([*command, *more]) == 0
+        (entry,) = json.loads((tmp_path / "predictions.json").read_text())["pictures"]
+        points.append(entry["faces"][0]["points"])
+    whole = Predictor.load(packed, backend="eager")(sample.image, sample.box)
+    np.testing.assert_allclose(points, [whole.points[0], whole.steps[0][0]], atol=1e-3)
+    command.remove("--overwrite")
+    assert predict(command) == 2 and f"policy={out}" in capsys.readouterr().err, "not added to those with the exit"
+    assert predict([*command, "--set", "policy=none.json"]) == 2
+    assert predict([*command, "--set", "wings=2"]) == 2 and "no such setting" in capsys.readouterr().err
 
 
 def test_copies_are_the_same_faces_slightly_augmented(trained: tuple[Path, Path]) -> None:
@@ -227,6 +252,12 @@ def test_command_reports_mistakes(
     checkpoint, recipe = trained
     assert main([str(checkpoint), "--config", str(recipe), "--split", "test"]) == 2
     assert "must not be chosen" in capsys.readouterr().err
+    data = FaceDataModule("synthetic", scheme="ibug68", synthetic=SyntheticConfig(val_count=2, test_count=2))
+    check_split(data, "val")
+    shapes = np.random.default_rng(0).uniform(size=(2, 68, 2))
+    data.faces = lambda split: SimpleNamespace(shapes=lambda: shapes.copy())  # type: ignore[assignment, method-assign, return-value]
+    with pytest.raises(LabError, match="2 of its 2 faces are test faces"):
+        check_split(data, "val")
     for wrong in (["--copies", "-1"], ["--copy_share", "1.5"]):
         assert main([str(checkpoint), "--config", str(recipe), *wrong]) == 2
         assert f"{wrong[0]} must be in" in capsys.readouterr().err

@@ -119,13 +119,15 @@ def read_through(faces: FaceDataset, samples: int, batch_size: int, marks: tuple
         collate_fn=Collate(faces.subset_names), shuffle=True,
     )  # fmt: skip
     found: dict[str, float] = {}
-    began, served, done, start, spent, own = time.perf_counter(), 0, 0, 0.0, 0.0, 0.0
+    began, served, done, start, spent, own = time.perf_counter(), 0, 0, 0.0, 0.0, time.process_time()
     batches = iter(loader)
     workers = [child.pid for child in multiprocessing.active_children() if child.pid is not None]
     for number, batch in enumerate(batches):
         served += len(batch)
         if number == 0:
             found["first epoch's start, s"] = time.perf_counter() - began
+            spent = max(map(processor_seconds, workers)) + time.process_time() - own
+            found["first epoch's start, s of processor time"] = spent
         if number == WORKERS:  # each has opened its files
             start, spent, own = time.perf_counter(), sum(map(processor_seconds, workers)), time.process_time()
         elif number > WORKERS:

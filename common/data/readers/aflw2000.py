@@ -27,9 +27,9 @@ def yaw_subset(yaw: float) -> str:
 class AFLW2000(FaceDataset):
     """AFLW2000-3D, a test set: `NAME.jpg` beside `NAME.mat` with pt3d_68 and Pose_Para.
 
-    Points are read 1-based and returned 0-based; hidden points keep their true projected place. The box is the tight
-    box of the landmarks. Subsets are bins of the absolute yaw; the field reports the mean of the three bins' figures
-    as well as the mean over all faces, and the two differ.
+    Points are read 1-based and returned 0-based; hidden points keep their projected place and count as visible. The box
+    is the tight box of the landmarks. Subsets are bins of the absolute yaw; the field reports the mean of the three
+    bins' figures as well as the mean over all faces, and the two differ.
 
     Args:
         root: the set's folder, or the one above it.

@@ -44,7 +44,7 @@ class CocoFaces(ListedFaces):
 
     Coordinates are 0-based. Of the triples x y v, v is 0 for a point that is not annotated, 1 for a hidden and 2 for a
     visible one; in a file that never says 2, as mmpose's AFLW, 1 is visible. bbox is x, y, width, height; without it
-    the box is the tight box of the annotated points.
+    the box is the tight box of the annotated points. A file is a split; there are no subsets.
 
     Args:
         root: folder of the file.

@@ -23,7 +23,9 @@ L = COFW29.num_points
 class COFW(FaceDataset):
     """COFW in its published colour files.
 
-    Points are read 1-based and returned 0-based. Boxes are the file's detector boxes (x, y, width, height).
+    Points are read 1-based and returned 0-based. Boxes are the file's detector boxes (x, y, width, height). The last
+    third of phis is 1 for a hidden point, which keeps its estimated place, and 0 for a visible one. The official splits
+    have 1,345 faces (train) and 507 (test), and no subsets.
 
     Args:
         root: folder that holds the `.mat` files.

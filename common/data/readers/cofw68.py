@@ -20,7 +20,7 @@ class COFW68(FaceDataset):
     """COFW68, a test set: COFW68_Data/test_annotations/N_points.mat beside COFW_test_color.mat, whose face N it is.
 
     Points are read 1-based and returned 0-based; Occ is 1 for a hidden point, which keeps its estimated place. Boxes
-    are those of cofw68_test_bboxes.mat (x, y, width, height), or COFW's own where that file is missing.
+    are those of cofw68_test_bboxes.mat (x, y, width, height), or COFW's own where that file is missing. No subsets.
 
     Args:
         root: folder of COFW68_Data and of the photographs' file.

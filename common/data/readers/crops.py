@@ -21,7 +21,9 @@ FIELDS = ("filename", "landmarks_crop")
 
 
 class PreparedCrops(FaceDataset):
-    """Faces cut out beforehand; image pixels are those of the prepared crop.
+    """Faces cut out beforehand; image pixels are those of the prepared crop, 0-based.
+
+    All points count as visible; the box is their tight box. Subsets are what the column of that name holds.
 
     Args:
         root: folder with SPLIT.zip and SPLIT.npz.

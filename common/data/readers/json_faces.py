@@ -58,6 +58,8 @@ class _Face:
 class JsonFaces(FaceDataset):
     """Faces of a JSON list. Points that a sample does not name lie at 0 and count for nothing.
 
+    The box is the file's; visible is 1 or 0. A file is a split; only `test` has subsets, those of `db_info.json`.
+
     Args:
         root: folder of the two files and the photographs.
         split: name of the list, such as train or test.

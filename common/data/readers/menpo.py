@@ -19,8 +19,8 @@ VAL_SHARE = 20  # one face in this many is kept for validation; the organisers k
 class Menpo(ListedFaces):
     """Menpo's training set: `NAME.jpg` beside `NAME.pts`, at any depth below the folder.
 
-    Points are read 1-based and returned 0-based; the box is their tight box. Profiles are left out, and `profiles` says
-    how many.
+    Points are read 1-based and returned 0-based; the box is their tight box; all count as visible. Profiles are left
+    out, and `profiles` says how many. No subsets; the split is this project's.
 
     Args:
         root: folder of the set.

@@ -22,7 +22,7 @@ class MerlRav(ListedFaces):
     Points are read 1-based and returned 0-based. A point that something else hides has its true place with a minus
     before both coordinates, and is answered as annotated and not visible; one that the head hides is -1 -1, and is not
     annotated. The box is the tight box of the annotated points, and errors are divided by the root of its area, as the
-    authors do. Subsets are the five poses.
+    authors do. The official splits have 15,449 faces (train) and 3,865 (test); subsets are the five poses.
 
     Args:
         root: folder of the poses, or the one above it (merl_rav_organized).

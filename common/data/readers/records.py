@@ -80,6 +80,8 @@ def unpack(payload: bytes, where: str) -> tuple[np.ndarray, bytes]:
 class RecordFaces(FaceDataset):
     """Faces of a record file: 68 points (row, column) and a picture each; the box is the tight box of the points.
 
+    Points are taken as they are, 0-based; all count as visible. A file is a split; there are no subsets.
+
     Args:
         path: the .rec file, or the folder that holds it.
         split: name of the file in the folder, without .rec.

@@ -34,7 +34,8 @@ class W300LP(FaceDataset):
 
     The files hold pt2d (2, 68), the projections that the model's fit gives, hidden points at their true place; depth
     is not in them (it needs the morphable model itself), unless pt3d_68 (3, 68) was added as in AFLW2000-3D. Points
-    are read 1-based and returned 0-based.
+    are read 1-based and returned 0-based; all count as visible, and the box is their tight box. The set has no official
+    split; subsets are bins of the absolute yaw.
 
     Args:
         root: the set's folder, or the one above it.

@@ -25,8 +25,8 @@ class W300VW(ListedFaces):
     """300VW with its frames as pictures: CLIP/annot/000001.pts and CLIP/imgs/000001.jpg.
 
     The set is published with a video `vid.avi` a clip; `ffmpeg -i vid.avi -start_number 1 imgs/%06d.jpg` makes the
-    frames. Points are read 1-based and returned 0-based; the box is their tight box. Subsets are the three categories
-    of the test.
+    frames. Points are read 1-based and returned 0-based; the box is their tight box; all count as visible. Subsets are
+    the three categories of the official test of 64 clips.
 
     Args:
         root: folder of the clips.

@@ -25,7 +25,7 @@ class YouTubeFaces(ListedFaces):
     """The course's tables: a name and 136 numbers x y x y ... a line, beside the folders of frames.
 
     Coordinates are taken as they are, 0-based whole pixels; all points count as visible; the box is their tight box.
-    Validation takes whole persons out of the training table, by the frames' names.
+    Validation takes whole persons out of the training table, by the frames' names. No subsets.
 
     Args:
         root: folder of the tables.

@@ -13,6 +13,7 @@ import pytest
 from common.data.readers._pts import read_pts
 from common.data.readers.cofw import COFW
 from common.data.readers.crops import PreparedCrops
+from common.data.readers.records import read_index
 from common.data.readers.w300 import W300
 from common.data.readers.wflw import LISTS, WFLW
 from common.errors import LabError
@@ -122,6 +123,7 @@ def test_wflw_reads_a_list(wflw_tree: Path) -> None:
     [
         (wflw_line(POINTS98[:97]), "test.txt:2: 205 fields, expected 207"),
         (wflw_line(POINTS98, flags="1 0 0 0 1"), "test.txt:2: 206 fields, expected 207"),
+        (wflw_line(POINTS98).replace(" ", ",", 1), "test.txt:2: 206 fields, expected 207"),
         (wflw_line(POINTS98, box="10 10 10 60"), "test.txt:2: box .* has no area"),
         (wflw_line(POINTS98, flags="1 0 2 0 1 0"), "test.txt:2: the six attributes"),
         (wflw_line(POINTS98, name="1--A/none.jpg"), "test.txt:2: photograph .*none.jpg is missing"),
@@ -202,6 +204,17 @@ def test_prepared_crops(tmp_path: Path) -> None:
         PreparedCrops(str(tmp_path), "test")
     with pytest.raises(LabError, match="missing; a split"):
         PreparedCrops(str(tmp_path), "train")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [("0\t0\n1\t40\n0\t80\n", "few.idx:3: key 0 is that of line 1"),
+     ("0\t0\n1\t40\n2\t40\n", "few.idx:3: offset 40 is that of line 2; remove one of them")],
+)  # fmt: skip
+def test_a_record_that_an_index_has_twice_is_told(lines: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "few.idx").write_text(lines)
+    with pytest.raises(LabError, match=message):
+        read_index(tmp_path / "few.idx")
 
 
 @needs_shared

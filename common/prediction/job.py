@@ -184,7 +184,8 @@ def run(options: argparse.Namespace) -> int:
     predictor = Predictor.load(weights, options.config, options.device, options.backend, options.precision, changes)
     report(f"{predictor.task.METHOD}, {predictor.scheme.num_points} points, on {predictor.device}")
     header: Header = {"weights": Path(weights).name, "method": predictor.task.METHOD, "scheme": predictor.scheme.name}
-    header |= {"settings": changes} if changes else {}
+    if changes:
+        header["settings"] = ", ".join(f"{name}={value}" for name, value in changes.items())
     finder = make_finder(options) if options.detector else None
     results = open_results(options.format, options.out, header, predictor.scheme.names, options.overwrite)
     job = Job(predictor, finder, results, options)

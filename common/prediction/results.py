@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TextIO
 
@@ -45,9 +45,8 @@ class Results(Protocol):
         ...
 
 
-def _words(about: Header) -> str:
-    more = about.get("settings") or {}
-    return ", ".join([str(about.get("weights")), *(f"{name}={value}" for name, value in more.items())])
+def _words(about: Mapping[str, object]) -> str:
+    return ", ".join(str(about[key]) for key in ("weights", "settings") if about.get(key))
 
 
 def _same_run(path: Path, found: object, header: Header) -> None:

@@ -153,6 +153,8 @@ def test_augmentation_changes_colours_only_and_is_repeatable() -> None:
     assert torch.equal(one.image, two.image) and one.image.dtype == torch.uint8
     assert not torch.equal(one.image, batch.image) and torch.equal(one.points, batch.points)
     assert torch.equal(PhotometricAugment()(batch).image, batch.image)
+    with torch.autocast("cpu", torch.bfloat16):  # as training with bf16-mixed, which ended with an error
+        assert torch.equal(augment(batch, torch.Generator().manual_seed(7)).image, one.image)
     with pytest.raises(LabError, match="augment.blur must be in"):
         PhotometricAugment(blur=2)
 

@@ -69,9 +69,7 @@ class PhotometricAugment:
     def __call__(self, batch: FaceBatch, generator: torch.Generator | None = None) -> FaceBatch:
         """Return the batch with new images (B, 3, S, S) uint8; the other fields are shared with the old one."""
         image = batch.image.float().div_(255)
-        with torch.autocast(
-            image.device.type, enabled=False
-        ):  # that of a trainer of bf16-mixed would round the picture
+        with torch.autocast(image.device.type, enabled=False):  # a trainer's, of bf16-mixed, would round the picture
             for step in (self._color, self._blur, self._noise):
                 image = step(image, generator)
             image = self._occlude(image, generator, batch.box)

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 import yaml
 
-from awing.convert import official_state_dict
 from awing.network import AWingNet
 from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
@@ -22,12 +21,12 @@ from common.files.checkpoints import save_safetensors
 from common.files.images import write_image
 from common.methods import METHODS
 from common.packing import Description
-from sdu3d.convert import released_arrays
-from sdu3d.convert_mxnet import write_params
 from sdu3d.network import SduNet
 from tests.benchmarks import made_up
 from tests.benchmarks.published.test_lint import HEADER
 from tests.pages import ROOT
+from tests.reference.awing_weights import official_state_dict
+from tests.reference.sdu3d_weights import released_arrays, write_params
 from tests.test_recipes_run import SMALL, TINY
 
 

@@ -41,6 +41,10 @@ ELSEWHERE = {
     "musica.compress": "tests/musica/test_compress.py::test_command_writes_a_checkpoint",
     "musica.original": "tests/musica/test_original.py::test_command_line",
     "common.demo": "tests/common/demo/test_demo.py::test_the_page_in_a_browser",
+    "common.predict --set": "tests/musica/test_choose_exit.py::test_command_makes_a_policy_that_predict_uses",
+    "benchmarks.studies.maps": "tests/benchmarks/studies/test_maps.py::test_command",
+    "benchmarks.studies.pictures": "tests/benchmarks/studies/test_pictures.py"
+    "::test_errors_are_printed_and_what_was_found_is_written",
     "common.data doctor": "tests/common/data/test_doctor.py::test_the_manifest_is_written_then_compared",
     "common.data --format": "tests/common/data/test_packed.py::test_crops_of_the_helen_recipes",
     "tests.golden.make": "tests/golden/test_make.py::test_numbers_are_those_of_the_complete_recordings",

@@ -39,7 +39,6 @@ ELSEWHERE = {
     "musica.choose_exit": "tests/musica/test_choose_exit.py::test_command_makes_a_policy_that_predict_uses",
     "musica.cli predict": "tests/musica/test_choose_exit.py::test_command_makes_a_policy_that_predict_uses",
     "musica.compress": "tests/musica/test_compress.py::test_command_writes_a_checkpoint",
-    "musica.original": "tests/musica/test_original.py::test_command_line",
     "common.demo": "tests/common/demo/test_demo.py::test_the_page_in_a_browser",
     "common.predict --set": "tests/musica/test_choose_exit.py::test_command_makes_a_policy_that_predict_uses",
     "benchmarks.studies.maps": "tests/benchmarks/studies/test_maps.py::test_command",

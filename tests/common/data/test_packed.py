@@ -173,7 +173,7 @@ def test_the_default_crop_of_training_faces_has_the_photographs_pixels(tree: Pat
     whole = faces[0].image
     store_json = json.loads((tmp_path / "raw/store.json").read_text())
     assert store_json["splits"]["train"]["raw"] and whole.shape[0] == whole.shape[1] <= 512
-    data = np.int32([*whole.shape[:2]]).tobytes() + whole.tobytes()
+    data = np.array(whole.shape[:2], np.int32).tobytes() + whole.tobytes()
     np.testing.assert_array_equal(raw_picture(data, "here"), whole)
     for damaged in (data[:-1], data[:5], b"\0" * 8):
         with pytest.raises(LabError, match="here: .* are not a picture of .* pixels"):

@@ -216,6 +216,7 @@ def record(task: Task, options: argparse.Namespace, found: Figures, face: dict[s
     title = options.title or options.predictions.stem
     name = slug(title)
     path = Path("scored") / f"{name}-{task.dataset}-{options.protocol}.npz"
+    (options.record / path).parent.mkdir(parents=True, exist_ok=True)
     kept = found["kept"]
     ids = np.array(task.truth.ids)[kept]
     masks = {f"subset/{key}": mask[kept] for key, mask in task.subsets.items()}

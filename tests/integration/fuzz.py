@@ -227,7 +227,7 @@ def targets(folder: Path) -> dict[str, tuple[str, Any, Read]]:
     weights = {"method": "awing", "hyper_parameters": SETTINGS, "crop": CROP}
     found: dict[str, tuple[str, Any, Read]] = {
         "pts": ("a.pts", points, lambda path: read_pts(path, 5)),
-        "wflw": ("list.txt", line * 2, lambda path: _first(WFLW(str(folder), str(path)))),
+        "wflw": ("list.txt", line + b"9" + line, lambda path: _first(WFLW(str(folder), str(path)))),
         "mat": ("a.mat", stream.getvalue(), read_matlab),
         "cofw": ("c.mat", _cofw(folder), lambda path: _first(COFW(str(folder), str(path)))),
         "crops zip": ("z.zip", _zip({"a.jpg": coded[".jpg"]}), lambda path: _first(PreparedCrops(str(folder), "z"))),

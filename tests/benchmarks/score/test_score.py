@@ -162,7 +162,7 @@ def test_answers_may_be_missing_and_out_of_order(tmp_path: Path, capsys: pytest.
     run(tmp_path / "p.json", "--truth", truth, "--json", tmp_path / "out.json")
     found = json.loads((tmp_path / "out.json").read_text())
     assert found["n"] == 12 and found["missing"] == 9 and found["nme"] == pytest.approx(10 / 3)
-    assert found["fr"] == pytest.approx(75) and "9 of 12 faces have no answer" in capsys.readouterr().out
+    assert found["fr"] == pytest.approx(75) and "9 of 12 faces have no prediction" in capsys.readouterr().out
     assert found["per_image"][0] is None and found["per_image"][5] == pytest.approx(5)
 
 
@@ -226,7 +226,7 @@ def test_a_record_is_what_the_report_reads(tmp_path: Path) -> None:
     ("p.json", '[\n{"id": "a"}]', "p.json: entry 1: face a has no points"),
     ("p.json", "[\n[1]]", "p.json: entry 1: a face must be an object"),
     ("p.json", '[{"points": [[1, 2]]}]', "p.json: entry 1: face has no id"),
-    ("p.json", '[{"id": "a", "points": [[1, 2]]},\n{"id": "a", "points": [[1, 2]]}]', "p.json: entry 2: face a stands"),
+    ("p.json", '[{"id": "a", "points": [[1, 2]]},\n{"id": "a", "points": [[1, 2]]}]', "entry 2: face a is there"),
     ("p.json", '[{"id": "a", "points": [[1, NaN]]}]', "point 0 is not finite"),
     ("p.json", "{", "p.json:1: is not JSON"),
     ("p.json", '[{"id": "a", "points": [[1, 2], [3, 4]]}]', "2 points a face"),
@@ -340,7 +340,7 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "twice.json").write_text("{" + ", ".join([*entries, entries[0]]) + "}")
     with pytest.raises(SystemExit):
         run(tmp_path / "twice.json", "--truth", truth)
-    assert "stands twice" in capsys.readouterr().err
+    assert "is twice in one object" in capsys.readouterr().err
 
 
 def test_names_are_compared_in_one_normal_form_and_without_any_picture_ending() -> None:

@@ -50,8 +50,8 @@ class PreparedCrops(FaceDataset):
         once = Once()
 
         def face(row: int) -> tuple[int, np.ndarray, np.ndarray]:
-            once.check(f"{table}: row {row}", self.files[row])  # a picture is of one face
             points = check_points(landmarks[row], self.scheme, f"{table}: row {row}")
+            once.check(f"{table}: row {row}", self.files[row], points)  # a picture may hold several faces, each once
             return row, points, check_box(tight_box(points), f"{table}: row {row}")
 
         read = each(face, range(len(landmarks)))

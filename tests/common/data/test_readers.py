@@ -190,6 +190,8 @@ def test_prepared_crops(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="1 images of the table are missing, first 9.jpg"):
         PreparedCrops(str(tmp_path), "test")
     write_crops(tmp_path, points, ["0.jpg", "1.jpg", "0.jpg"])
+    assert len(PreparedCrops(str(tmp_path), "test")) == 3, "equal names are not equal faces"
+    write_crops(tmp_path, points[[0, 1, 0]], ["0.jpg", "1.jpg", "0.jpg"])
     with pytest.raises(LabError, match="row 2: is the same face as .*row 0"):
         PreparedCrops(str(tmp_path), "test")
     write_crops(tmp_path, points[:, :67])

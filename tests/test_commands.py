@@ -91,7 +91,7 @@ PROGRAMS = ("make", "source", "export", "pip", "python3", "torchrun", "sbatch") 
 FEW = {  # what measures -> options that end it soon
     "benchmarks.studies.synthetic_speed": ["--windows", "1", "--faces", "2", "--size", "64"],
     "benchmarks.studies.awing.targets_speed": ["--batch", "2", "--rounds", "1", "--threads", "1"],
-    "benchmarks.studies.store_speed": ["--faces", "4", "--samples", "1300", "--size", "64"],
+    "benchmarks.studies.store_speed": ["--faces", "4", "--samples", "1300"],
     "benchmarks robustness": ["--methods", "awing", "--faces", "2", "--levels", "levels.yaml", "--config",
                               "benchmarks/smoke.yaml"],
     "awing.convert": ["--overwrite"],
@@ -213,9 +213,12 @@ class Reader:
             words = [{"CHECKPOINT": str(self.last["sdu3d"]), "FOLDER": "crops"}.get(word, word) for word in words]
         if module.endswith(".cli"):
             return self.train(module.partition(".")[0], words)
-        words = [PLACES.get(word, word) for word in words]
+        weights = {"FILE": "CKPT"} if "--weights" in words else {}
+        words = [PLACES.get(word, word) for word in (weights.get(word, word) for word in words)]
         words = [str(self.small(word)) if word in ("small.ckpt", "CKPT") or word.startswith("runs/") and
                  word.endswith(".ckpt") else word for word in words]  # fmt: skip
+        if module == "common.packing":
+            Path(words[1]).unlink(missing_ok=True)  # of a command before it
         if module == "common.predict":
             words += ["--overwrite", *(["--frames", "2"] if "--camera" in words else [])]
         if "--documents" in words:
@@ -246,6 +249,10 @@ class Reader:
         if "--init_from" not in words:
             own_weights = words[0] == "fit" or "--ckpt_path" in words
             more += ["--init_from", "null" if own_weights else str(self.last[method])]  # which a recipe names
+            if not own_weights and words[0] != "fit":  # a network of the size that was trained for it
+                sizes = read_recipe(find_recipe("smoke", METHODS[method])[0])["model"]
+                for name in sizes.keys() & {"stacks", "width", "depth"}:
+                    more += [] if f"--model.{name}" in more else [f"--model.{name}", str(sizes[name])]
         found = self.call(f"{method}.cli", [*words, *more])
         if words[0] == "fit" and "--print_config" not in words:
             self.last[method] = Path(found.trainer.default_root_dir).resolve() / "checkpoints/last.ckpt"

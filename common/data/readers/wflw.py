@@ -33,7 +33,7 @@ class WFLW(FaceDataset):
         split: train or test, or the path of a list file in the same format.
 
     Raises:
-        LabError: the list or a photograph is missing, or a line is wrong or a face given twice (told with its line).
+        LabError: the list or a photograph is missing, a line is wrong, or a face is given twice; with file and line.
     """
 
     subset_names = ATTRIBUTES

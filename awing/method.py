@@ -18,5 +18,6 @@ METHOD = Method(
         "aflw": "awing/aflw.yaml",
         "helen": "awing/helen.yaml",
         "helen_ema": "awing/helen_ema.yaml",
+        "equal": "awing/equal.yaml",
     },
 )

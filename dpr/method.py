@@ -13,5 +13,6 @@ METHOD = Method(
         "smoke": "dpr/smoke.yaml",
         "wflw": ("dpr/reinit.yaml", "dpr/gsr.yaml", "dpr/local_reinit.yaml", "dpr/glsr.yaml"),
         "helen": ("dpr/helen.yaml", "dpr/helen_more.yaml", "dpr/helen_local.yaml"),
+        "equal": ("dpr/equal1.yaml", "dpr/equal2.yaml"),
     },
 )

@@ -97,7 +97,7 @@ def average_face(shapes: np.ndarray, start: np.ndarray, mirror: Indices) -> np.n
         mirror: the scheme's mirror index.
     """
     points = torch.from_numpy(np.array(shapes, np.float64))
-    mean = _into_mean_box(torch.from_numpy(np.asarray(start, np.float64)))
+    mean = _into_mean_box(torch.from_numpy(np.array(start, np.float64)))
     for _ in range(ROUNDS):
         mean = _into_mean_box(move_points(normalising_map(points, mean), points).mean(0))
     middle = MEAN_BOX[0] + MEAN_BOX[2]

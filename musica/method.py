@@ -14,5 +14,6 @@ METHOD = Method(
         "wflw": "musica/wflw.yaml",
         "w300": "musica/w300.yaml",
         "helen": "musica/helen.yaml",
+        "equal": "musica/equal.yaml",
     },
 )

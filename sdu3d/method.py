@@ -20,5 +20,6 @@ METHOD = Method(
         "records": "sdu3d/records.yaml",
         "helen": "sdu3d/helen.yaml",
         "helen_ema": "sdu3d/helen_ema.yaml",
+        "equal": "sdu3d/equal.yaml",
     },
 )

@@ -17,5 +17,6 @@ METHOD = Method(
         "merlrav": tuple(f"spiga/merlrav_stage{n}.yaml" for n in (1, 2, 3)),
         "helen": tuple(f"spiga/helen_stage{n}.yaml" for n in ("1", "1b", "2", "3")),
         "helen_ema": tuple(f"spiga/helen_ema{n}.yaml" for n in (1, 2, 3)),
+        "equal": tuple(f"spiga/equal{n}.yaml" for n in (1, 2, 3)),
     },
 )

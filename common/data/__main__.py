@@ -48,9 +48,9 @@ def parser() -> argparse.ArgumentParser:
     for field in fields(Packing):
         if field.name not in ("exact", "raw"):
             prepare.add_argument(f"--{field.name}", type=type(field.default), default=field.default)
-    prepare.add_argument("--raw", action="store_true", help="training crops without compression: 14 times the disk, "
-                         "nothing to decode")  # fmt: skip
-    prepare.add_argument("--compact", action="store_true", help="crops of the training's kind for val and test, too")
+    prepare.add_argument("--jpeg", action="store_true", help="training crops as JPEG: a fourteenth of the disk, half "
+                         "as fast to read")  # fmt: skip
+    prepare.add_argument("--compact", action="store_true", help="JPEG crops for val and test, too")
     show = commands.add_parser("show", help="write a grid of faces, as annotated and as training sees them")
     show.add_argument("--out", type=Path, default=Path("faces.png"), help="the picture; default faces.png")
     show.add_argument("--count", type=int, default=16, help="faces of each split; default 16")
@@ -81,12 +81,15 @@ def prepare(options: argparse.Namespace) -> int:
         written = write_crops(options.root, options.out)
         kind = "crops"
     else:
-        packing = Packing(options.size, options.room, options.quality, options.face, not options.compact, options.raw)
+        packing = Packing(options.size, options.room, options.quality, options.face, exact=not options.compact,
+                          raw=not options.jpeg)  # fmt: skip
         faces = data_module(options).faces
         about = write_store(options.name, faces, options.out, packing, options.splits, options.workers)
         written, kind = {split: own.count for split, own in about.splits.items()}, "store"
+    size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
     counts = ", ".join(f"{split} {count}" for split, count in written.items())
-    print(f"{options.out}: {counts} faces; use it by --data.dataset {kind} --data.root {options.out}")
+    use = f"use it by --data.dataset {kind} --data.root {options.out}"
+    print(f"{options.out}: {counts} faces, {size / 1e9:.3g} GB; {use}")
     return 0
 
 

@@ -71,7 +71,7 @@ class Packing:
         quality: of the training crops' JPEG.
         face: pixels; evaluation faces are halved while the longer side of that box stays at least so large.
         exact: keep evaluation's pixels: a part of the photograph, halved at most, as PNG.
-        raw: keep the pixels of training crops as they are, which takes some 14 times the room and no decoding.
+        raw: keep the pixels of training crops as they are, not as JPEG: some 14 times the disk, twice as fast.
     """
 
     size: int = 512
@@ -79,12 +79,12 @@ class Packing:
     quality: int = 95
     face: int = 256
     exact: bool = True
-    raw: bool = False
+    raw: bool = True
 
     def __post_init__(self) -> None:
         check_ranges("packing", self, size="[32, 4096]", room="[1, 100]", quality="[1, 100]", face="[1, 4096]")
         if self.raw and self.size > LARGEST_RAW:
-            raise LabError(f"packing.size must be at most {LARGEST_RAW} for raw pictures, got {self.size}")
+            raise LabError(f"packing.size must be at most {LARGEST_RAW} without --jpeg, got {self.size}")
 
 
 def held_box(sample: FaceSample) -> np.ndarray:
@@ -140,7 +140,7 @@ def encode(sample: FaceSample, train: bool, packing: Packing) -> tuple[dict[str,
     """Return a face as bytes, and its landmarks (L, D) float32 in the pixels of the kept picture."""
     crop = train or not packing.exact
     image, matrix = (training_crop if crop else exact_part)(sample, packing)
-    if crop and packing.raw:
+    if train and packing.raw:
         packed = SIZES.pack(*image.shape[:2]) + image.tobytes()
     else:
         flags = [cv2.IMWRITE_JPEG_QUALITY, packing.quality] if crop else [cv2.IMWRITE_PNG_COMPRESSION, 1]

@@ -19,7 +19,7 @@ from common.data.base import FaceDataset, one_thread
 from common.data.packed.layout import ABOUT, FORMAT, POINTS, About, Packing, SplitAbout, encode
 from common.errors import LabError
 
-CHUNK = 512  # faces of a chunk, some 20 MB: what a stopped run loses at most
+CHUNK = 256  # faces of a chunk, some 128 MB, as JPEG 10: what a stopped run loses at most, and what is in memory
 REPORT = 2.0  # seconds between two lines of progress
 PLAN = "plan.json"  # of an unfinished split: with what it was begun
 Packed = tuple[dict[str, bytes], np.ndarray]
@@ -57,7 +57,7 @@ def prepare(
         scheme = faces.scheme.word
         train = split == "train"
         plan = {"dataset": name, "faces": faces.name, "count": len(faces), "train": train, "packing": asdict(packing),
-                "format": FORMAT}  # fmt: skip
+                "format": FORMAT, "chunk": CHUNK}  # fmt: skip
         twin = next((other for other in done if other != "train" and done[other].name == faces.name), None)
         folder = done[twin].folder if twin else split
         if twin is None:
@@ -65,7 +65,7 @@ def prepare(
         points = np.load(out / folder / POINTS, mmap_mode="r", allow_pickle=False)
         done[split] = SplitAbout(folder=folder, name=faces.name, count=len(faces),
                                  subset_names=list(faces.subset_names), dims=points.shape[2],
-                                 raw=packing.raw and (train or not packing.exact))  # fmt: skip
+                                 raw=packing.raw and train)  # fmt: skip
     about = About(format=FORMAT, dataset=name, scheme=scheme, room=packing.room, splits=done)
     _replace(out / ABOUT, about.model_dump_json(indent=1))
     return about

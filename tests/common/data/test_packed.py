@@ -156,7 +156,7 @@ def test_chunks_are_read_as_litdata_reads_them(store: Path) -> None:
 
 def test_the_default_crop_of_training_faces_has_the_photographs_pixels(tree: Path, tmp_path: Path) -> None:
     """It was resampled twice, and most of a store's time went there."""
-    args = ["prepare", "w300", "--root", str(tree), "--splits", "train", "--workers", "1", "--raw", "--out"]
+    args = ["prepare", "w300", "--root", str(tree), "--splits", "train", "--workers", "1", "--out"]
     assert main([*args, str(tmp_path / "raw")]) == 0
     plain = CropConfig()
     raw = CroppedFaces(FaceDataModule("w300", str(tree), num_workers=0).faces("train"), plain)
@@ -178,18 +178,24 @@ def test_the_default_crop_of_training_faces_has_the_photographs_pixels(tree: Pat
     for damaged in (data[:-1], data[:5], b"\0" * 8):
         with pytest.raises(LabError, match="here: .* are not a picture of .* pixels"):
             raw_picture(damaged, "here")
-    with pytest.raises(LabError, match="at most 1024 for raw pictures"):
-        Packing(size=2000, raw=True)
+    with pytest.raises(LabError, match="at most 1024 without --jpeg"):
+        Packing(size=2000)
 
 
-def test_a_store_of_the_former_format_is_read(store: Path, tmp_path: Path) -> None:
-    shutil.copytree(store, tmp_path / "former")
-    about = json.loads((store / "store.json").read_text())
+def test_a_store_of_jpeg_is_read_also_in_the_former_format(tree: Path, store: Path, tmp_path: Path) -> None:
+    former = tmp_path / "former"
+    args = ["prepare", "w300", "--root", str(tree), "--splits", "train", "--workers", "1", "--jpeg", "--size", "1200"]
+    assert main([*args, "--out", str(former)]) == 0
+    whole = PackedFaces(str(former), "train")[3].image
+    about = json.loads((former / "store.json").read_text())
     for split in about["splits"].values():
-        del split["raw"]
-    (tmp_path / "former/store.json").write_text(json.dumps(about | {"format": 1}))
-    one, other = PackedFaces(str(store), "train")[3], PackedFaces(str(tmp_path / "former"), "train")[3]
-    assert one.id == other.id and np.array_equal(one.image, other.image)
+        assert not split.pop("raw")
+    (former / "store.json").write_text(json.dumps(about | {"format": 1}))
+    one, other = PackedFaces(str(former), "train")[3], PackedFaces(str(store), "train")[3]
+    assert one.id == other.id and np.array_equal(one.image, whole)
+    assert 0 < np.abs(one.image.astype(float) - other.image).mean() < 6  # compressed
+    size, raw = ((folder / "train/chunk-0-0.bin").stat().st_size for folder in (former, store))
+    assert 4 * size < raw
 
 
 def test_damage_is_one_line(store: Path, tmp_path: Path) -> None:

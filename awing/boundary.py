@@ -6,7 +6,7 @@ CPU: only SciPy's own spline code gives its rounding, on which the cell of a sam
 samples sit on such integers.
 
 Points are in the official frame: crop pixels with the corner of the first pixel at (0, 0), so cell = floor(x / 4).
-Letters: B batch, L landmarks, C lines, N points of the longest line, T samples a line, S side of the map.
+Symbols: B batch, L landmarks, C lines, N points of the longest line, T samples a line, S side of the map.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Blocks that several networks are built of. Letters: B batch, C channels, H W map size."""
+"""Blocks that several networks are built of. Symbols: B batch, C channels, H W map size."""
 
 from __future__ import annotations
 

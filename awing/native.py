@@ -6,7 +6,7 @@ remembers which windows it drew, and clears only those. Values are those of the 
 in the boundary the few cells differ whose spline's sample falls on a whole number.
 
 Needs the optional package numba, see `common.native`.
-Letters: B batch, L landmarks, C lines, N points of the longest line, T samples a line, S side of the map, R radius.
+Symbols: B batch, L landmarks, C lines, N points of the longest line, T samples a line, S side of the map, R radius.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Training targets of Adaptive Wing: landmark heatmaps, the boundary channel and the weighted loss map M.
 
 Everything is drawn for the whole batch on the points' device, after the geometry of the augmentation, never warped.
-Letters: B batch, L landmarks, S side of the map in cells.
+Symbols: B batch, L landmarks, S side of the map in cells.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def command(main: Callable[Given, int]) -> Callable[Given, int]:
     """
 
     @functools.wraps(main)
-    def told(*args: Given.args, **more: Given.kwargs) -> int:
+    def run(*args: Given.args, **more: Given.kwargs) -> int:
         try:
             return main(*args, **more)
         except LabError as error:
@@ -75,4 +75,4 @@ def command(main: Callable[Given, int]) -> Callable[Given, int]:
             print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return USER_ERROR
 
-    return told
+    return run

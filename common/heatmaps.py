@@ -7,7 +7,7 @@ Decoders return points in the same frame: the middle of column c is c + 0.5. Two
 * pixel centres on integers (this project): crop = cell * stride - 0.5, see `cells_to_crop` and `crop_to_cells`;
 * pixel areas (many releases of heatmap code): crop = cell * stride; pass `pixel_offset=0.0`.
 
-Letters: B batch, L landmarks, H and W sides of the map in cells.
+Symbols: B batch, L landmarks, H and W sides of the map in cells.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Losses on heatmaps and on the points decoded from them.
 
-Letters: B batch, L channels, H and W sides of the map in cells.
+Symbols: B batch, L channels, H and W sides of the map in cells.
 """
 
 from __future__ import annotations

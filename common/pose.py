@@ -7,7 +7,7 @@ in units of the model. At yaw = pitch = roll = 0 a model point (a, b, c) lies at
 that a face looks straight into the camera. Positive angles turn the nose to the image's right (yaw), raise it (pitch)
 and turn the head clockwise as seen on the screen (roll).
 
-Letters: B batch, L points.
+Symbols: B batch, L points.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Frames: *image pixels* are those of the photograph as it lies on disk; *crop pixels* are those of the square that a
 network sees. In both, x runs right, y runs down, and the centre of the first pixel is (0, 0).
-Letters: B batch, L landmarks, D coordinates (2 or 3), S crop side, K subsets.
+Symbols: B batch, L landmarks, D coordinates (2 or 3), S crop side, K subsets.
 """
 
 from __future__ import annotations

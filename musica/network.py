@@ -5,7 +5,7 @@ shared between iterations. A face whose predicted error is small enough leaves t
 for it; the official implementation always runs all iterations.
 
 Shapes are (row, column) inside the network, as official weights need.
-Letters: B faces, A faces still in the cascade, M patches, N landmarks, T iterations, U hidden units.
+Symbols: B faces, A faces still in the cascade, M patches, N landmarks, T iterations, U hidden units.
 """
 
 from __future__ import annotations

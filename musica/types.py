@@ -1,6 +1,6 @@
 """What the cascade takes and returns: the pyramid of a batch of faces, an iteration's output, a run.
 
-Shapes are (row, column) inside the network, as official weights need. Letters: B faces, A faces still in the cascade,
+Shapes are (row, column) inside the network, as official weights need. Symbols: B faces, A faces still in the cascade,
 M patches, p side of a patch, N landmarks, U hidden units.
 """
 

@@ -1,7 +1,7 @@
 """Backbone of SPIGA (sec. 3.1): stacked hourglasses with attention of points and edges, and a pose branch.
 
 Maps have a cell for every 4 x 4 crop pixels. A point p, as a share of the crop's side, lies at p * M cells where cell
-centres are whole numbers. Letters: B batch, C width, E edges, L landmarks, M side of the maps, S side of the crop.
+centres are whole numbers. Symbols: B batch, C width, E edges, L landmarks, M side of the maps, S side of the crop.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def main(args: list[str] | None = None) -> LandmarkCLI:
-    """Run a subcommand; `args` stands for the command line in tests."""
+    """Run a subcommand; `args` replaces the command line in tests."""
     return start(METHOD, args)
 
 

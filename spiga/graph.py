@@ -2,7 +2,7 @@
 
 The complete graph runs on PyTorch's fused attention; a sparse graph on torch-geometric's message passing over batched
 graphs. Both use the same weights and give the same numbers on the complete graph.
-Letters: B batch, C channels, H heads, L landmarks, N edges of the graph.
+Symbols: B batch, C channels, H heads, L landmarks, N edges of the graph.
 """
 
 from __future__ import annotations

@@ -290,7 +290,7 @@ class SpigaTask(LandmarkTask):
             steps, pose = [read_points(maps.attended) for maps in found.heads], None
             score = found.heads[-1].attended.float().flatten(2).softmax(-1).amax(-1)
         else:
-            whole = self.net.answer(bgr)
+            whole = self.net.predict(bgr)
             steps, pose = whole.steps, whole.poses[-1]
             score = -disagreement(steps[-2], steps[-1])  # how far the cascade still moved each point
             if self.answer == "pose":

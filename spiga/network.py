@@ -3,7 +3,7 @@ Baumela, BMVC 2022, arXiv 2210.07233): backbone, head pose, projected mean face,
 
 Points are shares of the crop's side: p * S are crop pixels whose *areas* start at 0 (so this project's pixel u, whose
 centre is u, is p = (u + 0.5) / S), and p * M is the cell of a map whose centres are whole numbers.
-Letters: B batch, C width, K steps, L landmarks, M side of the maps, S side of the crop.
+Symbols: B batch, C width, K steps, L landmarks, M side of the maps, S side of the crop.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MIN_DEPTH = 0.5  # no face of the mean face's size is nearer to the camera than 
 
 
 @dataclass
-class Answer:
+class Output:
     """What the network returns.
 
     Attributes:
@@ -184,13 +184,13 @@ class SpigaNet(nn.Module):
             offsets.append(raw)
         return steps, offsets
 
-    def answer(self, bgr: Tensor, everything: bool = False) -> Answer:
+    def predict(self, bgr: Tensor, everything: bool = False) -> Output:
         """Return the whole output for prepared crops; `everything` adds what only training and pictures need."""
         features = self.backbone(bgr, cores="all" if everything else "last", last_head=everything)
         poses = [self.pose(core).to(self.mean_face.dtype) for core in features.cores]
-        return Answer(features, poses, *self.refine(features.maps[-1], poses[-1]))
+        return Output(features, poses, *self.refine(features.maps[-1], poses[-1]))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return points (B, L, 2), shares of the side, and poses (B, 6) of RGB crops (B, 3, S, S)."""
-        found = self.answer(self.prepare(image))
+        found = self.predict(self.prepare(image))
         return found.steps[-1], found.poses[-1]

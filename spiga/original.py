@@ -104,7 +104,7 @@ def predict_official(net: SpigaNet, image: np.ndarray, boxes: np.ndarray) -> Pre
     crops = [crop_face(Face(image, nothing, box)) for box in given]
     device = net.mean_face.device
     pixels = torch.from_numpy(np.stack([crop.image for crop in crops])).permute(0, 3, 1, 2).to(device)
-    found = net.answer(net.prepare(pixels))
+    found = net.predict(net.prepare(pixels))
     corner = torch.from_numpy(np.stack([crop.box[:2] for crop in crops])).to(device)[:, None]
     factor = torch.tensor([box[2] / crop.box[2] for box, crop in zip(given, crops, strict=True)], device=device)
     start = torch.from_numpy(np.stack([box[:2] for box in given])).to(device)[:, None]

@@ -1,7 +1,7 @@
 """Training targets (sec. 3.1 and 4.1): Gaussian point maps, boundary maps, and the head pose by POSIT.
 
 Points are crop pixels as areas (a point at this project's pixel u lies at u + 0.5), so that p = points / S is a share
-of the side and p * M a map cell whose centres are whole numbers. Letters: B batch, E edges, L landmarks, M map side.
+of the side and p * M a map cell whose centres are whole numbers. Symbols: B batch, E edges, L landmarks, M map side.
 """
 
 from __future__ import annotations

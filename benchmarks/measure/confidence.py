@@ -40,7 +40,7 @@ COVERAGES = (100, 90, 75, 50)  # percent
 
 
 @dataclass(frozen=True)
-class Answers:
+class Scored:
     """What a method predicts for faces.
 
     Attributes:
@@ -51,12 +51,12 @@ class Answers:
     errors: np.ndarray
     score: np.ndarray
 
-    def take(self, rows: np.ndarray) -> Answers:
-        """Return the answers for these faces."""
-        return Answers(self.errors[rows], self.score[rows])
+    def take(self, rows: np.ndarray) -> Scored:
+        """Return the scores of these faces."""
+        return Scored(self.errors[rows], self.score[rows])
 
 
-def fitted(plain: Answers, hard: Answers) -> Confidence:
+def fitted(plain: Scored, hard: Scored) -> Confidence:
     """Return the maps of two sets of faces together."""
     score, errors = (np.concatenate(pair) for pair in ((plain.score, hard.score), (plain.errors, hard.errors)))
     return Confidence.fit(score, errors)
@@ -92,7 +92,7 @@ def harder(sample: FaceSample, row: int) -> FaceSample:
     return replace(sample, image=PICTURE_KINDS[kind](sample.image, level, rng))
 
 
-def answers(predictor: Predictor, samples: list[FaceSample]) -> Answers:
+def scored(predictor: Predictor, samples: list[FaceSample]) -> Scored:
     """Return what a method predicts for faces in their own boxes.
 
     Raises:
@@ -108,10 +108,10 @@ def answers(predictor: Predictor, samples: list[FaceSample]) -> Answers:
         points = found.points[..., :2].double().cpu().numpy()
         errors.append(point_errors(points, truth, norm)[0])
         scores.append(found.score[0].double().cpu().numpy())
-    return Answers(np.stack(errors), np.stack(scores))
+    return Scored(np.stack(errors), np.stack(scores))
 
 
-def out_of_fold(plain: Answers, hard: Answers) -> np.ndarray:
+def out_of_fold(plain: Scored, hard: Scored) -> np.ndarray:
     """Return expected errors of the plain faces (N,) by maps that were fitted without the face itself."""
     expected = np.zeros(len(plain.errors))
     fold = np.arange(len(expected)) % FOLDS
@@ -122,7 +122,7 @@ def out_of_fold(plain: Answers, hard: Answers) -> np.ndarray:
     return expected
 
 
-def report(given: np.ndarray, plain: Answers, hard: Answers, name: str) -> str:
+def report(given: np.ndarray, plain: Scored, hard: Scored, name: str) -> str:
     """Return the section on boxes and confidence of a model card: `given` are the NMEs from the true boxes (N,)."""
     nme, expected = plain.errors.mean(axis=1), out_of_fold(plain, hard)
     order = np.argsort(expected, kind="stable")
@@ -193,10 +193,10 @@ def main(options: argparse.Namespace) -> None:
     known = np.flatnonzero(np.isfinite(boxes).all(axis=1))
     mapped = box_map(Detections.of(boxes[known], np.zeros(len(known)))).boxes.astype(np.float32)
     samples = [val[row] for row in known.tolist()]
-    given = answers(predictor, samples).errors.mean(axis=1)
+    given = scored(predictor, samples).errors.mean(axis=1)
     samples = [replace(sample, box=box) for sample, box in zip(samples, mapped, strict=True)]
-    plain = answers(predictor, samples)
-    hard = answers(predictor, [harder(sample, row) for row, sample in enumerate(samples)])
+    plain = scored(predictor, samples)
+    hard = scored(predictor, [harder(sample, row) for row, sample in enumerate(samples)])
     confidence = fitted(plain, hard)
     print(f"{detector.name}: {len(known)} of {len(val)} validation faces found; from its box: {box_map}\n")
     print(report(given, plain, hard, {"yunet": "YuNet"}.get(detector.name, detector.name)))

@@ -1,7 +1,7 @@
 """All documents from the records in runs/benchmark: `python -m benchmarks report`.
 
 Beside the records: table.md, table.tex, ledger.json and report.html, one page that needs no network. With --documents
-also the generated parts of BENCHMARKS.md and README.md, between marks; what stands outside the marks is kept. A
+also the generated parts of BENCHMARKS.md and README.md, between marks; what is outside the marks is kept. A
 document that shows figures of which the folder has no records is not overwritten, so that a fresh copy with synthetic
 records alone cannot drop the figures of photographs.
 """
@@ -29,7 +29,7 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 SHOWS = "<!-- shows: {} -->"  # what the generated part of a document holds, so that none of it is lost unseen
 TITLE = (
     "# Benchmarks\n\nWritten by `python -m benchmarks report --documents` from the records of the scripts named here, "
-    "but for what stands outside the marks. Ratios are of one run on one machine.\n"
+    "except for what is outside the marks. Ratios are of one run on one machine.\n"
 )
 
 

@@ -84,11 +84,11 @@ def run_children(
         SystemExit: with 143, after the children have ended on a SIGTERM.
     """
     env = None if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    told: list[int] = []
+    asked: list[int] = []
     children: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int, _: object) -> None:
-        told.append(number)
+        asked.append(number)
         for child in children:
             child.terminate()
 
@@ -97,7 +97,7 @@ def run_children(
     try:
         for command in commands:
             children.append(subprocess.Popen(command, pass_fds=pass_fds, env=env))
-            if told:
+            if asked:
                 children[-1].terminate()
         codes = [child.wait() for child in children]
     except BaseException:
@@ -106,8 +106,8 @@ def run_children(
     finally:
         if main:
             signal.signal(signal.SIGTERM, former)
-    if told:
-        raise SystemExit(128 + told[0])
+    if asked:
+        raise SystemExit(128 + asked[0])
     return codes
 
 

@@ -133,7 +133,7 @@ def build(source: FaceDataset, folder: Path, workers: int = 0) -> StoredFaces:
 
 def _write(source: FaceDataset, folder: Path, workers: int) -> None:
     rows: dict[str, list[object]] = {name: [] for name in ("points", "visible", "box", "pose", "subsets", "id")}
-    images, count, start, told = None, len(source), time.monotonic(), time.monotonic()
+    images, count, start, reported = None, len(source), time.monotonic(), time.monotonic()
     for index, sample in enumerate(_samples(source, workers)):
         if images is None:
             shape = (count, *sample.image.shape)
@@ -148,9 +148,9 @@ def _write(source: FaceDataset, folder: Path, workers: int) -> None:
         rows["pose"].append(unknown if sample.pose is None else sample.pose)
         rows["subsets"].append([name in sample.subsets for name in source.subset_names])
         rows["id"].append(sample.id)
-        if time.monotonic() - told > REPORT or index + 1 == count:
-            told = time.monotonic()
-            rate = (index + 1) / (told - start)
+        if time.monotonic() - reported > REPORT or index + 1 == count:
+            reported = time.monotonic()
+            rate = (index + 1) / (reported - start)
             print(f"\r{source.name}: {index + 1}/{count} faces, {rate:.0f} a second", end="", file=sys.stderr)
     print(file=sys.stderr)
     if images is not None:

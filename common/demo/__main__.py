@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.demo.answer import Methods
 from common.demo.page import STYLE, build_page
+from common.demo.results import Methods
 from common.errors import LabError, check_range, command
 from common.prediction.detection import SCORE, FaceFinder
 from common.prediction.detector_file import open_detector

@@ -1,6 +1,6 @@
 """The page: a picture in, drawn points and a table out, one method beside another.
 
-The browser is given the drawn pictures inside the answer, so that no file of them is written. An upload passes through
+The browser is given the drawn pictures inside the result, so that no file of them is written. An upload passes through
 the server's own temporary folder and is deleted as soon as it is read; the folder goes with the server.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from common.demo.answer import COLUMNS, MOST_PIXELS, Methods, read_upload
+from common.demo.results import COLUMNS, MOST_PIXELS, Methods, read_upload
 from common.errors import LabError
 
 MOST_SHOWN = 1200  # longer side of a picture that the browser is sent, pixels
@@ -43,18 +43,18 @@ def shown(image: np.ndarray) -> str:
 
 def section(methods: Methods, name: str, image: np.ndarray) -> str:
     """Return what one method finds in a picture as HTML."""
-    answer = methods.answer(name, image)
-    cells = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in answer.rows]
+    result = methods.predict(name, image)
+    cells = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in result.rows]
     head = "".join(f"<th>{html.escape(column)}</th>" for column in COLUMNS)
     rows = "".join(f"<tr>{row}</tr>" for row in cells)
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if answer.rows else ""
-    picture = f'<img alt="points of {html.escape(name)}" src="{shown(answer.picture)}">'
-    line = f"<p>{html.escape(answer.line)}</p>"
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if result.rows else ""
+    picture = f'<img alt="points of {html.escape(name)}" src="{shown(result.picture)}">'
+    line = f"<p>{html.escape(result.line)}</p>"
     return f'<div class="lab-one" data-method="{html.escape(name)}">{line}{table}{picture}</div>'
 
 
 def results(methods: Methods, names: list[str], image: np.ndarray | None) -> str:
-    """Return the answers of one or two methods as HTML, or what is to be done."""
+    """Return the results of one or two methods as HTML, or what is to be done."""
     if image is None:
         return '<p class="lab-note">Drop a picture, or take one from the camera.</p>'
     if not 1 <= len(names) <= MOST_SIDE_BY_SIDE:
@@ -77,7 +77,7 @@ def build_page(methods: Methods, folder: Path, most_bytes: int) -> Any:
     """Return the page as Gradio's Blocks.
 
     Args:
-        methods: that answer.
+        methods: the predictors that the page offers.
         folder: the server's temporary folder.
         most_bytes: of an uploaded picture.
 

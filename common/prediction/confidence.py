@@ -5,7 +5,7 @@ surer. On faces that were not trained on, errors are fitted to it by a falling m
 a point's, whose errors are first divided by the point's usual share (points of the outline are always worse than eye
 corners). Both say something about a point; the geometric mean of the two is expected. Stored with the weights.
 
-Letters: N faces, L points.
+Symbols: N faces, L points.
 """
 
 from __future__ import annotations

@@ -50,18 +50,18 @@ class SaveWhenStopped(Checkpoint):  # a kind that Lightning calls last, when the
                 file.unlink()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        told, last = isinstance(exception, SIGTERMException), last_file(trainer)
-        if not told and not isinstance(exception, KeyboardInterrupt):
+        asked, last = isinstance(exception, SIGTERMException), last_file(trainer)
+        if not asked and not isinstance(exception, KeyboardInterrupt):
             return
         fitting = trainer.state.fn == "fit" and not trainer.fast_dev_run  # type: ignore[attr-defined]
-        if told and fitting and trainer.global_step > self._begun:
+        if asked and fitting and trainer.global_step > self._begun:
             # Without the barrier of `save_checkpoint`, at which other processes may no longer arrive.
             content: dict[str, object] = trainer._checkpoint_connector.dump_checkpoint()
             trainer.strategy.save_checkpoint(content, str(last))
         if trainer.is_global_zero:
-            name = "SIGTERM" if told else "Ctrl-C"
+            name = "SIGTERM" if asked else "Ctrl-C"
             if fitting and last.is_file():
-                what = f"step {trainer.global_step} is in {last}" if told else f"its last epoch is in {last}"
+                what = f"step {trainer.global_step} is in {last}" if asked else f"its last epoch is in {last}"
                 print(f"stopped by {name}; {what}: go on by the same command with --resume", file=sys.stderr)
             else:
                 print(f"stopped by {name}; nothing was kept", file=sys.stderr)

@@ -114,14 +114,14 @@ def open_run(
     if job == "fit" and run.id:
         id_file(folder).parent.mkdir(parents=True, exist_ok=True)
         id_file(folder).write_text(f"{run.id}\n", encoding="utf-8")
-    print(told(run, reason, bool(former)), file=sys.stderr)
+    print(line_of(run, reason, bool(former)), file=sys.stderr)
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     run.define_metric("val/nme", summary="min", step_metric="trainer/global_step", step_sync=True)
     return run
 
 
-def told(run: wandb.Run, reason: str, again: bool) -> str:
+def line_of(run: wandb.Run, reason: str, again: bool) -> str:
     """Return the line that says where a run is tracked."""
     if not run.settings.mode or run.settings.mode == "disabled":
         return "W&B: off, as WANDB_MODE says"

@@ -2,7 +2,7 @@
 
 Besides the whole cascade, each iteration is a graph of its own, so that whoever runs them can let faces leave early, as
 `CascadeNet.run` does: `iteration1` takes crops, later ones also the points and the state that the one before returned.
-Letters as in `musica.network`.
+Symbols as in `musica.network`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ after megabytes of weights the interpreter's own memory is in no cache, and what
 several times as long as elsewhere.
 
 The arithmetic is that of `Stage` and `CascadeNet.run`, without gradients; sums run in another order.
-Letters: A faces, M patches, F features of a patch (256), N landmarks, U hidden units, W size of the sums over an
+Symbols: A faces, M patches, F features of a patch (256), N landmarks, U hidden units, W size of the sums over an
 iteration's inputs (U, or the hidden layer's rank), G rank of the attention, T iterations, K threads.
 """
 

@@ -4,7 +4,7 @@ The loops are in `musica.native.patches`, `musica.native.cascade` and `musica.na
 between this and the network itself; nothing else imports it.
 
 Needs the optional package numba, see `common.native`.
-Letters: B faces, A faces still in the cascade, M patches, p side of a patch, C channels of a convolution, I inputs and
+Symbols: B faces, A faces still in the cascade, M patches, p side of a patch, C channels of a convolution, I inputs and
 U units of a hidden layer.
 """
 

@@ -4,7 +4,7 @@ A patch is so little work that starting the tensors' operations takes longer tha
 the nearest cache. Sums run over the channels side by side, which lie next to each other in memory; what a loop over
 them adds up is written out, since only then does it become one multiplication and addition of whole registers.
 
-Letters: M patches, p side of a patch (14), C channels (32).
+Symbols: M patches, p side of a patch (14), C channels (32).
 """
 
 from __future__ import annotations

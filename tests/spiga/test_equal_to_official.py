@@ -52,7 +52,7 @@ def test_from_picture_and_box_to_landmarks_and_pose(net: SpigaNet, golden: dict[
 
 def test_every_step_of_the_cascade(net: SpigaNet, golden: dict[str, np.ndarray]) -> None:
     with torch.inference_mode():
-        found = net.answer(torch.from_numpy(picture(11, (1, 3, 256, 256))), everything=True)
+        found = net.predict(torch.from_numpy(picture(11, (1, 3, 256, 256))), everything=True)
     steps: list[Tensor] = found.steps
     assert furthest(steps[0], golden["x0"]) <= POINTS
     assert furthest(torch.stack(steps[1:]), golden["landmarks"]) <= POINTS

@@ -14,7 +14,7 @@ from torch import Tensor
 from common.schemes import IBUG68, WFLW98
 from spiga.convert import constants, convert_state_dict
 from spiga.fold import fold_network
-from spiga.network import Answer, SpigaNet
+from spiga.network import Output, SpigaNet
 from spiga.original import SIZE, Face, crop_face
 from spiga.schemes import edge_curves
 from tests.conftest import needs_shared
@@ -25,14 +25,14 @@ pytestmark = pytest.mark.golden
 
 
 class Run(NamedTuple):
-    """One golden network's arrays (without prefix) and our answer for the two images and the three photographs."""
+    """One golden network's arrays (without prefix) and our output for the two images and the three photographs."""
 
     golden: dict[str, np.ndarray]
     shared: dict[str, np.ndarray]
     net: SpigaNet
     official: dict[str, Tensor]
     about: dict[str, object]
-    answer: Answer
+    output: Output
     stem: Tensor
     image: Tensor
     dropped: list[str]
@@ -52,7 +52,7 @@ def run(request: pytest.FixtureRequest, shared_dir: Path) -> Run:
     net.backbone.stem.register_forward_hook(lambda module, inputs, output: stems.append(output))
     with torch.inference_mode():
         # One pass for all five; the features keep only the two images of the network arrays.
-        found = net.answer(torch.cat([image, photographs]), everything=True)
+        found = net.predict(torch.cat([image, photographs]), everything=True)
     return Run(own, everything, net, official, golden.describe(shared_dir, name), found, stems[0], image,
                convert_state_dict(official)[1])  # fmt: skip
 
@@ -73,19 +73,19 @@ def test_weights_are_the_golden_ones(run: Run) -> None:
 
 @needs_shared
 def test_landmarks_pose_and_first_points(run: Run) -> None:
-    steps = torch.stack(run.answer.steps)[:, :2]
-    close(run.answer.poses[-1][:2], run.golden["pose"], POINTS)
-    close(run.answer.poses[-1][:2], run.golden["pose_f64"], POINTS)
+    steps = torch.stack(run.output.steps)[:, :2]
+    close(run.output.poses[-1][:2], run.golden["pose"], POINTS)
+    close(run.output.poses[-1][:2], run.golden["pose_f64"], POINTS)
     close(steps[0], run.golden["x0"], POINTS)
     close(steps[1:], run.golden["landmarks"], POINTS)
     close(steps[1:], run.golden["landmarks_f64"], POINTS)
-    close(torch.stack(run.answer.raw)[:, :2], run.golden["raw_offset"], RAW)
+    close(torch.stack(run.output.raw)[:, :2], run.golden["raw_offset"], RAW)
     assert (np.abs(run.golden["raw_offset"]) > 1).any()  # the bound is exercised
 
 
 @needs_shared
 def test_backbone_maps(run: Run) -> None:
-    features, maps = run.answer.features, run.answer.features.maps
+    features, maps = run.output.features, run.output.features.maps
     close(run.net.backbone.with_coordinates(run.image)[0, :, ::51, ::51], run.golden["coord_probe"], 1e-6)
     close(run.stem[:2, ::16, ::8, ::8], run.golden["pre_sub"], FEATURE)
     close(torch.stack(maps)[:, :2, ::32, ::8, ::8], run.golden["visual_field_sub"], FEATURE)
@@ -98,20 +98,20 @@ def test_backbone_maps(run: Run) -> None:
 def test_attention_of_points_and_edges(run: Run) -> None:
     names = {"points": "points_sub", "edges": "edges_sub", "raw": "maps_sub", "attended": "attended_sub",
              "near": "e2p_sub"}  # fmt: skip
-    assert len(run.answer.features.heads) == 3
+    assert len(run.output.features.heads) == 3
     for field, name in names.items():
-        stacked = torch.stack([getattr(maps, field) for maps in run.answer.features.heads])
+        stacked = torch.stack([getattr(maps, field) for maps in run.output.features.heads])
         close(stacked[:, :2, ::7, ::8, ::8], run.golden[name], FEATURE)
-    flat = run.answer.features.heads[0].points[:2].flatten(2)
+    flat = run.output.features.heads[0].points[:2].flatten(2)
     at_golden = flat.gather(-1, torch.from_numpy(run.golden["points0_argmax"])[..., None])[..., 0]
     assert (flat.amax(-1) - at_golden).max() <= FEATURE  # ties allowed
 
 
 @needs_shared
 def test_cascade_from_inside(run: Run) -> None:
-    maps, attention = run.answer.features.maps[-1][:2], []
+    maps, attention = run.output.features.maps[-1][:2], []
     for t, step in enumerate(run.net.cascade):
-        points = run.answer.steps[t][:2]
+        points = run.output.steps[t][:2]
         with torch.inference_mode():
             windows, embedded = step.sample(maps, points), step.embed_windows(maps, points)
             relative = step.relative(points)
@@ -130,14 +130,14 @@ def test_cascade_from_inside(run: Run) -> None:
 @needs_shared
 def test_photographs_from_uint8_to_image_pixels(run: Run, shared_dir: Path) -> None:
     image = np.round(255 * golden.fill_module(shared_dir).image(21, (3, 300, 400))).astype(np.uint8).transpose(1, 2, 0)
-    points = run.answer.steps[-1][2:].double().numpy()
+    points = run.output.steps[-1][2:].double().numpy()
     for k, box in enumerate(run.shared["crop_bbox_in"]):
         crop = crop_face(Face(image, np.zeros((1, 2)), box))
         np.testing.assert_array_equal(crop.image.transpose(2, 0, 1), run.shared["crop_bgr_uint8"][k])
         close(crop.box, run.shared["crop_bbox_out"][k], 1e-9)
         in_image = (SIZE * points[k] - crop.box[:2]) / crop.box[2:] * box[2:] + box[:2]
         close(in_image, run.golden["e2e_landmarks"][k], 5e-3)
-    close(run.answer.poses[-1][2:], run.golden["e2e_headpose"], POINTS)
+    close(run.output.poses[-1][2:], run.golden["e2e_headpose"], POINTS)
 
 
 @needs_shared
@@ -195,7 +195,7 @@ def test_schemes_of_the_project_have_the_released_edges() -> None:
 def test_the_folded_network_gives_the_golden_landmarks(run: Run) -> None:
     folded = fold_network(run.net)
     with torch.inference_mode():
-        found = folded.answer(run.image)
+        found = folded.predict(run.image)
     close(torch.stack(found.steps[1:]), run.golden["landmarks"], POINTS)
     close(found.poses[-1], run.golden["pose"], POINTS)
-    assert not found.features.heads[3:] and len(found.poses) == 1  # only what the answer needs
+    assert not found.features.heads[3:] and len(found.poses) == 1  # only what the points need

@@ -69,8 +69,8 @@ def decoding(runs: Path) -> str:
             continue
         base = found["released"]
         for decoder, values in found.items():
-            told = [f"{values[norm]:.3f} ({values[norm] - base[norm]:+.3f})" for norm in ("eye_centres", "lnd_bbox")]
-            rows.append([title, decoder, *told])
+            shown = [f"{values[norm]:.3f} ({values[norm] - base[norm]:+.3f})" for norm in ("eye_centres", "lnd_bbox")]
+            rows.append([title, decoder, *shown])
     return rows_table(["network", "decoder", NORMS["eye_centres"], NORMS["lnd_bbox"]], rows)
 
 
@@ -124,7 +124,7 @@ def speed(runs: Path) -> str:
         times = [f"{value['ms'][form]:.0f} ({100 * value['share'][form]:.0f} %)" for form in FORMS]
         rows.append([name, f"{value['learned']:,} + {value['running']:,}", f"{file_bytes(recipe_size(name)[0]):,}",
                      f"{value['macs'] / 1e9:.2f} G", *times])  # fmt: skip
-    told = (f"\n\nPeak of a matrix product in the same run: {found['peak_gmacs']:.0f} GMAC/s; medians of "
+    below = (f"\n\nPeak of a matrix product in the same run: {found['peak_gmacs']:.0f} GMAC/s; medians of "
             f"{found['rounds']} rounds, torch {found['torch']}.")  # fmt: skip
     header = [
         "network",
@@ -133,7 +133,7 @@ def speed(runs: Path) -> str:
         "MACs",
         *(form.replace("_", " ") for form in FORMS),
     ]
-    return rows_table(header, rows) + told
+    return rows_table(header, rows) + below
 
 
 SECTIONS = {

@@ -41,7 +41,7 @@ def attention_weights(net: SpigaNet, image: torch.Tensor, step: int, layer: int)
     """
     if not 0 <= step < len(net.cascade):
         raise LabError(f"--step must be in 1 ... {len(net.cascade)}, got {step + 1}")
-    found = net.answer(net.prepare(image))
+    found = net.predict(net.prepare(image))
     part = net.cascade[step]
     layers = list(part.layers)  # type: ignore[arg-type]
     if not 0 <= layer < len(layers):

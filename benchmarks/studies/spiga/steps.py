@@ -59,7 +59,7 @@ def step_errors(task: SpigaTask, data: Faces, split: str) -> dict[str, np.ndarra
 
     def predict(batch: FaceBatch) -> Prediction:
         assert batch.box is not None  # of the data module's batches
-        steps = task.net.answer(task.net.prepare(batch.image)).steps
+        steps = task.net.predict(task.net.prepare(batch.image)).steps
         pixels = [step * task.input_size - HALF for step in steps]
         return Prediction(points=pixels[-1], steps=[lay_mean_face(task.net, batch.box.float()), *pixels])
 

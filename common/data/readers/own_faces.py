@@ -93,7 +93,7 @@ class OwnFaces(FaceDataset):
             the annotated points' tight box).
 
     Raises:
-        LabError: the file is missing or not sound, a photograph is missing, or a face is wrong or given twice (told
+        LabError: the file is missing or not sound, a photograph is missing, or a face is wrong or given twice (reported
             with its line).
     """
 

@@ -12,8 +12,8 @@ import pytest
 
 from common.data.synthetic import SyntheticFaces
 from common.demo import __main__ as demo
-from common.demo.answer import MOST_PIXELS, Methods, read_upload
 from common.demo.page import discard, results
+from common.demo.results import MOST_PIXELS, Methods, read_upload
 from common.errors import LabError
 from common.prediction.detection import Detections, FaceFinder
 from tests.benchmarks.report.test_browser import driver
@@ -42,9 +42,9 @@ def test_methods_answer_side_by_side(face: tuple[np.ndarray, np.ndarray]) -> Non
     image, box = face
     methods = Methods(FaceFinder(Known(box), turned=False))
     assert {"awing", "dpr"} <= set(methods.names())
-    answer = methods.answer("awing", image)
-    assert answer.picture.shape == image.shape and (answer.picture != image).any()
-    assert len(answer.rows) == 1 and "1 face" in answer.line and answer.rows[0][5] == "0.95"
+    result = methods.predict("awing", image)
+    assert result.picture.shape == image.shape and (result.picture != image).any()
+    assert len(result.rows) == 1 and "1 face" in result.line and result.rows[0][5] == "0.95"
     page = results(methods, ["awing", "dpr"], image)
     assert page.count("data:image/jpeg;base64,") == 2 and page.count("<tr>") == 4
     assert "Choose one or 2" in results(methods, [], image)

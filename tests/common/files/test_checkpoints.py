@@ -1,4 +1,4 @@
-"""Weights: strict, told completely, never by running code."""
+"""Weights: strict, reported completely, never by running code."""
 
 from __future__ import annotations
 

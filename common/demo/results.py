@@ -26,7 +26,7 @@ Answered = TypeVar("Answered")
 
 
 @dataclass(frozen=True)
-class Answer:
+class Result:
     """What one method found.
 
     Attributes:
@@ -71,16 +71,16 @@ class Methods:
             self.loaded[name] = Predictor.from_pretrained(name, self.device)
         return self.loaded[name]
 
-    def answer(self, name: str, image: np.ndarray) -> Answer:
+    def predict(self, name: str, image: np.ndarray) -> Result:
         """Return what a method finds in a picture (H, W, 3) uint8, RGB.
 
         Raises:
             LabError: the method has no weights, or see `find_landmarks`.
         """
         with self.turn:
-            return self._answer(name, image)
+            return self._predict(name, image)
 
-    def _answer(self, name: str, image: np.ndarray) -> Answer:
+    def _predict(self, name: str, image: np.ndarray) -> Result:
         predictor = self.predictor(name)
         found, seconds = timed(lambda: self.finder.detect(image))
         mapped = predictor.box_maps[self.finder.detector.name](found)
@@ -88,7 +88,7 @@ class Methods:
         count = f"{len(faces)} face{'' if len(faces) == 1 else 's'}"
         line = f"{METHODS[name].title}: {count}, detector {1000 * seconds:.0f} ms, landmarks {1000 * own:.0f} ms"
         rows = [row(index, face) for index, face in enumerate(faces, 1)]
-        return Answer(draw_faces(predictor, image, faces), rows, line)
+        return Result(draw_faces(predictor, image, faces), rows, line)
 
 
 def timed(work: Callable[[], Answered]) -> tuple[Answered, float]:

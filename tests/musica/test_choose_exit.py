@@ -21,6 +21,7 @@ from common.errors import LabError
 from common.evaluation import batches, load_data
 from common.files.images import write_image
 from common.files.recipes import read_recipe
+from common.methods import METHODS
 from common.packing import pack
 from common.predict import main as predict
 from common.prediction.inference import Predictor
@@ -227,6 +228,18 @@ def test_command_makes_a_policy_that_predict_uses(
     assert predict(command) == 2 and f"policy={out}" in capsys.readouterr().err, "not added to those with the exit"
     assert predict([*command, "--set", "policy=none.json"]) == 2
     assert predict([*command, "--set", "wings=2"]) == 2 and "no such setting" in capsys.readouterr().err
+
+
+def test_the_embedded_policy_is_of_the_embedded_network() -> None:
+    weights = METHODS["musica"].weights()[0]
+    policy = weights.with_name("helen_thin_policy.json")
+    predictor = Predictor.load(weights, settings={"policy": str(policy)})
+    face = SyntheticFaces(1, scheme="ibug68", seed=2)[0]
+    found, whole = predictor(face.image, face.box), Predictor.load(weights)(face.image, face.box)
+    assert found.points.shape == (1, 68, 2)
+    np.testing.assert_allclose(found.points, whole.points, atol=0.05 * float(face.box[2] - face.box[0]))
+    chosen = read_policy(policy, 4, "ibug68", (64, 32)).chosen_on
+    assert chosen["split"] == "val" and chosen["nme_loss"] <= chosen["max_loss"]
 
 
 def test_copies_are_the_same_faces_slightly_augmented(trained: tuple[Path, Path]) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import LabError, check_range, command
-from common.files.arrays import read_arrays
+from common.files.arrays import DAMAGED, read_arrays, read_member
 from common.files.images import decode_image
 from common.geometry import tight_box
 from common.metrics.functional import nme, normaliser, point_errors
@@ -50,20 +50,28 @@ def label(predictors: Sequence[Predictor], image: np.ndarray, box: np.ndarray) -
     """Return the mean points (L, 2) of a face, image pixels, and the networks' disagreement in percent.
 
     The disagreement is the largest of the networks' mean distances from the mean, over the outer eye corners' distance.
-    None where there is no face of a usable size in the box.
+    None where the box holds no face of a usable size within the picture.
     """
-    mean = None
+    start = box
     for _ in range(2):
-        start = box if mean is None else tight_box(mean)
-        if not np.isfinite(start).all() or (start[2:] - start[:2] < LEAST).any():
+        inside = np.minimum(start[2:], image.shape[1::-1]) - np.maximum(start[:2], 0)
+        if not (inside >= LEAST).all():  # NaN is no face either
             return None
         found = np.stack([predictor(image, start).points[0, :, :2].numpy() for predictor in predictors])
         mean = found.mean(axis=0)
+        start = tight_box(mean)
     distance = normaliser("corners", mean[None], predictors[0].scheme)
     if not distance[0] >= LEAST:
         return None
     apart = nme(point_errors(found, np.broadcast_to(mean, found.shape), np.repeat(distance, len(found))))
     return mean, float(apart.max())
+
+
+def _open(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except DAMAGED as error:
+        raise LabError(f"{path}: no zip of crops ({error})") from None
 
 
 def write_labels(predictors: Sequence[Predictor], faces: Path, out: Path, limit: float) -> tuple[int, int]:
@@ -78,17 +86,15 @@ def write_labels(predictors: Sequence[Predictor], faces: Path, out: Path, limit:
     out.mkdir(parents=True, exist_ok=True)
     kept: list[tuple[str, np.ndarray, float]] = []
     part = out / "train.zip.part"
-    with zipfile.ZipFile(faces) as source, zipfile.ZipFile(part, "w") as target:
+    with _open(faces) as source, zipfile.ZipFile(part, "w") as target:
         for name, box in zip(names, boxes, strict=True):
             try:
-                content = source.read(name)
+                content = read_member(source, name)
             except KeyError:
                 raise LabError(f"{faces}: has no file {name}, which its table names") from None
-            try:
-                found = label(predictors, decode_image(content, name), box)
-            except LabError as error:  # a box outside its crop
-                print(f"{name} left out: {error}", file=sys.stderr)
-                continue
+            except DAMAGED as error:
+                raise LabError(f"{faces}: {name} cannot be read ({error}); copy it again") from None
+            found = label(predictors, decode_image(content, f"{faces}: {name}"), box)
             if found is not None and found[1] <= limit:
                 kept.append((name, *found))
                 target.writestr(name, content)

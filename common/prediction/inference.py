@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import glob
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
@@ -36,6 +37,8 @@ from common.types import FaceBatch, Prediction
 
 PRETRAINED = "model.safetensors"  # file of weights in a folder or a repository of the model hub
 WEIGHT_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ONNX)
+Picture = np.ndarray | Path | str
+Pictures = list[Picture] | tuple[Picture, ...]
 
 
 def load_task(path: Path | str, **changes: object) -> LandmarkTask:
@@ -219,18 +222,47 @@ class Predictor:
         """Landmark scheme of the predictions."""
         return self.task.scheme
 
-    @torch.inference_mode()
-    def __call__(self, image: np.ndarray | Path | str, boxes: np.ndarray) -> Prediction:
-        """Return landmarks of all faces of one photograph, image pixels.
+    @overload
+    def __call__(self, image: Picture, boxes: np.ndarray) -> Prediction: ...
+    @overload
+    def __call__(self, image: Pictures, boxes: Sequence[np.ndarray] | np.ndarray) -> list[Prediction]: ...
+    def __call__(
+        self, image: Picture | Pictures, boxes: np.ndarray | Sequence[np.ndarray]
+    ) -> Prediction | list[Prediction]:
+        """Return landmarks of all faces of one photograph, image pixels; of several, a list of them.
 
         Args:
-            image: (H, W, 3) uint8, RGB; or see `as_picture`.
-            boxes: (N, 4) x0 y0 x1 y1, image pixels, N may be 0; or (4,), of one face.
+            image: (H, W, 3) uint8, RGB; or see `as_picture`; or a list of such.
+            boxes: (N, 4) x0 y0 x1 y1, image pixels, N may be 0; or (4,), of one face; for a list, one of these for each
+                photograph.
 
         Raises:
-            LabError: the image is no picture, or a box is none of a face in it, see `check_box_in`.
+            LabError: an image is no picture, a box is none of a face in it, see `check_box_in`, or a list has not the
+                boxes of each photograph.
         """
-        image, boxes = as_picture(image), np.atleast_2d(boxes)
+        if not isinstance(image, list | tuple):
+            return self._one(image, boxes)
+        if len(boxes) != len(image):
+            raise LabError(f"{len(image)} pictures, but boxes of {len(boxes)}; give a list with the boxes of each, "
+                           "(N, 4) or (4,)")  # fmt: skip
+        found = []
+        for number, (one, own) in enumerate(zip(image, boxes, strict=True)):
+            try:
+                found.append(self._one(one, own))
+            except LabError as error:
+                raise LabError(f"picture {number}: {error}") from None
+        return found
+
+    @torch.inference_mode()
+    def _one(self, picture: Picture, given: np.ndarray | Sequence[np.ndarray]) -> Prediction:
+        image = as_picture(picture)
+        try:
+            boxes = np.asarray(given)
+        except ValueError:  # arrays of several sizes
+            raise LabError("boxes of one picture are one array (N, 4) or (4,), x0 y0 x1 y1, not several") from None
+        if boxes.size and (boxes.ndim not in (1, 2) or boxes.shape[-1] != 4):
+            raise LabError(f"boxes of a picture have the shape (N, 4) or (4,), x0 y0 x1 y1; these have {boxes.shape}")
+        boxes = np.atleast_2d(boxes)
         if boxes.size == 0:
             return Prediction(points=torch.zeros(0, self.scheme.num_points, 2, dtype=torch.float64))
         height, width = image.shape[:2]

@@ -133,6 +133,26 @@ def test_pictures_and_boxes_in_any_form(weights: Path, tmp_path: Path) -> None:
             predictor(wrong, sample.box)  # type: ignore[arg-type]
 
 
+def test_a_list_of_pictures_gives_a_list(weights: Path, tmp_path: Path) -> None:
+    predictor, faces = Predictor.load(weights), SyntheticFaces(2, seed=8)
+    pictures, boxes = [faces[0].image, faces[1].image], [faces[0].box, np.stack([faces[1].box] * 2)]
+    found = predictor([*pictures, pictures[0]], [*boxes, np.zeros((0, 4))])
+    assert [len(one.points) for one in found] == [1, 2, 0]
+    for one, picture, own in zip(found, pictures, boxes, strict=False):
+        assert torch.equal(one.points, predictor(picture, own).points)
+    write_image(tmp_path / "face.png", pictures[0])
+    (path,) = predictor((tmp_path / "face.png",), boxes[0][None])
+    assert torch.equal(path.points, found[0].points) and predictor([], []) == []
+    for wrong, own, message in (
+        (pictures, boxes[0][None], "2 pictures, but boxes of 1; give a list with the boxes of each"),
+        ([pictures[0]] * 4, boxes[0], r"picture 0: boxes of a picture have the shape \(N, 4\) or \(4,\).*have \(\)"),
+        ([pictures[0], "none.png"], boxes, "picture 1: none.png: image is missing"),
+        (np.stack(pictures), boxes, r"\(H, W, 3\), RGB; this one has \(2, 256"),
+    ):
+        with pytest.raises(LabError, match=message):
+            predictor(wrong, own)  # type: ignore[call-overload]
+
+
 def test_auto_takes_a_gpu_that_computes_and_else_the_processor(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert usable_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

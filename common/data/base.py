@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -179,14 +180,24 @@ def check_photo(path: Path, where: str) -> Path:
     Raises:
         LabError: it does not; says so where a file of the same name in another Unicode form does.
     """
-    if path.is_file():
+    if os.path.isfile(path):  # False for names that the system does not take, too
         return path
-    name = unicodedata.normalize("NFC", path.name)
-    if path.parent.is_dir() and not path.name.isascii():
-        if any(unicodedata.normalize("NFC", other.name) == name for other in path.parent.iterdir()):
-            raise LabError(f"{where}: photograph {path} is there under a name that looks the same in another Unicode "
-                           "form; rename the file, or write the list in the form of the file's name")  # fmt: skip
+    if other_form(path):
+        raise LabError(f"{where}: photograph {path} is there under a name that looks the same in another Unicode "
+                       "form; rename the file, or write the list in the form of the file's name")  # fmt: skip
     raise LabError(f"{where}: photograph {path} is missing; is the data set complete?")
+
+
+def other_form(path: Path) -> Path | None:
+    """Return the file in a path's folder whose name without its ending differs in Unicode form alone, if there is one.
+
+    Lists and archives from macOS write accents as letter and mark, others as one character.
+    """
+    if path.stem.isascii() or not os.path.isdir(path.parent):
+        return None
+    name = unicodedata.normalize("NFC", path.stem)
+    twins = (other for other in path.parent.iterdir() if unicodedata.normalize("NFC", other.stem) == name)
+    return next((other for other in twins if other.stem != path.stem), None)
 
 
 NORMS = ("corners", "box")  # what errors of lists of one's own are divided by

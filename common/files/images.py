@@ -49,7 +49,9 @@ def decode_image(
     except cv2.error:
         image = None
     if image is None:
-        raise LabError(f"{where}: the image does not decode; the file is damaged or no image")
+        raise LabError(
+            f"{where}: the image does not decode; the file is damaged or no image, copy it again or remove it"
+        )
     if image.dtype == np.uint16:
         bits = max(8, int(image.max()).bit_length())
         return np.right_shift(image, bits - 8).astype(np.uint8)
@@ -71,7 +73,9 @@ def decode_known(data: bytes | memoryview, where: str) -> np.ndarray:
     except cv2.error:
         image = None
     if image is None:
-        raise LabError(f"{where}: the image does not decode; the file is damaged or no image")
+        raise LabError(
+            f"{where}: the image does not decode; the file is damaged or no image, copy it again or remove it"
+        )
     return image
 
 

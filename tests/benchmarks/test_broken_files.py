@@ -154,6 +154,7 @@ def test_no_content_gives_a_foreign_exception(name: str, tmp_path: Path, capsys:
     file, sound, write, read = READINGS[name]
     for other, content in (("db_info.json", ABOUT), ("test.json", FACES)):
         (tmp_path / other).write_text(json.dumps(content))
+    (tmp_path / "a.jpg").touch()
     path = tmp_path / file
     path.write_bytes(write(sound))
     read(path)  # what is sound is read

@@ -95,6 +95,7 @@ def test_json_with_a_mark_is_read_and_its_mistakes_are_named(tmp_path: Path) -> 
     for changes, said in (
         ({"landmarks": [[*p, 2] for p in POINTS[:68].tolist()]}, r"\[0\].landmarks\[0\]"),
         ({"ids": list(range(1, 69))}, "face 0: ids names 68, which db_info.json does not list"),
+        ({"imgpath": "b.jpg"}, "test.json: face 0: photograph .*b.jpg is missing"),
         ({"test_subsets": {"dark": [7]}}, "test_subsets.dark names face 7 of 1 in test.json"),
     ):
         with pytest.raises(LabError, match=said):

@@ -36,7 +36,7 @@ def read_pts(path: Path, count: int, headerless: bool = False) -> np.ndarray:
         if line:
             points.append(_point(path, number, line))
     if has_header and not closed:
-        raise LabError(f"{path}:{len(lines)}: ends without '}}'; the file is cut short")
+        raise LabError(f"{path}:{len(lines)}: ends without '}}'; the file is cut short, copy it again")
     if len(points) != count:
         raise LabError(f"{path}:{start + len(points)}: {len(points)} landmarks, expected {declared}")
     return np.array(points)

@@ -70,7 +70,12 @@ class COFW(FaceDataset):
         try:
             return h5py.File(self.path, "r")
         except OSError:
-            raise LabError(f"{self.path}: is no MATLAB 7.3 (HDF5) file, or is damaged") from None
+            with self.path.open("rb") as file:
+                former = file.read(10) == b"MATLAB 5.0"
+            what = "is a MATLAB 5 file, where version 7.3 is expected; save it with -v7.3"
+            if not former:
+                what = "is no MATLAB 7.3 (HDF5) file, or is damaged; copy it again"
+            raise LabError(f"{self.path}: {what}") from None
 
     def _names(self, file: h5py.File) -> list[str]:
         try:

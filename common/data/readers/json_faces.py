@@ -15,7 +15,17 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, Field
 
-from common.data.base import FaceDataset, Once, check_box, check_norm, check_points, check_root, each, own_norm
+from common.data.base import (
+    FaceDataset,
+    Once,
+    check_box,
+    check_norm,
+    check_photo,
+    check_points,
+    check_root,
+    each,
+    own_norm,
+)
 from common.errors import LabError
 from common.files.images import read_image
 from common.files.validation import Finite, read_json, validated
@@ -68,7 +78,7 @@ class JsonFaces(FaceDataset):
             (root of the area of the annotated points' tight box).
 
     Raises:
-        LabError: a file is missing or damaged, or a sample is wrong (named with its number).
+        LabError: a file or a photograph is missing or damaged, or a sample is wrong (named with its number).
     """
 
     def __init__(self, root: str, split: str, scheme: str = "ibug68", norm: str = "corners") -> None:
@@ -112,6 +122,7 @@ class JsonFaces(FaceDataset):
         checked = check_points(points, self.scheme, where)
         if not known.any():
             raise LabError(f"{where}: no landmark is annotated; remove this face")
+        check_photo(self.root / value.imgpath, where)
         once.check(where, value.imgpath, checked, known)
         box = check_box(np.array([x, y, x + width, y + height]), where)
         norm = own_norm(checked, known, self.scheme, self.norm, where)

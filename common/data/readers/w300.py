@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.base import FaceDataset, check_box, check_points, check_root, each, files_in
+from common.data.base import FaceDataset, check_box, check_points, check_root, each, files_in, other_form
 from common.data.readers._pts import read_pts
 from common.errors import LabError
 from common.files.images import read_image
@@ -65,8 +65,11 @@ class W300(FaceDataset):
     def _read_face(self, found: tuple[Path | None, Path | None, str]) -> tuple[tuple[Path, Path, str], np.ndarray]:
         image, path, subset = found
         if image is None or path is None:
-            wanted = "its photograph" if image is None else "its .pts file"
-            raise LabError(f"{path or image}: {wanted} is missing; is the data set complete?")
+            wanted, there = "its photograph" if image is None else "its .pts file", path or image
+            if there is not None and (twin := other_form(there)):
+                raise LabError(f"{there}: {wanted} is missing; {twin.name} looks the same in another Unicode form, "
+                               "rename one of them")  # fmt: skip
+            raise LabError(f"{there}: {wanted} is missing; is the data set complete?")
         points = read_pts(path, self.scheme.num_points, self.headerless) - 1
         return (image, path, subset), check_points(points, self.scheme, str(path))
 

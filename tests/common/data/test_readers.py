@@ -83,6 +83,10 @@ def test_w300_skips_nothing_silently(w300_tree: Path) -> None:
     (w300_tree / "ibug" / "a_1.png").write_bytes(b"no picture")
     with pytest.raises(LabError, match="a_1.png: the image does not decode"):
         W300(str(w300_tree), "challenge")[0]
+    (w300_tree / "ibug" / "a_1.png").rename(w300_tree / "ibug" / "cafe\u0301.png")
+    (w300_tree / "ibug" / "a_1.pts").rename(w300_tree / "ibug" / "caf\u00e9.pts")
+    with pytest.raises(LabError, match="is missing; caf.* looks the same in another Unicode form, rename one of them"):
+        W300(str(w300_tree), "challenge")
 
 
 def test_headerless_points_on_demand(tmp_path: Path) -> None:
@@ -162,7 +166,10 @@ def test_cofw_errors(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="COFW_test_color.mat: missing"):
         COFW(str(tmp_path), "test")
     (tmp_path / "COFW_test_color.mat").write_bytes(b"MATLAB 5.0")
-    with pytest.raises(LabError, match="no MATLAB 7.3"):
+    with pytest.raises(LabError, match="is a MATLAB 5 file, where version 7.3 is expected; save it with -v7.3"):
+        COFW(str(tmp_path), "test")
+    (tmp_path / "COFW_test_color.mat").write_bytes(b"\x89HDF")
+    with pytest.raises(LabError, match="no MATLAB 7.3 .* copy it again"):
         COFW(str(tmp_path), "test")
     phis = np.ones((2, 87))
     phis[1, 3] = np.inf

@@ -10,7 +10,10 @@ picture; a face with roll 90 has its chin on the left of the picture.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -134,6 +137,7 @@ class DlibDetector:
 
     Args:
         score: lowest score that is returned; dlib's margin is squashed to 0..1.
+        cache: folder that keeps the model once it is unpacked, which takes more than a second.
 
     Raises:
         LabError: dlib is not installed.
@@ -141,7 +145,7 @@ class DlibDetector:
 
     name = "dlib"
 
-    def __init__(self, score: float = SCORE) -> None:
+    def __init__(self, score: float = SCORE, cache: Path | None = None) -> None:
         try:
             import dlib
         except ImportError:
@@ -149,8 +153,19 @@ class DlibDetector:
                 "no face detector: give --detector FILE (a YuNet model) or install dlib: pip install "
                 "'face-alignment-lab[detector]'"
             ) from None
-        self._find = dlib.get_frontal_face_detector()
+        kept = None if cache is None else _kept_model(cache, f"dlib-{dlib.__version__}-")
+        self._find = dlib.get_frontal_face_detector() if kept is None else dlib.fhog_object_detector(str(kept))
         self._score = score
+        if cache is not None and kept is None:
+            with contextlib.suppress(OSError, RuntimeError):  # without room the next start is slow, too
+                self._keep(cache, f"dlib-{dlib.__version__}-")
+
+    def _keep(self, cache: Path, name: str) -> None:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            part = Path(scratch) / "model"
+            self._find.save(str(part))
+            part.replace(cache / f"{name}{hashlib.sha256(part.read_bytes()).hexdigest()}.svm")
 
     def detect(self, image: np.ndarray) -> Detections:
         """Return the faces of an RGB picture (H, W, 3) uint8; their five points are NaN."""
@@ -160,6 +175,14 @@ class DlibDetector:
         boxes = np.array([[r.left(), r.top(), r.right(), r.bottom()] for r in rectangles], float).reshape(-1, 4)
         kept = scores >= self._score
         return Detections.of(boxes[kept], scores[kept])
+
+
+def _kept_model(cache: Path, name: str) -> Path | None:
+    """Return the file of a folder that begins with a name and ends with the SHA-256 of what it holds; None without."""
+    for path in cache.glob(f"{name}*.svm"):
+        if path.stem == name + hashlib.sha256(path.read_bytes()).hexdigest():
+            return path
+    return None
 
 
 @dataclass(frozen=True)

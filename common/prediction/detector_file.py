@@ -68,14 +68,14 @@ def open_detector(choice: str | None, score: float = SCORE) -> Detector:
         LabError: the file is missing or of another kind, dlib is not installed, or there is no detector at all.
     """
     if choice == "dlib":
-        return DlibDetector(score)
+        return DlibDetector(score, cache_folder())
     if choice is not None:
         return YuNet(Path(choice), score)
     try:
         return YuNet(fetch_yunet(), score)
     except LabError as error:
         try:
-            detector = DlibDetector(score)
+            detector = DlibDetector(score, cache_folder())
         except LabError:
             raise LabError(
                 f"no face detector: {error}, install dlib (pip install 'face-alignment-lab[detector]'), or give --box"

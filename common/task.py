@@ -96,8 +96,12 @@ class LandmarkTask(LightningModule):
     # What a method brings.
 
     def network(self) -> nn.Module:
-        """Return the network proper: what is counted, compiled, timed and exported."""
+        """Return the network proper: what is counted, timed and exported."""
         raise NotImplementedError
+
+    def compiled_parts(self) -> list[nn.Module]:
+        """Return the modules that the training loss calls: the network, or those of its parts that are called."""
+        return [self.network()]
 
     def inference(self) -> Callable[[Tensor], object]:
         """Return what predicts uint8 crops (B, 3, S, S), as it is timed: the network, or a faster version of it."""
@@ -189,10 +193,7 @@ class LandmarkTask(LightningModule):
             self.prepare(data.cropped("train"))
 
     def on_fit_start(self) -> None:
-        if self.train_config.channels_last:
-            self.network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if self.train_config.compile_net:
-            self.network().compile()
+        self.train_config.prepare(self.network(), self.compiled_parts())
 
     def _augment_generator(self) -> torch.Generator:
         # Drawn from the step, not from a running stream: a resumed run goes on with the same changes.

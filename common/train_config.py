@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.data.augment import PhotometricAugment
 from common.errors import check_ranges
@@ -33,7 +33,7 @@ class TrainConfig:
             for no average. In step n the decay is min(ema, (1 + n) / (10 + n)), so that the first steps are not held
             back by the initial weights.
         augment: colours, blur, noise and occluders; None for none.
-        compile_net: compile the network in place before training.
+        compile_net: compile what the training loss calls, before training; it takes a minute or more.
         channels_last: run the network in channels-last memory order, which is faster on most machines.
 
     Raises:
@@ -56,6 +56,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_ranges("train", self, lr="[0, 100]", weight_decay="[0, 100]", momentum="[0, 1)", gamma="(0, 1]",
                      milestones="[0, 1000000]", warmup_steps="[0, 1000000]", ema="[0, 1)")  # fmt: skip
+
+    def prepare(self, network: nn.Module, parts: Iterable[nn.Module]) -> None:
+        """Give a network its memory order and let torch compile parts of it, as the settings say."""
+        if self.channels_last:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for part in parts if self.compile_net else ():
+            part.compile()
 
     def make_optimizer(self, groups: list[ParameterGroup], fused: bool | None = None) -> torch.optim.Optimizer:
         """Return the optimiser of parameter groups.

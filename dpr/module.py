@@ -121,6 +121,9 @@ class DprTask(LandmarkTask):
     def network(self) -> nn.Module:
         return self.net
 
+    def compiled_parts(self) -> list[nn.Module]:
+        return list(self.net.children())
+
     def new_parts(self) -> tuple[str, ...]:
         """GLSR starts from GSR: the local stage is new. Losses keep no trained weights."""
         return ("net.local_", "global_loss.", "local_loss.")

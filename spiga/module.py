@@ -250,6 +250,9 @@ class SpigaTask(LandmarkTask):
     def network(self) -> nn.Module:
         return self.net
 
+    def compiled_parts(self) -> list[nn.Module]:
+        return [self.net.backbone, self.net.pose, *self.net.cascade]
+
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return points (B, L, 2), shares of the side, and poses (B, 6) of RGB crops (B, 3, S, S)."""
         found: tuple[Tensor, Tensor] = self.net(image)

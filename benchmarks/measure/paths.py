@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measure.speed import make_task
+from benchmarks.measure.made_up import make_task
 from benchmarks.measure.timing import count_parameters, median_ms
 from benchmarks.readme import fill, table
 from common.data.crops import CropConfig

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,47 +13,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.measure.timing import count_macs, count_parameters, median_ms
+from benchmarks.measure import train_speed
+from benchmarks.measure.made_up import STEP_FACES, made_up_batch, make_task
+from benchmarks.measure.timing import count_macs, count_parameters, median_ms, peak_memory_mb
 from benchmarks.record import Timing, append_record
-from common.data.batching import Collate, CroppedFaces
-from common.data.crops import CropConfig
-from common.data.synthetic import SyntheticFaces
 from common.errors import LabError, check_range
 from common.files.provenance import commit, machine
-from common.files.recipes import read_recipe
 from common.methods import METHODS
 from common.task import LandmarkTask
-from common.task import make_task as build_task
 from common.types import FaceBatch
 
 BATCHES = (1, 8)
-STEP_FACES = 8  # faces in a timed training step
 RECORD = "speed.jsonl"
-
-
-def _resident_mb(field: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) / 1024
-    return float("nan")
-
-
-def peak_memory_mb(call: Callable[[], object], device: str) -> float | None:
-    """Return by how many MB a call's peak lies above the memory held before it; None where it is not known."""
-    if device.startswith("cuda"):
-        held = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        call()
-        return (torch.cuda.max_memory_allocated() - held) / 2**20
-    with suppress(OSError, AttributeError):  # memory of earlier work that the allocator kept would hide the call's own
-        ctypes.CDLL(None).malloc_trim(0)
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is held now
-        before = _resident_mb("VmRSS:")
-        call()
-        return max(0.0, _resident_mb("VmHWM:") - before)
-    except OSError:
-        return None
 
 
 def sizes(net: nn.Module, size: int) -> dict[str, Any]:
@@ -123,29 +92,13 @@ def train_step_ms(task: LandmarkTask, batch: FaceBatch, device: str = "cpu", fac
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's options."""
     parser.add_argument("--methods", nargs="+", help="names of methods; default all")
-    parser.add_argument("--recipe", default="smoke", help="key in the method's recipes")
+    parser.add_argument("--recipe", help="key in the methods' recipes; default smoke, with --train helen")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"),
                         help="auto: the CPU, and CUDA too where there is one")  # fmt: skip
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--step", action=argparse.BooleanOptionalAction, default=True, help="time a training step too")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark"))
-
-
-def made_up_batch(task: LandmarkTask, faces: int = STEP_FACES) -> FaceBatch:
-    """Return a batch of synthetic faces as a task's training takes it."""
-    drawn = SyntheticFaces(faces, scheme=task.scheme.name)
-    crops = CroppedFaces(drawn, CropConfig(size=task.input_size))
-    return Collate(drawn.subset_names)([crops[index] for index in range(faces)])
-
-
-def make_task(name: str, recipe: str) -> LandmarkTask:
-    """Return a method's task as the last stage of a recipe makes it, with random weights."""
-    method = METHODS[name]
-    content = read_recipe(method.file(method.stages(recipe)[-1]))
-    data = content["data"]
-    size = data.get("crop", {}).get("size", CropConfig.size)
-    settings = {"scheme": data["scheme"], "input_size": size, **content["model"]}
-    return build_task(method.task_class(), settings, method.stages(recipe)[-1])
+    train_speed.add_arguments(parser)
 
 
 def examine(name: str, recipe: str, batches: tuple[int, ...], device: str, step: bool) -> Timing:
@@ -179,9 +132,12 @@ def main(options: argparse.Namespace) -> None:
     if options.device == "cuda" and not cuda:
         raise LabError("--device cuda: no CUDA device here; use --device cpu")
     names, batches = options.methods or list(METHODS), tuple(options.batches)
+    options.recipe = options.recipe or ("helen" if options.train else "smoke")
     for name in names:
         if name not in METHODS or options.recipe not in METHODS[name].recipes:
             raise LabError(f"--methods {name}: no such method with a recipe {options.recipe}")
+    if options.train:
+        return train_speed.main(options, names)
     for device in [options.device] if options.device != "auto" else ["cpu", *["cuda"] * cuda]:
         rows = []
         for name in names:

@@ -6,8 +6,11 @@ one measurement alike; what is left over in the medians is small beside the diff
 
 from __future__ import annotations
 
+import ctypes
 import statistics
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -58,3 +61,28 @@ def count_macs(call: Callable[..., object], *arguments: object) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         call(*arguments)
     return counter.get_total_flops() // 2
+
+
+def _resident_mb(field: str) -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+def peak_memory_mb(call: Callable[[], object], device: str) -> float | None:
+    """Return by how many MB a call's peak lies above the memory held before it; None where it is not known."""
+    if device.startswith("cuda"):
+        held = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        call()
+        return (torch.cuda.max_memory_allocated() - held) / 2**20
+    with suppress(OSError, AttributeError):  # memory of earlier work that the allocator kept would hide the call's own
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is held now
+        before = _resident_mb("VmRSS:")
+        call()
+        return max(0.0, _resident_mb("VmHWM:") - before)
+    except OSError:
+        return None

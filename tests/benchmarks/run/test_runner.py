@@ -16,7 +16,8 @@ import yaml
 from torch import nn
 
 from benchmarks.__main__ import main
-from benchmarks.measure.speed import make_task, measure, train_step_ms
+from benchmarks.measure.made_up import make_task
+from benchmarks.measure.speed import measure, train_step_ms
 from benchmarks.measure.timing import count_macs, count_parameters
 from benchmarks.published.ledger import cost_figures
 from benchmarks.record import Result, Timing, append_record, claim, read_records

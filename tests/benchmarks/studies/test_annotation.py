@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.measure.speed import make_task
+from benchmarks.measure.made_up import make_task
 from benchmarks.studies.dpr.ablation import stage_errors
 from benchmarks.studies.sdu3d.evaluate import score_crops
 from benchmarks.studies.sdu3d.poses import score

@@ -16,6 +16,7 @@ import spiga.cli
 from awing.cli import main
 from common.data.datamodule import DATASETS
 from common.methods import METHODS
+from common.training import start
 from common.training.cli import LandmarkParser
 from common.training.command import commands
 from common.training.former import follow, lacking
@@ -24,6 +25,15 @@ from common.training.words import explained
 from spiga.method import METHOD as SPIGA
 
 ROOT = Path(__file__).resolve().parents[3]
+FAULTS = """
+import resource, numpy as np
+from common.training.start import keep_freed_memory
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5): np.ones(2**22)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults(), print(faults(), keep_freed_memory(), faults() and faults())
+"""
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: str, run: object = main) -> str:
@@ -176,3 +186,19 @@ def test_stages_of_a_recipe_train_one_after_the_other(
         "stage1", "stage2", "stage3",
     ]  # fmt: skip
     spiga.cli.main(["fit", "--config", "wflw", *TINY, "--resume", "true"])  # finished stages end at once
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_freed_memory_is_kept() -> None:
+    found = subprocess.run([sys.executable, "-c", FAULTS], cwd=ROOT, capture_output=True, text=True, check=True)
+    before, kept, after = found.stdout.split()
+    assert kept == "True" and int(after) < int(before) / 4
+
+
+def test_fit_keeps_freed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(start, "keep_freed_memory", lambda: asked.append(True))
+    monkeypatch.setattr("common.training.cli.run_command", lambda task, run: None)
+    for job in ("fit", "validate"):
+        main([job, "--config", "smoke"])
+    assert asked == [True]

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from common.geometry import (
     apply_affine,
     box_center,
+    box_sides,
     compose_affine,
     crop_matrix,
+    disagreement,
     fit_similarity,
     invert_affine,
     tight_box,
@@ -82,3 +84,56 @@ def test_box_helpers_and_errors() -> None:
         crop_matrix(np.zeros(2), 0, 10)
     with pytest.raises(ValueError, match="two distinct"):
         fit_similarity(np.ones((3, 2)), np.ones((3, 2)))
+    with pytest.raises(ValueError, match="positive"):
+        crop_matrix(np.zeros(2), 10, 0)
+    np.testing.assert_array_equal(box_sides(np.array([1.0, 2, 4, 9])), [3, 7])
+
+
+def test_tensors_give_what_arrays_give() -> None:
+    """One map of unequal axes, determinant 11, and two stacked."""
+    one, other = np.array([[2.0, 1, 5], [3, 7, -6]]), np.array([[1.0, -2, 3], [4, 5, 6]])
+    points = np.array([[1.0, 2, 3], [4, 5, 6]])
+    moved = apply_affine(one, points)
+    np.testing.assert_allclose(moved, [[9, 11, 3 * 11**0.5], [18, 41, 6 * 11**0.5]])
+    np.testing.assert_allclose(apply_affine(torch.from_numpy(one), torch.from_numpy(points)).numpy(), moved)
+    inverse = np.array([[7, -1, -41], [-3, 2, 27]]) / 11
+    np.testing.assert_allclose(invert_affine(one), inverse)
+    np.testing.assert_allclose(invert_affine(np.stack([other, one]))[1], inverse)
+    np.testing.assert_allclose(invert_affine(torch.from_numpy(one)).numpy(), inverse)
+    np.testing.assert_allclose(compose_affine(other, one), [[-4, -13, 20], [23, 39, -4]])
+    both = compose_affine(torch.from_numpy(other), torch.from_numpy(one))
+    np.testing.assert_allclose(both.numpy(), [[-4, -13, 20], [23, 39, -4]])
+    with pytest.raises(ValueError, match="singular"):
+        invert_affine(np.stack([one, np.zeros((2, 3))]))
+
+
+def test_small_determinants_are_taken_as_the_least() -> None:
+    matrices = torch.tensor([[[1e-3, 0, 0], [0, 1e-3, 0]], [[1e-3, 0, 0], [0, -1e-3, 0]], [[2.0, 0, 0], [0, 1, 0]]])
+    found = invert_affine(matrices, least=1e-2)
+    assert found[:, 0, 0].tolist() == pytest.approx([0.1, 0.1, 0.5]) and found[1, 1, 1] == pytest.approx(-0.1)
+
+
+def test_tight_box_of_tensors_leaves_out_what_is_hidden() -> None:
+    points = torch.tensor([[1.0, 5.0, 99], [3.0, 2.0, 99], [-7.0, 40.0, 99], [float("nan"), 1.0, 99]])
+    use = torch.tensor([True, True, False, True])
+    assert tight_box(points, use).tolist() == [1, 1, 3, 5]
+    assert tight_box(points[:3]).tolist() == [-7, 2, 3, 40]
+    np.testing.assert_array_equal(tight_box(points.numpy(), use.numpy()), [1, 1, 3, 5])
+
+
+def test_similarity_by_hand_and_with_a_point_left_out() -> None:
+    """A quarter turn, twice as large, moved by (10, 20); the last pair is wrong and weighs nothing."""
+    source = np.array([[0.0, 0], [1, 0], [0, 3], [5, 5]])
+    target = np.array([[10.0, 20], [10, 22], [4, 20], [0, 0]])
+    weight = np.array([1.0, 1, 2, 0])
+    expected = [[0, -2, 10], [2, 0, 20]]
+    np.testing.assert_allclose(fit_similarity(source, target, weight), expected, atol=1e-12)
+    found = fit_similarity(*(torch.from_numpy(array)[None] for array in (source, target, weight)))
+    np.testing.assert_allclose(found[0].numpy(), expected, atol=1e-12)
+    assert fit_similarity(torch.ones(2, 2), torch.full((2, 2), 4.0)).tolist() == [[0, 0, 4], [0, 0, 4]], "a shift"
+
+
+def test_disagreement_is_a_share_of_the_second_face() -> None:
+    other = torch.tensor([[[0.0, 0, 9], [8, 0, 9], [8, 2, 9]]])  # a box of area 16
+    one = other + torch.tensor([[3.0, 4.0, 50.0]])
+    assert disagreement(one, other).tolist() == [[1.25, 1.25, 1.25]]

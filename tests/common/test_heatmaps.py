@@ -180,3 +180,10 @@ def test_window_takes_positive_cells_as_far_as_its_radius() -> None:
     wide = [(4 * 3.5 + 2 * 4.5 + 2 * 3.5 + 5.5) / 9, (7 * 3.5 + 2 * 4.5) / 9]
     assert decode_window(maps, 2)[0, 0].tolist() == pytest.approx(wide, abs=1e-12)
     assert decode_window(maps, 0)[0, 0].tolist() == [3.5, 3.5]
+
+
+@pytest.mark.parametrize("radius", [0, 5, 40])
+def test_points_far_off_a_map_of_one_cell_draw_nothing(radius: int) -> None:
+    far = torch.tensor([[[1e30, 0.5], [0.5, 1e30], [-1e30, 0.5], [0.5, -1e30], [float("inf"), 0.5]]])
+    assert not render_gaussians(far, 1, 3.0, radius).any()
+    assert render_gaussians(torch.tensor([[[0.5, 0.5]]]), 1, 3.0, radius).tolist() == [[[[1.0]]]]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from common.metrics.functional import auc_fr_step
-from common.metrics.protocols import PROTOCOLS, SPACES, dataset_key, evaluate, summary
+from common.metrics.protocols import PROTOCOLS, SPACES, Measure, dataset_key, evaluate, summary
 from common.schemes import AFLW19, COFW29, IBUG68, WFLW98, LandmarkScheme
 from tests.conftest import SHARED, needs_shared
 
@@ -51,6 +52,7 @@ def test_all_protocols_are_there_and_have_whole_cards() -> None:
 
 def test_names_of_data_sets_have_one_spelling() -> None:
     assert dataset_key("300W private") == dataset_key("300wprivate") == dataset_key("300w-private") == "300w_private"
+    assert PROTOCOLS["awing"].measure("any", 5) == Measure("corners", 10)
     assert dataset_key("MERL-RAV") == "merlrav" and dataset_key("WFLW") == "wflw"
     assert PROTOCOLS["canonical"].measure("300W", 68) == PROTOCOLS["canonical"].measure("300wpublic", 68)
 
@@ -60,7 +62,9 @@ def test_names_of_data_sets_have_one_spelling() -> None:
     [
         ("canonical", "wflw", WFLW98, "corners", 10),
         ("canonical", "300w", IBUG68, "corners", 8),
+        ("canonical", "300w_private", IBUG68, "corners", 8),
         ("spiga", "wflw", WFLW98, "corners", 10),
+        ("spiga", "any", COFW29, "corners", 10),
         ("spiga", "300w", IBUG68, "corners", 8),
         ("spiga", "300w_private", IBUG68, "lnd_bbox", 7),
         ("spiga", "cofw68", IBUG68, "lnd_bbox", 7),
@@ -73,6 +77,13 @@ def test_names_of_data_sets_have_one_spelling() -> None:
         ("musica", "300w", IBUG68, "corners", 8),
         ("sdu", "300w_private", IBUG68, "eye_centres", 10),
         ("sdu", "aflw2000", IBUG68, "lnd_bbox", 10),
+        ("sdu", "300w_lp", IBUG68, "lnd_bbox", 10),
+        ("hrnet", "aflw", AFLW19, "bbox", 10),
+        ("mmpose", "aflw", AFLW19, "bbox", 10),
+        ("pipnet", "300w", IBUG68, "corners", 10),
+        ("pipnet", "aflw", AFLW19, "bbox", 10),
+        ("adnet", "wflw", WFLW98, "corners", 10),
+        ("adnet", "cofw", COFW29, "pupils", 10),
         ("hrnet", "wflw", WFLW98, "corners", 10),
         ("pipnet", "wflw", WFLW98, "corners", 10),
         ("star", "300w", IBUG68, "corners", 5),
@@ -219,3 +230,13 @@ def test_nmes_of_the_dpr_release() -> None:
     for name in ("gsr", "zero_glsr", "fill_glsr"):
         found = evaluate("dpr", table[f"{name}_pts"], table["gt"], WFLW98, "wflw")
         np.testing.assert_allclose(found["per_image"] / 100, table[f"nme_{name}"], rtol=1e-9)
+
+
+def test_a_protocol_of_visible_points_leaves_out_the_others() -> None:
+    pred, gt = flat_faces(WFLW98, [2, 4])
+    pred[:, :40] += 1000
+    visible = np.ones((2, 98))
+    visible[:, :40] = 0
+    seen = evaluate(replace(PROTOCOLS["canonical"], visibility=True), pred, gt, WFLW98, "wflw", visible=visible)
+    assert seen["nme"] == pytest.approx(3)
+    assert evaluate("canonical", pred, gt, WFLW98, "wflw", visible=visible)["nme"] > 300

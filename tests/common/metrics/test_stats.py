@@ -107,6 +107,8 @@ def test_paired_failures_by_hand() -> None:
     assert math.isnan(found["fr"].correlation)
     with pytest.raises(ValueError, match="same faces, got 4 and 3"):
         paired_bootstrap(np.ones(4), np.ones(3), 10)
+    with pytest.raises(ValueError, match="same faces, got 3 and 4"):
+        paired_bootstrap(np.ones(3), np.ones(4), 10)
 
 
 def test_least_difference_by_hand() -> None:

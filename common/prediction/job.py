@@ -28,6 +28,8 @@ from common.prediction.results import Header, Results, open_results
 from common.prediction.sources import DRAWN, expand, output_names, read_rct
 from common.prediction.video import FaceTracker, OneEuro, frames, is_video
 
+TERMS = "LICENSE.txt"  # beside embedded weights
+
 
 @dataclass
 class Job:
@@ -183,6 +185,8 @@ def run(options: argparse.Namespace) -> int:
     changes = named_values(options.set)
     predictor = Predictor.load(weights, options.config, options.device, options.backend, options.precision, changes)
     report(f"{predictor.task.METHOD}, {predictor.scheme.num_points} points, on {predictor.device}")
+    if options.weights is None and (terms := Path(weights).with_name(TERMS)).is_file():
+        report(f"the weights are for non-commercial research only: {terms}")
     header: Header = {"weights": Path(weights).name, "method": predictor.task.METHOD, "scheme": predictor.scheme.name}
     if changes:
         header["settings"] = ", ".join(f"{name}={value}" for name, value in changes.items())

@@ -73,7 +73,7 @@ class PredictionPictures(Callback):
     Args:
         count: faces in the grid.
         columns: of the grid.
-        every: epochs from one validation picture to the next.
+        every: epochs from one validation picture to the next; the first validation that comes after so many.
     """
 
     def __init__(self, count: int = 16, columns: int = 4, every: int = 5) -> None:
@@ -118,7 +118,9 @@ class PredictionPictures(Callback):
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object,
                                 batch_idx: int, dataloader_idx: int = 0) -> None:  # fmt: skip
-        due = (trainer.current_epoch + 1) % self.every == 0 or trainer.current_epoch + 1 == trainer.max_epochs
+        done = trainer.current_epoch + 1
+        before = done - (trainer.check_val_every_n_epoch or 1)  # where the former validation was
+        due = done // self.every > before // self.every or done == trainer.max_epochs
         fitting = trainer.state.fn == "fit"  # `trainer.training` is false while a fit validates
         if not trainer.sanity_checking and (due or not fitting):
             self._collect(pl_module, batch, outputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -271,9 +272,13 @@ def test_a_film_is_followed(weights: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["awing", "dpr", "musica"])
-def test_a_method_s_embedded_weights_are_used_by_name(method: str, pictures: list[Path], tmp_path: Path) -> None:
+def test_a_method_s_embedded_weights_are_used_by_name(
+    method: str, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     out = tmp_path / "out"
     assert main([str(pictures[0]), "--method", method, "--out", str(out), "--no-pictures"]) == 0
+    terms = re.findall(r"for non-commercial research only: (.+)", capsys.readouterr().out)
+    assert len(terms) == 1 and Path(terms[0]).is_file() and method in terms[0]
     content = json.loads((out / "predictions.json").read_text())
     assert content["method"] == method
     face = SyntheticFaces(2, seed=1)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from pathlib import Path
 
 import h5py
@@ -17,6 +18,9 @@ from common.types import FaceSample
 FILES = {"train": "COFW_train_color.mat", "test": "COFW_test_color.mat"}
 SUFFIX = {"train": "Tr", "test": "T"}  # the variables are IsTr, phisTr, bboxesTr and IsT, phisT, bboxesT
 LARGEST = 1 << 28  # bytes of one array
+DEFLATE = h5py.h5z.FILTER_DEFLATE
+PACKINGS = {DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}  # each keeps a chunk's size, or says it
+CHECKSUM = 4  # bytes that one of them adds
 L = COFW29.num_points
 
 
@@ -90,12 +94,15 @@ class COFW(FaceDataset):
             LabError: it is damaged, too large, of another kind, or not in this file.
         """
         try:
+            if isinstance(key, str) and not isinstance(file.get(key, getlink=True), h5py.HardLink):
+                raise TypeError("lies in another file")
             found = file[key]
             if not isinstance(found, h5py.Dataset) or found.dtype.kind not in kinds:
                 raise TypeError("is no array of the right kind")
             room = found.dtype.itemsize * max(found.size or 0, math.prod(found.chunks or ()))
             if room > LARGEST or found.is_virtual or found.external:
                 raise ValueError(f"{found.shape} is too large, or elsewhere")
+            _check_chunks(found.id, self.path.stat().st_size)
             return np.asarray(found)
         except (OSError, *DAMAGED) as error:
             what = key if isinstance(key, str) else "a picture"
@@ -118,6 +125,27 @@ class COFW(FaceDataset):
             box=self.boxes[index],
             id=f"{self.path.name}/{self.rows[index] + 1}",
         )
+
+
+def _check_chunks(stored: h5py.h5d.DatasetID, file_size: int) -> None:
+    """Raise a ValueError if a chunk would unpack to more than a chunk holds: HDF5 takes as much memory as it gives."""
+    made = stored.get_create_plist()
+    filters = [made.get_filter(place)[0] for place in range(made.get_nfilters())]
+    if len(set(filters)) < len(filters) or not set(filters) <= PACKINGS:
+        raise ValueError("is packed by another way than deflate")
+    if DEFLATE not in filters:
+        return
+    found: list[h5py.h5d.StoreInfo] = []
+    stored.chunk_iter(found.append)
+    most = stored.get_type().get_size() * math.prod(made.get_chunk()) + CHECKSUM
+    for chunk in found:
+        if chunk.size > file_size:
+            raise ValueError("has a chunk that is larger than the file")
+        if chunk.filter_mask & 1 << filters.index(DEFLATE):
+            continue  # stored as it is
+        content = stored.read_direct_chunk(chunk.chunk_offset)[1]
+        if len(zlib.decompressobj().decompress(content, most + 1)) > most:
+            raise ValueError("has a chunk that unpacks to more than its shape holds")
 
 
 def _picture(stored: np.ndarray, where: str) -> np.ndarray:

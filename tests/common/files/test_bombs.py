@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
+import sys
 import tracemalloc
 import zipfile
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +154,66 @@ def test_hdf5_that_fills_in_gigabytes(tmp_path: Path) -> None:
                 file["IsT"][0, 0] = picture.ref
         with pytest.raises(LabError, match="COFW_test_color.mat: .*cannot be read"):
             COFW(str(tmp_path), "test")[0]
+
+
+def peak_of(read: Callable[[], object]) -> int:
+    """Return the bytes that a call takes at most beyond what there was, in a child, whichever library takes them."""
+    import resource  # of POSIX systems
+
+    answer, mine = os.pipe()
+    child = os.fork()
+    if child == 0:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with contextlib.suppress(LabError):
+            read()
+        os.write(mine, b"%d" % (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(mine)
+    with os.fdopen(answer) as told:
+        return int(told.read()) << 10
+
+
+def chunked(path: Path, content: bytes, filters: Sequence[int]) -> Path:
+    """Write a test file of COFW whose one picture, of 216 bytes, is a chunk of these bytes."""
+    with h5py.File(path, "w") as file:
+        made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        made.set_chunk((3, 8, 9))
+        for kind in filters:
+            made.set_filter(kind, 0, (9,) if kind == h5py.h5z.FILTER_DEFLATE else ())
+        space = h5py.h5s.create_simple((3, 8, 9))
+        picture = h5py.h5d.create(file.id, b"image", h5py.h5t.STD_U8LE, space, made)
+        picture.write_direct_chunk((0, 0, 0), content)
+        file.create_dataset("IsT", (1, 1), h5py.ref_dtype)[0, 0] = file["image"].ref
+        file["phisT"], file["bboxesT"] = np.arange(87.0)[:, None], np.array([[1.0], [1], [5], [5]])
+    return path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system counts memory in another unit")
+def test_hdf5_chunks_that_unpack_to_gigabytes(tmp_path: Path) -> None:
+    """Two megabytes of a chunk took 530 MB, and were read as a black picture."""
+    deflate, packer = h5py.h5z.FILTER_DEFLATE, zlib.compressobj(1)
+    bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(256)) + packer.flush()
+    for content, filters in ((bomb, [deflate]), (zlib.compress(bomb), [deflate, deflate]),
+                             (bytes(216), [h5py.h5z.FILTER_NBIT])):  # fmt: skip
+        path = chunked(tmp_path / "c.mat", content, filters)
+        with pytest.raises(LabError, match=r"c.mat: a picture .*\((has a chunk that|is packed by another)"):
+            COFW(str(tmp_path), str(path))[0]
+        assert peak_of(lambda path=path: COFW(str(tmp_path), str(path))[0]) < LITTLE
+    picture = np.arange(216, dtype=np.uint8)
+    for filters in ([deflate], [h5py.h5z.FILTER_SHUFFLE, deflate]):
+        path = chunked(tmp_path / "c.mat", zlib.compress(picture.tobytes()), filters)
+        assert np.array_equal(COFW(str(tmp_path), str(path))[0].image, picture.reshape(3, 8, 9).T)
+
+
+def test_hdf5_that_lies_elsewhere(tmp_path: Path) -> None:
+    chunked(tmp_path / "other.mat", zlib.compress(bytes(216)), [h5py.h5z.FILTER_DEFLATE])
+    path = chunked(tmp_path / "c.mat", zlib.compress(bytes(216)), [h5py.h5z.FILTER_DEFLATE])
+    with h5py.File(path, "a") as file:
+        del file["phisT"]
+        file["phisT"] = h5py.ExternalLink("other.mat", "phisT")
+    with pytest.raises(LabError, match=r"c.mat: phisT cannot be read \(lies in another file"):
+        COFW(str(tmp_path), str(path))
 
 
 @pytest.mark.usefixtures("little_memory")

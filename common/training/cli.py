@@ -33,7 +33,7 @@ from common.schemes import get_scheme
 from common.task import LandmarkTask, check_method
 from common.training.callbacks import FiniteBest, PredictionFile, PredictionPictures, SaveConfig
 from common.training.command import SUBCOMMANDS, Command
-from common.training.failures import check_epochs, check_trainer, told_in_one_line
+from common.training.failures import check_epochs, check_safe, check_trainer, told_in_one_line
 from common.training.former import follow, lacking
 from common.training.outcome import fit_lines, fit_result, test_lines, test_result, write_results
 from common.training.progress import Bar, EpochLog, StepFigures
@@ -119,6 +119,7 @@ class LandmarkCLI(LightningCLI):
         # crop is the one that the network knows; what is typed on the command line wins. Scheme and input size are
         # linked from the data. Reading it here, before anything is written, also finds a damaged file.
         config = self.config[self.config.subcommand]
+        check_safe(config.as_dict())
         if self.config.subcommand == "fit" and config.resume:
             config.ckpt_path = "last"
         if config.get("ckpt_path") in ("best", "last"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,20 @@ def check_trainer(trainer: L.Trainer) -> None:
     if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
         raise LabError(f"trainer.devices {trainer.num_devices}: this machine has {cores} processor cores, and each "
                        "device would be a process; take fewer")  # fmt: skip
+
+
+def check_safe(settings: object, place: str = "") -> None:
+    """Look for `weights_only: false` in a configuration, at any depth.
+
+    Raises:
+        LabError: it is there; checkpoints are read as data only, so that it would have no effect.
+    """
+    whole = dict(enumerate(settings)) if isinstance(settings, list) else settings
+    for name, value in whole.items() if isinstance(whole, Mapping) else ():
+        if name == "weights_only" and value is False:
+            raise LabError(f"{place}weights_only: false would let a checkpoint run code; checkpoints are read as data "
+                           "only, leave it out")  # fmt: skip
+        check_safe(value, f"{place}{name}.")
 
 
 def check_epochs(path: Path, checkpoint: dict[str, Any], wanted: int | None) -> None:

@@ -126,6 +126,7 @@ def test_several_files_fill_each_others_gaps(trained: Path, tmp_path: Path) -> N
         (["--data.scheme", "dlib5"], "dlib5"),
         (["--model.decode", "best"], "model.decode"),
         (["--data.crop.size", "60"], "input_size must be a multiple of 16"),
+        (["--weights_only", "false"], "weights_only: false would let a checkpoint run code"),
     ],
 )
 def test_bad_input_is_one_line_and_an_exit_code(
@@ -153,6 +154,25 @@ def test_checkpoint_of_another_method_and_truncated_one(
             main(["test", *tiny(tmp_path / "run", "--ckpt_path", str(tmp_path / name))])
         assert stop.value.code == 2
         assert text in capsys.readouterr().err
+
+
+def test_a_recipe_cannot_switch_safe_loading_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`weights_only: false` with `ckpt_path: last` ran what the pickle of the run's last.ckpt said."""
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    torch.save({"state_dict": Bomb()}, last)
+    recipe = tmp_path / "own.yaml"
+    for text, said in (("weights_only: false\n", "weights_only: false would let"), ("", "refused, since this pickle")):
+        recipe.write_text(f"{text}ckpt_path: last\n")
+        with pytest.raises(SystemExit) as stop:
+            main(["test", *tiny(tmp_path / "run", "--config", str(recipe))])
+        (line,) = capsys.readouterr().err.splitlines()
+        assert stop.value.code == 2 and said in line and not (tmp_path / "ran").exists()
 
 
 def test_wandb_is_offline_and_asks_nothing(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from torch._utils import ExceptionWrapper
 from common.errors import LabError
 from common.training import callbacks
 from common.training.callbacks import FiniteBest, PredictionPictures
-from common.training.failures import check_trainer, told_in_one_line
+from common.training.failures import check_safe, check_trainer, told_in_one_line
 
 FULL = OSError(errno.ENOSPC, "No space left on device", "run/config.yaml")
 
@@ -67,6 +67,12 @@ def test_settings_that_cannot_work_are_refused() -> None:
     many = (os.cpu_count() or 1) + 1
     with pytest.raises(LabError, match=f"trainer.devices {many}: this machine has"):
         check_trainer(trainer(devices=many))
+
+
+def test_unsafe_loading_is_refused_at_any_depth() -> None:
+    check_safe({"weights_only": None, "trainer": {"callbacks": [{"init_args": {"weights_only": True}}]}})
+    with pytest.raises(LabError, match=r"^trainer.callbacks.0.init_args.weights_only: false would let"):
+        check_safe({"trainer": {"callbacks": [{"init_args": {"weights_only": False}}]}})
 
 
 def test_a_picture_that_cannot_be_written_ends_no_run(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -106,7 +107,7 @@ def describe(path: Path, config: Path | None = None) -> Description:
             official = bool(former) or found.get("official") == "true"
             crop = _present_crop(json.loads(found["crop"])) if config is None else _crop_of(config)
             confidence = Confidence.read(found["confidence"]) if "confidence" in found else None
-            maps = {name: BoxMap(**given) for name, given in json.loads(found.get("box_maps", "{}")).items()}
+            maps = {name: _box_map(given) for name, given in json.loads(found.get("box_maps", "{}")).items()}
             about = build(CropConfig, crop, path).still()
             return Description(found["method"], hyper, about, official, confidence, maps)
         except NONSENSE:
@@ -124,6 +125,13 @@ def describe(path: Path, config: Path | None = None) -> Description:
     hyper = {key: plain(value) for key, value in checkpoint["hyper_parameters"].items() if key != INSTANTIATOR}
     run = config or path.resolve().parent.parent / "config.yaml"
     return Description(str(checkpoint["method"]), hyper, build(CropConfig, _crop_of(run), run).still())
+
+
+def _box_map(given: Mapping[str, object]) -> BoxMap:
+    made = BoxMap(**{name: float(str(value)) for name, value in given.items()})
+    if not all(map(math.isfinite, dataclasses.astuple(made))):
+        raise ValueError("no finite map of boxes")
+    return made
 
 
 def _crop_of(config: Path) -> dict[str, object]:
@@ -187,7 +195,7 @@ def with_settings(
         unkept: settings that files do not keep, which may be given, too.
 
     Raises:
-        LabError: the task has no such setting.
+        LabError: the task has no such setting, or a value is no YAML.
     """
     hyper = json.loads(json.dumps(found.hyper_parameters, default=dataclasses.asdict))
     for name, value in changes.items():
@@ -198,7 +206,10 @@ def with_settings(
         if not isinstance(group, dict) or (last not in group and name not in unkept):
             known = ", ".join(dict.fromkeys((*hyper, *unkept)))
             raise LabError(f"{where}: --set {name}: its {found.method} has no such setting; it has {known}")
-        group[last] = yaml.safe_load(value)
+        try:
+            group[last] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise LabError(f"--set {name}: the value cannot be read: {value[:60]!r}") from None
     return dataclasses.replace(found, hyper_parameters=hyper)
 
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
-import yaml
+from pydantic import Field
 
 from benchmarks.provenance import ROOT
 from benchmarks.readme import table
@@ -30,6 +30,7 @@ from common.data.crops import CropConfig, CroppedFace, crop_box, crop_sample, dr
 from common.errors import LabError, check_range
 from common.evaluation import Evaluation, evaluate, evaluate_batches
 from common.files.images import decode_image
+from common.files.validation import Finite, Strict, read_yaml_as
 from common.geometry import invert_affine
 from common.methods import METHODS
 from common.task import LandmarkTask
@@ -38,7 +39,48 @@ from common.types import FaceSample
 RECORD = "robustness.jsonl"
 LEVELS = ROOT / "benchmarks" / "robustness.yaml"
 BOX_KINDS = ("shift", "scale", "rotation")
+# Levels that a kind can have.
+RANGES = {"shift": "[0, 10]", "scale": "(0, 10]", "rotation": "[0, 180]", "occlusion": "[0, 1]", "blur": "[0, 1]",
+          "jpeg": "[0, 100]", "dark": "[0, 1]", "small": "[1, 4096]"}  # fmt: skip
+KindName = Literal["shift", "scale", "rotation", "occlusion", "blur", "jpeg", "dark", "small"]
 Picture = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
+
+
+class Levels(Strict):
+    """Levels of one kind."""
+
+    unit: str
+    levels: Annotated[list[Finite], Field(min_length=2)]
+
+
+class Flicker(Strict):
+    """How many still faces are cropped how often."""
+
+    faces: Annotated[int, Field(ge=1)]
+    crops: Annotated[int, Field(ge=2)]
+
+
+class Settings(Strict):
+    """What is examined; the file that --levels names."""
+
+    seed: Annotated[int, Field(ge=0)]
+    batch_size: Annotated[int, Field(ge=1)]
+    kinds: dict[KindName, Levels]
+    flicker: Flicker
+
+
+def read_settings(path: Path) -> Settings:
+    """Return the content of a file of kinds and levels.
+
+    Raises:
+        LabError: it is missing or no YAML, or a value is out of its range.
+    """
+    found = read_yaml_as(Settings, path)
+    for kind, entry in found.kinds.items():
+        check_range(f"{path}: kinds.{kind}.levels", entry.levels, RANGES[kind])
+        if min(entry.levels) == max(entry.levels):
+            raise LabError(f"{path}: kinds.{kind}.levels are all the same; give at least two")
+    return found
 
 
 def stream(seed: int, index: int, kind: str) -> np.random.Generator:
@@ -183,7 +225,7 @@ def weights_time(folder: Path, trial: Trial) -> int:
     return int(last_checkpoint(folder, trial).stat().st_mtime)
 
 
-def examine(folder: Path, trial: Trial, settings: dict[str, Any], count: int | None) -> list[Robustness]:
+def examine(folder: Path, trial: Trial, settings: Settings, count: int | None) -> list[Robustness]:
     """Return all records of a trained trial."""
     tested = load_trained(folder, trial)
     task, cropped = tested.task, tested.data.cropped("test")
@@ -192,29 +234,29 @@ def examine(folder: Path, trial: Trial, settings: dict[str, Any], count: int | N
     found = (faces[k] for k in range(min(len(faces), count or len(faces))))
     samples = [replace(sample, box=crop_box(sample, config)) for sample in found]
     config = replace(config, fit=False)
-    size, seed = settings["batch_size"], settings["seed"]
+    size, seed = settings.batch_size, settings.seed
     base = partial(Robustness, method=trial.method, title=METHODS[trial.method].title, dataset=trial.dataset,
                    seed=trial.seed, n=len(samples))  # fmt: skip
     records = []
-    for kind, entry in settings["kinds"].items():
+    for kind, entry in settings.kinds.items():
         values = []
-        for level in entry["levels"]:
+        for level in entry.levels:
             changed = [disturbed(sample, task, config, faces.subset_names, kind, level, stream(seed, k, kind))
                        for k, sample in enumerate(samples)]  # fmt: skip
             result = errors(task, changed, faces.subset_names, size)
             values.append(float(result.nme.mean()))
-            records.append(base(trial=f"{trial.name}/{kind}/{level:g}", kind=kind, level=level, unit=entry["unit"],
+            records.append(base(trial=f"{trial.name}/{kind}/{level:g}", kind=kind, level=level, unit=entry.unit,
                                 nme=values[-1], fr=result.failure_rate()))  # fmt: skip
         records.append(base(trial=f"{trial.name}/{kind}/area", kind=f"{kind}_area",
-                            nme=curve_area(entry["levels"], values)))  # fmt: skip
+                            nme=curve_area(entry.levels, values)))  # fmt: skip
         print(f"[{trial.name}] {kind}: " + "  ".join(f"{level:g}: {value:.2f}" for level, value in
-                                                    zip(entry["levels"], values, strict=True)), flush=True)  # fmt: skip
+                                                    zip(entry.levels, values, strict=True)), flush=True)  # fmt: skip
     plain = evaluate(task, cropped, count=len(samples))
     if plain.score is not None:
         records.append(base(trial=f"{trial.name}/risk_coverage", kind="risk_coverage",
                             **risk_coverage(plain.nme, plain.score.mean(1))))  # fmt: skip
-    trembling = flicker(task, samples[: settings["flicker"]["faces"]], config, faces.subset_names,
-                        settings["flicker"]["crops"], size, seed)  # fmt: skip
+    trembling = flicker(task, samples[: settings.flicker.faces], config, faces.subset_names,
+                        settings.flicker.crops, size, seed)  # fmt: skip
     records.append(base(trial=f"{trial.name}/flicker", kind="flicker", nme=float(trembling.mean()), n=len(trembling),
                         asked=count, weights=weights_time(folder, trial)))  # fmt: skip
     return records
@@ -233,7 +275,7 @@ def main(options: argparse.Namespace) -> None:
     """Examine every trained trial of a plan, record and print a table."""
     check_range("--faces", options.faces, "[1, inf)")
     plan = restrict(read_plan(options.config), options.methods, None)
-    settings = yaml.safe_load(options.levels.read_text(encoding="utf-8"))
+    settings = read_settings(options.levels)
     trials = [trial for trial in plan.trials() if last_checkpoint(plan.folder, trial).is_file()]
     if not trials:
         raise LabError(f"{options.config}: no trial is trained yet; run `python -m benchmarks train` first")
@@ -242,7 +284,7 @@ def main(options: argparse.Namespace) -> None:
         print(
             f"{len(trials) - len(todo)} of {len(trials)} trials are examined already; --fresh repeats them", flush=True
         )
-    rows, kinds = [], [*(f"{kind}_area" for kind in settings["kinds"]), "flicker"]
+    rows, kinds = [], [*(f"{kind}_area" for kind in settings.kinds), "flicker"]
     for trial in todo:
         records = examine(plan.folder, trial, settings, options.faces)
         for record in records:

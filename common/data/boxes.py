@@ -205,7 +205,10 @@ def read_boxes(path: Path) -> BoxOf:
     """
     if path.is_dir():
         return _Corners(path)
-    lines = list(csv.reader(read_text(path, HINT).splitlines()))
+    try:
+        lines = list(csv.reader(read_text(path, HINT).splitlines()))
+    except csv.Error as error:
+        raise LabError(f"{path}: is not CSV ({error}); {HINT}") from None
     if not lines or [word.strip() for word in lines[0]] != HEADING:
         raise LabError(f"{path}:1: expected the heading {','.join(HEADING)}; {HINT}")
     boxes: dict[str, np.ndarray] = {}

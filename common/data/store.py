@@ -46,8 +46,16 @@ class StoredFaces(FaceDataset):
         try:
             self.faces = read_arrays(folder / FACES)
             self._images: np.ndarray | None = np.load(folder / IMAGES, mmap_mode="r", allow_pickle=False)
+            shapes = {name: values.shape[1:] for name, values in self.faces.items()}
+            wanted = {"visible": (like.scheme.num_points,), "box": (4,), "pose": (3,), "id": (),
+                      "subsets": (len(like.subset_names),), "points": shapes["points"]}  # fmt: skip
+            sound = shapes == wanted and self._images.ndim == 4 and self._images.dtype == np.uint8
+            sound = sound and len({len(values) for values in self.faces.values()}) == 1
         except (LabError, OSError, *DAMAGED):
-            raise LabError(f"{folder}: the store is damaged; remove the folder, and it is written anew") from None
+            sound = False
+        if not sound:
+            raise LabError(f"{folder}: the store is damaged; remove the folder, and it is written anew")
+        assert self._images is not None
         if len(self._images) != len(like) or len(self.faces["id"]) != len(like):
             raise LabError(f"{folder}: holds {len(self._images)} faces, not {len(like)}; remove the folder")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import sys
@@ -29,8 +30,16 @@ class CurveFile(Logger):
         self._rows: list[dict[str, object]] = []
         self._told = self._changed = False
         if steps and path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                self._rows = [row for row in csv.DictReader(file) if int(row["step"]) < steps]
+            try:
+                with path.open(newline="", encoding="utf-8") as file:
+                    self._rows = [row for row in csv.DictReader(file, strict=True) if int(row["step"]) < steps]
+            except (OSError, ValueError, KeyError, TypeError, csv.Error):
+                aside = path.with_suffix(".damaged")
+                with contextlib.suppress(OSError):
+                    path.replace(aside)
+                print(
+                    f"{path}: the curve is damaged; it is kept as {aside.name}, and a new one begins", file=sys.stderr
+                )
 
     @property
     def name(self) -> str:

@@ -156,6 +156,9 @@ class Predictor:
         if path.suffix == ONNX:
             return cls._of_graph(path, found, place, backend, precision)
         task = _task_of(path, found).to(place)
+        if found.confidence is not None and len(found.confidence.shares) != task.scheme.num_points:
+            raise LabError(f"{path}: says how sure it is of {len(found.confidence.shares)} points, and places "
+                           f"{task.scheme.num_points}; pack the run's checkpoint again")  # fmt: skip
         return cls(task, found.crop, found.official, found.confidence, found.box_maps, backend, precision)
 
     @classmethod

@@ -9,7 +9,7 @@ import numpy as np
 
 from common.data.doctor.checks import SHIFTED, Fault
 from common.errors import LabError
-from common.files.arrays import DAMAGED, read_arrays
+from common.files.arrays import DAMAGED, NUMBERS, read_arrays
 
 
 def crops_table(root: Path, split: str) -> list[Fault]:
@@ -28,8 +28,11 @@ def crops_table(root: Path, split: str) -> list[Fault]:
         faults.append(Fault("counts", f"{text}; was the first row of a list lost as a header?"))
     keys = ("landmarks_crop", "landmarks_image", "crop_x0_y0_side")
     if all(key in arrays for key in keys) and "crop_size" in arrays:
-        inside, outside, square = (np.asarray(arrays[key], np.float64) for key in keys)
-        scale = float(arrays["crop_size"]) / square[:, None, 2:]
+        wrong = [key for key in (*keys, "crop_size") if arrays[key].dtype.kind not in NUMBERS]
+        inside, outside, square = (arrays[key] for key in keys)
+        if wrong or outside.shape != inside.shape or square.shape != (len(inside), 3) or arrays["crop_size"].size != 1:
+            return [*faults, Fault("index base", f"{table}: {', '.join(keys)} and crop_size do not fit one another")]
+        scale = arrays["crop_size"].item() / square[:, None, 2:].astype(np.float64)
         gap = inside - ((outside - square[:, None, :2] + 0.5) * scale - 0.5)
         apart = np.median(gap / scale, axis=(0, 1))
         if np.abs(apart).max() > SHIFTED:

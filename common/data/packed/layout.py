@@ -162,7 +162,7 @@ def decode(row: Row, landmarks: int, dims: int, raw: bool, where: str) -> FaceSa
     """Return the face in bytes that `encode` wrote.
 
     Raises:
-        LabError: the picture is damaged, or the numbers are not those of so many landmarks.
+        LabError: the picture or the words are damaged, or the numbers are not those of so many landmarks.
     """
     count, total = landmarks, landmarks * (dims + 2) + OTHERS
     if len(row["numbers"]) != 8 * total:
@@ -171,7 +171,10 @@ def decode(row: Row, landmarks: int, dims: int, raw: bool, where: str) -> FaceSa
     flags = numbers[count * dims : -OTHERS] > 0  # which are visible, then which are annotated
     single = numbers[-OTHERS:].astype(np.float32)
     pose, norm = single[4:7], float(numbers[-2])
-    name, *subsets = bytes(row["words"]).decode("utf-8").split("\n")
+    try:
+        name, *subsets = bytes(row["words"]).decode("utf-8").split("\n")
+    except UnicodeDecodeError:
+        raise LabError(f"{where}: its words are not UTF-8 text; copy the store again") from None
     return FaceSample(
         image=raw_picture(row["image"], where) if raw else decode_known(row["image"], where),
         points=numbers[: count * dims].astype(np.float32).reshape(count, dims),

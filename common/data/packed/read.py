@@ -82,7 +82,8 @@ class PackedFaces(FaceDataset):
             leaves, chunks = index["config"]["data_format"], index["chunks"]
             sizes = {str(chunk["filename"]): int(chunk["chunk_size"]) for chunk in chunks}
             plain = not any(index["config"].get(name) for name in ("compression", "encryption"))
-        except (KeyError, TypeError, ValueError, AttributeError):
+            plain = plain and all(Path(name).name == name for name in sizes)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise LabError(f"{where}/index.json: is no index of a store; prepare it anew") from None
         count = sum(sizes.values())
         if leaves != LEAVES or count != self.count or min(sizes.values(), default=0) < 1 or not plain:
@@ -101,7 +102,10 @@ class PackedFaces(FaceDataset):
 
     def shapes(self) -> np.ndarray:
         with tempfile.TemporaryDirectory() as scratch:
-            return read_array(self._file(f"{self.folder}/{POINTS}", scratch), "prepare it anew")
+            found = read_array(self._file(f"{self.folder}/{POINTS}", scratch), "prepare it anew")
+        if found.shape != (self.count, self.scheme.num_points, self.dims) or found.dtype.kind != "f":
+            raise LabError(f"{self.root}/{self.folder}/{POINTS}: holds {found.dtype} {found.shape}; prepare it anew")
+        return found
 
     def __getitem__(self, index: int) -> FaceSample:
         if self._rows is None or self._rows[0] != os.getpid():

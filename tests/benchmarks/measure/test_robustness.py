@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
 from benchmarks.measure.robustness import (
+    LEVELS,
     PICTURE_KINDS,
     RECORD,
     curve_area,
@@ -19,6 +21,7 @@ from benchmarks.measure.robustness import (
     errors,
     flicker,
     is_done,
+    read_settings,
     risk_coverage,
     stream,
     weights_time,
@@ -28,6 +31,7 @@ from benchmarks.run.plan import Trial
 from benchmarks.run.trial import last_checkpoint
 from common.data.crops import CropConfig, crop_sample
 from common.data.synthetic import SyntheticFaces
+from common.errors import LabError
 from common.task import LandmarkTask
 from common.types import FaceBatch, Prediction
 
@@ -153,3 +157,26 @@ def test_what_was_examined_is_not_repeated(tmp_path: Path) -> None:
     assert is_done(tmp_path, trial, 8) and not is_done(tmp_path, trial, None)
     os.utime(path, (1e9, 1e9))
     assert not is_done(tmp_path, trial, 8), "trained anew"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("[", "is not valid YAML"),
+        ("seed: x", "seed"),
+        ("kinds: {shift: {unit: a, levels: [0, -1]}}", r"kinds.shift.levels must be in \[0, 10\], got -1"),
+        ("kinds: {small: {unit: a, levels: [16, 0]}}", r"kinds.small.levels must be in \[1, 4096\], got 0"),
+        ("kinds: {blur: {unit: a, levels: [0.1, 0.1]}}", "are all the same"),
+        ("kinds: {blur: {unit: a, levels: [.nan, 0.1]}}", "finite"),
+        ("kinds: {fog: {unit: a, levels: [0, 1]}}", "fog"),
+        ("flicker: {faces: 0, crops: 8}", "faces"),
+    ],
+)
+def test_a_wrong_file_of_levels_is_one_line(change: str, said: str, tmp_path: Path) -> None:
+    assert read_settings(LEVELS).batch_size == 32
+    path = tmp_path / "levels.yaml"
+    sound = yaml.safe_load(LEVELS.read_text())
+    path.write_text(change if change == "[" else yaml.safe_dump({**sound, **yaml.safe_load(change)}))
+    with pytest.raises(LabError, match=said) as told:
+        read_settings(path)
+    assert str(told.value).startswith(str(path))

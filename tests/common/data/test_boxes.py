@@ -116,6 +116,7 @@ def test_a_file_of_boxes(faces: SyntheticFaces, tmp_path: Path) -> None:
         ("id,x0,y0,x1,y1\na,1,2,3,4\na,1,2,3,4", r"boxes.csv:3: face a is given twice"),
         ("id,x0,y0,x1,y1\na,5,2,3,4", r"boxes.csv:2: box .* has no area"),
         ("id,x0,y0,x1,y1\na,nan,2,3,4", r"boxes.csv:2: box .* is not four finite"),
+        ("id,x0,y0,x1,y1\n" + "a" * 200_000, r"boxes.csv: is not CSV \(field larger"),
     ],
 )
 def test_a_wrong_file_of_boxes_is_one_line(lines: str, told: str, tmp_path: Path) -> None:

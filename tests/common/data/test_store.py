@@ -10,7 +10,7 @@ import pytest
 
 from common.data.datamodule import FaceDataModule
 from common.data.options import SyntheticConfig
-from common.data.store import IMAGES, StoredFaces, build, digest
+from common.data.store import FACES, IMAGES, StoredFaces, build, digest
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 
@@ -56,6 +56,16 @@ def test_damaged_or_foreign_stores_are_told(tmp_path: Path) -> None:
     build(drawn, tmp_path / "store")
     with pytest.raises(LabError, match="holds 2 faces, not 3"):
         StoredFaces(tmp_path / "store", SyntheticFaces(3, scheme="ibug68"))
+    sound = dict(np.load(tmp_path / "store" / FACES))
+    box = sound["box"]
+    for wrong in ({"box": box[:, :3]}, {"pose": sound["pose"][:1]}, {"more": box}, {"points": box[:1]}, {"id": box}):
+        np.savez(tmp_path / "store" / FACES, **{**sound, **wrong})
+        with pytest.raises(LabError, match="damaged; remove the folder"):
+            StoredFaces(tmp_path / "store", drawn)
+    np.savez(tmp_path / "store" / FACES, **sound)
+    np.save(tmp_path / "store" / IMAGES, np.zeros(2))
+    with pytest.raises(LabError, match="damaged; remove the folder"):
+        StoredFaces(tmp_path / "store", drawn)
     (tmp_path / "store" / IMAGES).write_bytes(b"\x93NUMPY")
     with pytest.raises(LabError, match="damaged; remove the folder"):
         StoredFaces(tmp_path / "store", drawn)

@@ -32,6 +32,18 @@ def test_a_resumed_run_goes_on_in_the_same_file(tmp_path: Path) -> None:
     assert rows(path) == [{"epoch": "0", "step": "0"}]
 
 
+@pytest.mark.parametrize("content", [b"epoch\n1\n", b"step\nx\n", b'step\n"1', b"step\n\xff\n"])
+def test_a_damaged_curve_is_set_aside(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(content)
+    curve = CurveFile(path, steps=2)
+    assert "kept as metrics.damaged" in capsys.readouterr().err
+    curve.log_metrics({"epoch": 1}, 2)
+    curve.save()
+    assert rows(path) == [{"epoch": "1", "step": "2"}]
+    assert (tmp_path / "metrics.damaged").read_bytes() == content
+
+
 def test_a_curve_that_cannot_be_written_ends_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "logs").write_text("a file in the folder's place")
     curve = CurveFile(tmp_path / "logs" / "metrics.csv")

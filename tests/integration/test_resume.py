@@ -112,6 +112,23 @@ def test_a_stopped_run_goes_on_at_the_next_face(
     assert_same(tmp_path, whole)
 
 
+def test_a_job_that_slurm_starts_again_goes_on(
+    whole: Path, tmp_path: Path, seen: Seen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same command, without --resume, continues from the file that Lightning wrote when the job's time was over."""
+    fit(tmp_path, "--trainer.max_epochs", "2")
+    requeued, sound = tmp_path / "hpc_ckpt_1.ckpt", (tmp_path / "checkpoints/last.ckpt").read_bytes()
+    requeued.write_bytes(sound[:5000] + b"?" + sound[5001:])
+    assert fit(tmp_path) == 2
+    assert "hpc_ckpt_1.ckpt: checkpoint is damaged" in capsys.readouterr().err
+    requeued.write_bytes(sound)
+    del seen[:]
+    assert fit(tmp_path) == 0
+    assert [epoch for epoch, _ in seen] == [2] * 5
+    assert not requeued.exists()
+    assert_same(tmp_path, whole)
+
+
 def test_another_batch_size_leaves_no_face_out(tmp_path: Path, seen: Seen) -> None:
     """Half an epoch was trained on twice, the other half never; a finished one was opened again."""
     fit(tmp_path, "--trainer.max_steps", "7")  # two of the five batches of epoch 1

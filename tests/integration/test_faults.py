@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ from common.files.checksum import is_sound
 from tests.integration import faults
 
 KILLS = int(os.environ.get("FAULT_KILLS", "20"))
-METHODS = list(faults.SMALL)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
@@ -33,26 +33,24 @@ def test_kills_inside_saves_leave_a_sound_checkpoint(
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return the folders of uninterrupted runs."""
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the folder of a method's uninterrupted run, made when it is first asked for."""
     folder = tmp_path_factory.mktemp("whole")
-    for method in METHODS:
-        faults.ended(faults.start(faults.command(method, folder / method)))
-    return {method: folder / method for method in METHODS}
+    return functools.cache(lambda method: faults.trained(method, folder / method))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
-def test_random_kills_change_nothing(method: str, whole: dict[str, Path], tmp_path: Path) -> None:
-    faults.killed_at_random(method, tmp_path / "run", KILLS)
-    assert faults.differences(tmp_path / "run", whole[method]) == []
+@pytest.mark.parametrize("method", faults.SMALL)
+def test_random_kills_change_nothing(method: str, whole: Callable[[str], Path], tmp_path: Path) -> None:
+    faults.killed_at_random(method, tmp_path / "run", KILLS, faults.seconds_an_epoch(whole(method)))
+    assert faults.differences(tmp_path / "run", whole(method)) == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
-def test_sigterm_changes_nothing(method: str, whole: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", faults.SMALL)
+def test_sigterm_changes_nothing(method: str, whole: Callable[[str], Path], tmp_path: Path) -> None:
     assert faults.told_to_end(method, tmp_path / "run") == 143
-    assert faults.differences(tmp_path / "run", whole[method]) == []
+    assert faults.differences(tmp_path / "run", whole(method)) == []
 
 
 def test_a_full_disk_keeps_the_former_checkpoint(tmp_path: Path) -> None:
@@ -71,22 +69,23 @@ def test_a_full_disk_stops_a_training_in_one_line(tmp_path: Path) -> None:
     with faults.small_disk(tmp_path / "disk", 3) as mounted:
         if not mounted:
             pytest.skip("no file system can be mounted here")
-        process = faults.start(faults.command("awing", tmp_path / "disk" / "run"))
-        said = process.communicate(timeout=faults.PATIENCE)[1]
-        assert process.returncode == 2 and "Traceback" not in said
-        assert "No space left on device" in said.splitlines()[-1]
+        run, said = tmp_path / "disk" / "run", tmp_path / "said.txt"
+        assert faults.ended(faults.start("awing", faults.command("awing", run), said), said) == 2
+        text = said.read_text()
+        assert "Traceback" not in text and "No space left on device" in text.splitlines()[-1]
 
 
 @pytest.mark.slow
-def test_a_killed_loader_stops_a_training_in_one_line(whole: dict[str, Path], tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    process = faults.start([*faults.command("awing", run), "--data.num_workers", "1"])
-    while process.poll() is None and not faults.last(run).is_file():
-        time.sleep(0.01)
+def test_a_killed_loader_stops_a_training_in_one_line(whole: Callable[[str], Path], tmp_path: Path) -> None:
+    run, said = tmp_path / "run", tmp_path / "run.txt"
+    process = faults.start("awing", [*faults.command("awing", run), "--data.num_workers", "1"], said)
+    faults.wait_for_save(process, run)
     listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    assert listed.stdout.split()
     for child in listed.stdout.split():
         os.kill(int(child), signal.SIGKILL)
-    said = process.communicate(timeout=faults.PATIENCE)[1]
-    assert process.returncode == 2 and "Traceback" not in said and "--resume" in said.splitlines()[-1]
-    faults.ended(faults.start(faults.command("awing", run, "--resume", "true")))
-    assert faults.differences(run, whole["awing"]) == []
+    assert faults.ended(process, said) == 2
+    text = said.read_text()
+    assert "Traceback" not in text and "--resume" in text.splitlines()[-1]
+    faults.trained("awing", run, "--resume", "true")
+    assert faults.differences(run, whole("awing")) == []

@@ -143,6 +143,7 @@ def main(args: list[str] | None = None) -> int:
     """Run a command; a user's mistake is printed as one line, exit code 2."""
     options = parser().parse_args(args)
     check_range("--workers", options.workers, "[0, 256]")
+    check_range("--count", getattr(options, "count", None), "[1, 1000]")
     return {"doctor": doctor, "prepare": prepare, "show": show, "boxes": boxes}[options.command](options)
 
 

@@ -181,7 +181,8 @@ def load_weights(
         The keys that kept their initial value.
 
     Raises:
-        LabError: a key is missing or unknown, or a shape differs.
+        LabError: a key is missing or unknown, a shape differs, or a number is not finite: decoders that look for the
+            largest value would place points as if nothing were wrong.
     """
     own = module.state_dict()
     given = {key: value for key, value in state.items() if not key.startswith(drop)} if drop else dict(state)
@@ -193,7 +194,10 @@ def load_weights(
         for key in own
         if key in given and given[key].shape != own[key].shape
     ]
+    broken = [key for key, value in given.items() if _diverged(value)]
     problems = []
+    if broken:
+        problems.append(f"{len(broken)} hold NaN or infinity ({listed(broken)}), of a training that has diverged")
     if lacking:
         problems.append(f"{len(lacking)} keys missing ({listed(lacking)})")
     if unknown:
@@ -207,6 +211,13 @@ def load_weights(
     except RuntimeError as error:  # sparse or without storage
         raise LabError(f"{where}: weights cannot be copied ({' '.join(str(error).split())[:160]})") from None
     return missing
+
+
+def _diverged(value: Tensor) -> bool:
+    try:
+        return value.is_floating_point() and not bool(value.isfinite().all())
+    except RuntimeError:  # sparse or without storage
+        return False
 
 
 def plain(value: object) -> object:

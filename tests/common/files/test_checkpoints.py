@@ -126,6 +126,12 @@ def test_load_is_strict_and_reports_everything() -> None:
         load_weights(net, state, "f.ckpt")
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
     good = {"0.weight": torch.ones(2, 2), "0.bias": torch.ones(2), "typo": torch.ones(1)}
+    for wrong in (
+        torch.nan,
+        torch.inf,
+    ):  # the largest value of maps of NaN is in the last cell: a finite error of 154 %
+        with pytest.raises(LabError, match=r"1 hold NaN or infinity \(0.bias\)"):
+            load_weights(net, {**good, "0.bias": torch.tensor([1.0, wrong])}, "f.ckpt", ("1.",), ("typo",))
     kept = load_weights(net, good, "f.ckpt", allow_missing=("1.",), drop=("typo",))
     assert sorted(kept) == ["1.bias", "1.weight"] and net.state_dict()["0.bias"].tolist() == [1, 1]
 

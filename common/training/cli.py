@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from torch import Tensor
@@ -38,7 +39,7 @@ from common.training.former import follow, lacking
 from common.training.outcome import fit_lines, fit_result, test_lines, test_result, write_results
 from common.training.progress import Bar, EpochLog, StepFigures
 from common.training.quiet import quiet
-from common.training.stopping import SIGTERM_EXIT, SaveWhenStopped, requeued_files
+from common.training.stopping import SIGTERM_EXIT, SaveWhenStopped, requeued_file
 from common.training.tracking import close, training_id, trial_folder, wandb_logger
 from common.training.words import OUT_OF_RANGE, check_moved, explained, rename_former
 
@@ -120,8 +121,13 @@ class LandmarkCLI(LightningCLI):
         # linked from the data. Reading it here, before anything is written, also finds a damaged file.
         config = self.config[self.config.subcommand]
         check_safe(config.as_dict())
-        if self.config.subcommand == "fit" and config.resume:
-            config.ckpt_path = "last"
+        if self.config.subcommand == "fit":
+            requeued = requeued_file(self._folder())
+            anew = config.overwrite and not SLURMEnvironment.detect()  # there it is the same command, started again
+            if config.resume:
+                config.ckpt_path = "last"
+            if requeued is not None and config.get("ckpt_path") in (None, "last") and not anew:
+                config.ckpt_path = str(requeued)
         if config.get("ckpt_path") in ("best", "last"):
             config.ckpt_path = str(self._folder() / "checkpoints" / f"{config.ckpt_path}.ckpt")
         path = config.get("ckpt_path")
@@ -207,11 +213,9 @@ class LandmarkCLI(LightningCLI):
 
     def _keep_former_run(self, checkpoints: Path) -> None:
         config = self.config[self.subcommand]
-        own = config.ckpt_path is not None and Path(config.ckpt_path).resolve().parent == checkpoints.resolve()
-        requeued = requeued_files(checkpoints.parent)
-        if requeued:  # Lightning takes the newest of them
-            self._steps = max(read_checkpoint(file).get("global_step", 0) for file in requeued)
-        elif not own and not config.overwrite and any(checkpoints.glob("*.ckpt")):
+        here = [folder.resolve() for folder in (checkpoints, checkpoints.parent)]
+        own = config.ckpt_path is not None and Path(config.ckpt_path).resolve().parent in here
+        if not own and not config.overwrite and any(checkpoints.glob("*.ckpt")):
             raise LabError(f"{checkpoints.parent}: holds a run already; go on with it by --resume, replace it by "
                            "--overwrite, or choose another --run")  # fmt: skip
 
@@ -266,7 +270,8 @@ class LandmarkCLI(LightningCLI):
             raise LabError(f"trainer: {' '.join(str(error).split())}") from None
         if own and self._value("track") and self.subcommand in ("fit", "test") and trainer.is_global_zero:
             source = self._value("ckpt_path")
-            run = folder if source is None else Path(source).resolve().parents[1]
+            place = folder.resolve() if source is None else Path(source).resolve().parent
+            run = folder if place == folder.resolve() else place.parent
             about = {"cli": config.as_dict(), "dataset": config.data.dataset, "checkpoint": source,
                      "training_run": training_id(run)}  # fmt: skip
             logger = wandb_logger(folder, self._method(), self.subcommand, bool(config.upload_checkpoints),

@@ -17,16 +17,21 @@ def last_file(trainer: L.Trainer) -> Path:
     return Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
 
 
-def requeued_files(folder: Path) -> list[Path]:
-    """Return what Lightning wrote to a run's folder for a job that Slurm starts again."""
-    return sorted(folder.glob("hpc_ckpt_*.ckpt"))
+def requeued_file(folder: Path) -> Path | None:
+    """Return what a run goes on from whose job Slurm has stopped: Lightning's file of that, or a later last.ckpt."""
+    files = sorted(folder.glob("hpc_ckpt_*.ckpt"))
+    return max([*files, *folder.glob("checkpoints/last.ckpt")], key=_written) if files else None
+
+
+def _written(file: Path) -> float:
+    return file.stat().st_mtime
 
 
 class SaveWhenStopped(Checkpoint):  # a kind that Lightning calls last, when the others have put weights back
     """Writes last.ckpt when the process is asked to end (SIGTERM), and removes requeued checkpoints that are outdated.
 
     Slurm's requeue is Lightning's own: on the signal that `#SBATCH --signal` names it writes hpc_ckpt_N.ckpt to the
-    run's folder and requeues the job, and the next start goes on from that file before any other.
+    run's folder and requeues the job. The next start goes on from that file, on Slurm or not.
     """
 
     def __init__(self) -> None:
@@ -45,8 +50,8 @@ class SaveWhenStopped(Checkpoint):  # a kind that Lightning calls last, when the
         last = last_file(trainer)
         if not trainer.is_global_zero or not last.is_file():
             return
-        for file in requeued_files(Path(trainer.default_root_dir)):
-            if file.stat().st_mtime < last.stat().st_mtime:
+        for file in Path(trainer.default_root_dir).glob("hpc_ckpt_*.ckpt"):
+            if _written(file) < _written(last):
                 file.unlink()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from awing.cli import main
 from awing.module import AWingTask
+from common.training.stopping import requeued_file
 from common.types import FaceBatch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,12 +113,13 @@ def test_a_stopped_run_goes_on_at_the_next_face(
     assert_same(tmp_path, whole)
 
 
-def test_a_job_that_slurm_starts_again_goes_on(
+def test_a_job_that_slurm_stopped_goes_on(
     whole: Path, tmp_path: Path, seen: Seen, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The same command, without --resume, continues from the file that Lightning wrote when the job's time was over."""
+    """The same command goes on from Lightning's file; outside of a Slurm job it began anew, over the former run."""
     fit(tmp_path, "--trainer.max_epochs", "2")
-    requeued, sound = tmp_path / "hpc_ckpt_1.ckpt", (tmp_path / "checkpoints/last.ckpt").read_bytes()
+    last, requeued = tmp_path / "checkpoints/last.ckpt", tmp_path / "hpc_ckpt_1.ckpt"
+    sound = last.read_bytes()
     requeued.write_bytes(sound[:5000] + b"?" + sound[5001:])
     assert fit(tmp_path) == 2
     assert "hpc_ckpt_1.ckpt: checkpoint is damaged" in capsys.readouterr().err
@@ -127,6 +129,9 @@ def test_a_job_that_slurm_starts_again_goes_on(
     assert [epoch for epoch, _ in seen] == [2] * 5
     assert not requeued.exists()
     assert_same(tmp_path, whole)
+    requeued.touch()
+    os.utime(requeued, (0, 0))  # left over by a kill
+    assert requeued_file(tmp_path) == last and requeued_file(tmp_path / "none") is None
 
 
 def test_another_batch_size_leaves_no_face_out(tmp_path: Path, seen: Seen) -> None:

@@ -9,7 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from benchmarks.run import trial
+from benchmarks.run.plan import Trial
 from benchmarks.run.trial import run_children
+from common.errors import LabError
 
 PARENT = """
 import sys
@@ -48,3 +53,12 @@ def test_a_runner_that_is_told_to_end_ends_its_child_first(tmp_path: Path) -> No
     except ProcessLookupError:
         return
     raise AssertionError("the child goes on")
+
+
+def test_a_training_that_is_told_to_end_is_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopped training had ended with 0, and its trial was marked as finished."""
+    one = Trial("awing", "synthetic", "smoke", 0, ("awing/smoke.yaml",))
+    monkeypatch.setattr(trial, "run_children", lambda *_: [143])
+    with pytest.raises(LabError, match="training ended with exit code 143"):
+        trial.train(tmp_path, one)
+    assert not list(tmp_path.rglob("finished"))

@@ -148,9 +148,9 @@ def _packed() -> dict[str, Any]:
     sample = FaceSample(
         picture, points, np.ones(68, bool), np.array([2, 2, 50, 50], np.float32), id="ä", subsets=("s",)
     )
-    row, kept = encode(sample, True, Packing(size=32))
+    row, kept = encode(sample, True, Packing(size=32, raw=True))
     data = HEAD.pack(*(len(row[name]) for name in NAMES)) + b"".join(row[name] for name in NAMES)
-    split = {"folder": "train", "name": "a/train", "count": 1, "subset_names": ["s"], "dims": 2}
+    split = {"folder": "train", "name": "a/train", "count": 1, "subset_names": ["s"], "dims": 2, "raw": True}
     return {
         STORE: {"format": FORMAT, "dataset": "a", "scheme": "ibug68", "room": 2.0, "splits": {"train": split}},
         "train/index.json": {"chunks": [{"filename": "chunk-0-0.bin", "chunk_size": 1}],
@@ -192,6 +192,8 @@ def targets(folder: Path) -> dict[str, tuple[str, Any, Read]]:
     (folder / "one.png").write_bytes(coded[".png"])
     (folder / "WFLW_images").mkdir(exist_ok=True)
     (folder / "WFLW_images/a.jpg").write_bytes(coded[".jpg"])
+    (folder / "frames/training").mkdir(parents=True, exist_ok=True)
+    (folder / "frames/training/a_1.jpg").write_bytes(coded[".jpg"])
     (folder / "config.yaml").write_text(yaml.safe_dump({"data": {"crop": CROP}}))
     for name, content in (("db_info.json", ABOUT), ("test.json", FACES)):
         (folder / name).write_text(json.dumps(content))

@@ -93,7 +93,7 @@ def placed(kind: str, folder: Path) -> tuple[Path, Any, Read]:
     content = json.loads(json.dumps(content, default=str)) if not isinstance(content, bytes) else content
     place = folder if kind.startswith(("crops", "wflw")) else folder / kind.replace(" ", "_").replace("/", "_")
     place.mkdir(exist_ok=True)
-    for beside in ("db_info.json", "test.json", "config.yaml", "one.png") if place != folder else ():
+    for beside in ("db_info.json", "test.json", "config.yaml", "one.png", "a.jpg") if place != folder else ():
         (place / beside).write_bytes((folder / beside).read_bytes())
     return place / name, content, read
 

@@ -190,6 +190,7 @@ def targets(folder: Path) -> dict[str, tuple[str, Any, Read]]:
     picture = np.random.default_rng(0).integers(0, 255, (50, 40, 3), np.uint8)
     coded = {end: cv2.imencode(end, picture)[1].tobytes() for end in (".png", ".jpg", ".bmp", ".tiff", ".webp", ".ppm")}
     (folder / "one.png").write_bytes(coded[".png"])
+    (folder / "a.jpg").write_bytes(coded[".jpg"])
     (folder / "WFLW_images").mkdir(exist_ok=True)
     (folder / "WFLW_images/a.jpg").write_bytes(coded[".jpg"])
     (folder / "frames/training").mkdir(parents=True, exist_ok=True)

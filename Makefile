@@ -6,13 +6,15 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 RUN_TESTS := OMP_NUM_THREADS=1 WANDB_MODE=offline $(BIN)/python -m pytest -ra -n $(WORKERS)
 
+MEASURED := OMP_NUM_THREADS=1 WANDB_MODE=offline COVERAGE_FILE=$(CURDIR)/.coverage $(BIN)/coverage run -m pytest -q
+
 # Two threads that wait for each other by spinning take several times as long once anything else wants their core.
 export OMP_WAIT_POLICY ?= PASSIVE
 # Machine code of compiled loops, which takes a minute to make: one folder for all processes.
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.cache/numba
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format types test test-slow test-docs audit build benchmark demo clean
+.PHONY: help setup lint format types test test-slow test-docs coverage audit build benchmark demo clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -43,6 +45,15 @@ test-slow: setup  ## run the tests that take minutes
 
 test-docs: setup  ## check the commands, links and examples of docs/, and the workflows
 	$(RUN_TESTS) tests/test_docs.py tests/test_examples.py tests/test_workflows.py
+
+coverage: setup  ## tests that take seconds, with the share of lines that they run; fails below the limits
+	$(BIN)/coverage erase
+	$(MEASURED) -n $(WORKERS) -m 'not slow'
+	NUMBA_DISABLE_JIT=1 $(MEASURED) tests/awing/test_native.py tests/musica/native  # no tracer sees machine code
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --include='common/*' --fail-under=95 --skip-covered --sort=miss
+	for paper in awing dpr musica sdu3d spiga; do $(BIN)/coverage report --include="$$paper/*" --fail-under=90 || exit; done
+	$(BIN)/coverage report --include='benchmarks/*' --fail-under=88
 
 audit: setup  ## ask the package index for known vulnerabilities of the versions in constraints.txt
 	$(BIN)/python -m pip install --quiet 'pip-audit>=2.7'

@@ -51,8 +51,10 @@ def metric_intervals(
     parts = figures_per_face(nmes, threshold)
     answered = parts[np.isfinite(parts[:, 0]), :1]
     _check(len(answered), level)
-    rate, area = _intervals(parts[:, 1:], level, resamples, seed)
-    found = {"nme": bootstrap_interval(answered[:, 0], level, resamples, seed), "fr": rate, "auc": area}
+    columns = [1, 2] if len(answered) < len(parts) else [1, 2, 0]  # where all are, NMEs have the same draws
+    rate, area, *own = _intervals(parts[:, columns], level, resamples, seed)
+    mean = own[0] if own else bootstrap_interval(answered[:, 0], level, resamples, seed)
+    found = {"nme": mean, "fr": rate, "auc": area}
     failures = int((parts[:, 1] > 0).sum())
     bound = 100 * ((100 - level) / 200) ** (1 / len(parts))
     if failures == 0:

@@ -63,6 +63,13 @@ def test_intervals_of_all_figures_hold_them() -> None:
         assert low < np.nanmean(parts[:, column]) < high, name
 
 
+def test_intervals_of_answered_faces_are_those_of_each_figure() -> None:
+    nmes = np.random.default_rng(3).gamma(4, 1.0, 50)
+    found = metric_intervals(nmes, 4)
+    for column, name in enumerate(("nme", "fr", "auc")):
+        assert found[name] == pytest.approx(bootstrap_interval(figures_per_face(nmes, 4)[:, column]), rel=1e-12), name
+
+
 def test_no_failure_is_not_a_failure_rate_of_nought() -> None:
     """0 of 100 faces: the exact 95 % bound is 1 - 0.025 ** (1 / 100) = 3.62 %; a resample would say 0."""
     assert metric_intervals(np.full(100, 3.0), 8)["fr"] == pytest.approx((0.0, 3.6217), abs=1e-3)

@@ -64,6 +64,16 @@ class EpochLog(Callback):
         if self.best is None or self._nme < self.best[0]:
             self.best = self._nme, trainer.current_epoch + 1
 
+    def state_dict(self) -> dict[str, tuple[float, ...]]:
+        """Return what a resumed run must know: the best NME so far, and its epoch."""
+        return {} if self.best is None else {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, tuple[float, ...]]) -> None:
+        """Take up what a former start knew."""
+        if "best" in state_dict:
+            nme, epoch = state_dict["best"]
+            self.best = float(nme), int(epoch)
+
     def left(self, trainer: L.Trainer, done: int) -> str | None:
         """Return the time left after `done` epochs of this start, None where the end is not known."""
         if not trainer.max_epochs or trainer.max_epochs < 0 or not done:

@@ -72,7 +72,8 @@ class PackedFaces(FaceDataset):
         try:
             get_downloader(self.root, scratch, []).download_file(f"{self.root}/{name}", str(path))
         except Exception as error:  # each kind of store has errors of its own
-            raise LabError(f"{self.root}/{name}: cannot be fetched ({type(error).__name__}); {HINT}") from None
+            what = (str(error).strip().splitlines() or [""])[0][:160]
+            raise LabError(f"{self.root}/{name}: cannot be fetched ({type(error).__name__}: {what}); {HINT}") from None
         return path
 
     def _open(self) -> Sequence[Row]:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -152,6 +157,63 @@ def test_chunks_are_read_as_litdata_reads_them(store: Path) -> None:
         assert {name: bytes(value) for name, value in mine.items()} == {
             name: bytes(value) for name, value in theirs.items()
         }
+
+
+@contextmanager
+def object_store(folder: Path) -> Iterator[list[tuple[str, str]]]:
+    """Stand in for an object store that holds a folder as its bucket; yield what is asked of it: path and range."""
+    asked: list[tuple[str, str]] = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            path, part = self.path.partition("?")[0].removeprefix("/bucket/"), self.headers.get("Range", "")
+            asked.append((path, part))
+            there = (folder / path).is_file()
+            data = (folder / path).read_bytes() if there else b""
+            low, _, high = part.removeprefix("bytes=").partition("-")
+            sent = data[int(low) : int(high) + 1] if part else data
+            self.send_response(206 if part else 200 if there else 404)
+            self.send_header("Content-Length", str(len(sent)))
+            if part:
+                self.send_header("Content-Range", f"{part.replace('=', ' ')}/{len(data)}")
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(sent)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    Thread(target=server.serve_forever, daemon=True).start()
+    os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield asked
+    finally:
+        del os.environ["AWS_ENDPOINT_URL"]
+        server.shutdown()
+
+
+def test_an_object_store_s_faces_are_fetched_by_their_ranges(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from litdata.streaming import downloader
+
+    monkeypatch.setattr(downloader, "_OBSTORE_AVAILABLE", False)  # it takes no address without encryption
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "none")
+    with object_store(store) as asked:
+        near, far = PackedFaces(str(store), "train"), PackedFaces("s3://bucket", "train")
+        for row in (14, 0):
+            one, other = near[row], far[row]
+            assert one.id == other.id and np.array_equal(one.image, other.image)
+        np.testing.assert_array_equal(near.shapes(), far.shapes())
+        parts = [part for path, part in asked if path == "train/chunk-0-0.bin"]
+        size = (store / "train/chunk-0-0.bin").stat().st_size
+        lengths = [int(high) - int(low) + 1 for low, high in (part.removeprefix("bytes=").split("-") for part in parts)]
+        assert len(parts) == 4 and sum(lengths) < size / 4  # its place, then the face
+        with pytest.raises(LabError, match="s3://bucket/none/store.json: cannot be fetched .*404"):
+            PackedFaces("s3://bucket/none", "train")
 
 
 def test_the_default_crop_of_training_faces_has_the_photographs_pixels(tree: Path, tmp_path: Path) -> None:

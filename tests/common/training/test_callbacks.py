@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from common.training.callbacks import PredictionPictures
+from common.training.progress import EpochLog
 
 
 @pytest.mark.parametrize(
@@ -22,3 +23,18 @@ def test_pictures_come_every_fifth_epoch(step: int, epochs: list[int], monkeypat
                                        state=SimpleNamespace(fn="fit"), sanity_checking=False)  # fmt: skip
         pictures.on_validation_batch_end(trainer, None, None, epoch, 0)  # type: ignore[arg-type]
     assert drawn == epochs
+
+
+def test_a_resumed_run_knows_the_best_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    """The line of its first epoch called that one the best."""
+    log = EpochLog(lines=True)
+    for epoch, nme in ((0, 7.5), (1, 8.25)):
+        trainer: Any = SimpleNamespace(sanity_checking=False, callback_metrics={"val/nme": nme}, current_epoch=epoch,
+                                       is_global_zero=True, max_epochs=2)  # fmt: skip
+        log.on_train_epoch_start(trainer, None)  # type: ignore[arg-type]
+        log.on_validation_end(trainer, None)  # type: ignore[arg-type]
+        log.on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
+        state, log = log.state_dict(), EpochLog(lines=True)
+        log.load_state_dict(state)
+    assert "epoch 2 of 2: loss 0, val NME 8.25 % (best 7.50 % in epoch 1)" in capsys.readouterr().out
+    log.load_state_dict({})  # of a former version

@@ -31,6 +31,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--config", type=Path, help="config.yaml of the run that made the weights, if they need it")
     result.add_argument("--to", choices=("onnx",), default="onnx", help="kind of file")
     result.add_argument("--out", type=Path, help="file to write; default: the weights' name with .onnx, here")
+    result.add_argument("--precision", choices=("float32", "int8"), default="float32",
+                        help="int8: 8 bits, calibrated on the faces of --calibrate")  # fmt: skip
+    result.add_argument("--calibrate", type=Path, metavar="FOLDER", help="prepared crops: train and val, .npz and .zip")
     result.add_argument("--parts", action="store_true", help="also write each iteration of a cascade by itself")
     result.add_argument("--overwrite", action="store_true", help="replace files that exist")
     return result
@@ -41,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
     options = parser().parse_args(arguments)
     weights = options.weights or method_weights(options.method)
-    out = options.out or Path(f"{weights.stem}.onnx")
+    if (options.precision == "int8") != (options.calibrate is not None) or (options.calibrate and options.parts):
+        raise LabError("--precision int8 and --calibrate FOLDER belong together, without --parts")
+    out = options.out or Path(f"{weights.stem}.int8.onnx" if options.calibrate else f"{weights.stem}.onnx")
     predictor = Predictor.load(weights, options.config, backend="eager")
     task, parts = predictor.task, predictor.task.export_parts() if options.parts else {}
     if options.parts and not parts:
@@ -51,6 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if path.exists() and not options.overwrite:
             raise LabError(f"{path}: exists; give --overwrite to replace it, or another --out")
     content, difference = checked_export(task, predictor.crop, predictor.description())
+    if options.calibrate:
+        from common.export.quantise import int8_export  # here: the rest does without its packages
+
+        made = int8_export(task, predictor.crop, content, options.calibrate)
+        write(out, made.content)
+        print(f"{out}: {task.METHOD}, {made}")
+        return 0
     write(out, content)
     report(out, task.METHOD, content, difference)
     for name, part in parts.items():

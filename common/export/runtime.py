@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
@@ -81,8 +81,9 @@ class OpenVinoSession:
             raise LabError("precision bf16: this processor has no bf16 arithmetic; leave it at float32")
         hint = {"float32": "f32", "bf16": "bf16"}[precision]
         settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": hint}
-        self.model = core.compile_model(core.read_model(content), "CPU", settings)
-        self.inputs = tuple(given.get_any_name() for given in self.model.inputs)
+        model = core.read_model(content)
+        self.inputs = tuple(given.get_friendly_name() for given in model.get_parameters())  # its tensor may have more
+        self.model = core.compile_model(model, "CPU", settings)
         self.outputs = [found.get_names() for found in self.model.outputs]  # one tensor may have several
 
     def __call__(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -135,6 +136,21 @@ def open_session(
         raise LabError(f"the graph cannot be opened by {runtime} ({reason}); export it again") from None
 
 
+def graph_feeds(batch: FaceBatch, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return a graph's inputs of these names.
+
+    Raises:
+        LabError: the graph looks at the faces' boxes and the batch has none.
+    """
+    given, feeds = {"image": batch.image, "box": batch.box}, {}
+    for name in names:
+        value = given[name]
+        if value is None:
+            raise LabError("this graph looks at the faces' boxes; the batch has none")
+        feeds[name] = np.ascontiguousarray(value.cpu().numpy())
+    return feeds
+
+
 class GraphRunner:
     """Predicts batches by an opened graph; the counterpart of `LandmarkTask.predict_batch`."""
 
@@ -145,16 +161,10 @@ class GraphRunner:
         """Return points in the batch's crop pixels.
 
         Raises:
-            LabError: the graph looks at the faces' boxes and the batch has none.
+            LabError: see `graph_feeds`.
         """
-        given = {"image": batch.image, "box": batch.box}
-        feeds = {}
-        for name in self.session.inputs:
-            value = given[name]
-            if value is None:
-                raise LabError("this graph looks at the faces' boxes; the batch has none")
-            feeds[name] = np.ascontiguousarray(value.cpu().numpy())
-        return prediction({name: torch.from_numpy(value) for name, value in self.session(feeds).items()})
+        found = self.session(graph_feeds(batch, self.session.inputs))
+        return prediction({name: torch.from_numpy(value) for name, value in found.items()})
 
 
 def graph_metadata(path: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 
 from awing.loss import AWingObjective, LossConfig
 from awing.network import AWingNet
-from awing.original import predict_official
+from awing.original import official_parts, predict_official
 from awing.targets import AWingTargets
 from common.errors import LabError, check_range, check_ranges
+from common.export.graph import GraphPart, Net
 from common.heatmaps import cells_to_crop, decode_argmax, decode_quarter, decode_window, soft_argmax
 from common.task import LandmarkTask
 from common.train_config import TrainConfig
@@ -197,5 +199,10 @@ class AWingTask(LandmarkTask):
         points, score = decoded[-1]
         return Prediction(points=points, score=score, steps=[step for step, _ in decoded])
 
-    def predict_official(self, image: np.ndarray, boxes: np.ndarray) -> Prediction:
-        return predict_official(self.net, image, boxes)
+    def photograph_parts(self, official: bool) -> dict[str, GraphPart]:
+        return official_parts(self.net) if official else {}
+
+    def predict_official(
+        self, image: np.ndarray, boxes: np.ndarray, nets: Mapping[str, Net] | None = None
+    ) -> Prediction:
+        return predict_official(self.net, image, boxes, nets)

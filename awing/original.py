@@ -9,12 +9,15 @@ Points are (L, 2) x, y in pixels of the image they belong to, no half-pixel term
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from common.errors import LabError
+from common.export.graph import GraphPart, Net
 from common.geometry import apply_affine
 from common.heatmaps import decode_quarter
 from common.types import Prediction
@@ -100,19 +103,40 @@ def official_crop(image: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.nd
     return crop, back
 
 
+class StackMaps(nn.Module):
+    """What official predictions need of a network: the landmarks' maps (B, T, L, 64, 64) of all stacks."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, crops: Tensor) -> tuple[Tensor]:
+        """Return the maps of crops (B, 3, 256, 256) uint8."""
+        return (torch.stack([maps[:, :-1].float() for maps in self.net(crops)], dim=1),)
+
+
+def official_parts(net: nn.Module) -> dict[str, GraphPart]:
+    """Return the network that `predict_official` runs."""
+    crops = torch.zeros(2, 3, CROP, CROP, dtype=torch.uint8)
+    return {"maps": GraphPart(StackMaps(net).eval(), {"image": crops}, ("maps",))}
+
+
 @torch.inference_mode()
-def predict_official(net: nn.Module, image: np.ndarray, boxes: np.ndarray) -> Prediction:
+def predict_official(
+    net: nn.Module, image: np.ndarray, boxes: np.ndarray, nets: Mapping[str, Net] | None = None
+) -> Prediction:
     """Return points (N, L, 2) in image pixels, the peaks' heights (N, L), and each stack's points.
 
     Args:
         net: with official weights.
         image: (H, W, 3) uint8, RGB.
         boxes: (N, 4) x0 y0 x1 y1, image pixels; the weights were scored with the boxes of WFLW's lists.
+        nets: what to run in place of `official_parts`.
     """
     crops = [official_crop(image, box) for box in np.asarray(boxes)]
     device = next(net.parameters()).device
     pixels = torch.from_numpy(np.stack([crop for crop, _ in crops])).permute(0, 3, 1, 2).to(device)
     back = torch.from_numpy(np.stack([matrix for _, matrix in crops])).to(device)
-    maps = [stack[:, :-1].float() for stack in net(pixels)]
+    maps = (nets["maps"] if nets else StackMaps(net))(pixels)[0].unbind(1)
     steps = [apply_affine(back, decode_quarter(each).double() * STRIDE) for each in maps]
     return Prediction(points=steps[-1], score=maps[-1].flatten(2).amax(-1), steps=steps)

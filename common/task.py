@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from common.data.batching import CroppedFaces
 from common.data.crops import CropConfig
 from common.errors import LabError, check_range
-from common.export.graph import CropGraph, GraphPart
+from common.export.graph import CropGraph, GraphPart, Net
 from common.files.checkpoints import (
     INSTANTIATOR,
     build,
@@ -123,21 +123,29 @@ class LandmarkTask(LightningModule):
         """Return "loss" and its named parts, weighted as they were added."""
         raise NotImplementedError
 
-    def predict_image(self, image: np.ndarray, boxes: np.ndarray) -> Prediction | None:
-        """Return points in image pixels, or None where a crop of each face is enough for `predict_batch`.
+    def photograph_parts(self, official: bool) -> dict[str, GraphPart]:
+        """Return what `predict_image`, or `predict_official`, may run as graphs, by name; none for some methods."""
+        return {}
+
+    def predict_image(self, image: np.ndarray, boxes: np.ndarray, nets: Mapping[str, Net] | None = None) -> Prediction:
+        """Return points in image pixels; only of methods that take more of a photograph than `predict_batch`'s crops.
 
         Args:
             image: (H, W, 3) uint8, RGB.
             boxes: (N, 4) x0 y0 x1 y1, image pixels.
+            nets: what to run in place of `photograph_parts`.
         """
-        return None
+        raise NotImplementedError
 
-    def predict_official(self, image: np.ndarray, boxes: np.ndarray) -> Prediction:
+    def predict_official(
+        self, image: np.ndarray, boxes: np.ndarray, nets: Mapping[str, Net] | None = None
+    ) -> Prediction:
         """Return points in image pixels through the official crop and decoding, for converted official weights.
 
         Args:
             image: (H, W, 3) uint8, RGB.
             boxes: (N, 4) x0 y0 x1 y1, image pixels.
+            nets: what to run in place of `photograph_parts`.
         """
         raise NotImplementedError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -13,6 +14,7 @@ from common.data.batching import CroppedFaces
 from common.data.shapes import rough_mean, training_shapes
 from common.data.synthetic import DRAWN
 from common.errors import check_range
+from common.export.graph import GraphPart, Net
 from common.geometry import disagreement
 from common.task import LandmarkTask
 from common.train_config import ParameterGroup, TrainConfig
@@ -23,6 +25,7 @@ from dpr.network import DPRNet, Stages
 from dpr.options import CurriculumConfig, LossConfig, NetworkConfig
 from dpr.original import predict_official
 from dpr.parts import neutral_face
+from dpr.photograph import find, photograph_parts
 from dpr.stages.backbone import initialise, initialise_he
 from dpr.targets import (
     average_face,
@@ -295,20 +298,25 @@ class DprTask(LandmarkTask):
         back = torch.tensor([-1.0, 1.0], device=box.device), torch.tensor([last, 0.0], device=box.device)
         return [points[:, list(self.scheme.mirror)] * back[0] + back[1] for points in steps]
 
+    def photograph_parts(self, official: bool) -> dict[str, GraphPart]:
+        return photograph_parts(self.net, official or self._local_answers())
+
     @torch.inference_mode()
-    def predict_image(self, image: np.ndarray, boxes: np.ndarray) -> Prediction:
+    def predict_image(self, image: np.ndarray, boxes: np.ndarray, nets: Mapping[str, Net] | None = None) -> Prediction:
         """Return points of the faces of a whole photograph, image pixels: every crop is cut out of the original.
 
         Args:
             image: (H, W, 3) uint8, RGB.
             boxes: (N, 4) x0 y0 x1 y1, image pixels, as the data set's boxes are.
+            nets: what to run in place of `photograph_parts`.
         """
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1).float()[None]
         box = grow(torch.from_numpy(np.asarray(boxes, np.float64)).to(self.device), self.box_grow)
-        return self._answer(self._steps(self.net(pixels.expand(len(box), -1, -1, -1), box, self._local_answers())))
+        return self._answer(self._steps(find(self.net, image, box, self._local_answers(), nets)))
 
-    def predict_official(self, image: np.ndarray, boxes: np.ndarray) -> Prediction:
-        return predict_official(self.net, image, boxes)
+    def predict_official(
+        self, image: np.ndarray, boxes: np.ndarray, nets: Mapping[str, Net] | None = None
+    ) -> Prediction:
+        return predict_official(self.net, image, boxes, nets)
 
 
 def start_he(net: DPRNet) -> None:

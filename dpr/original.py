@@ -7,15 +7,17 @@ gradients reach the maps.
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from common.export.graph import Net
 from common.types import Prediction
 from dpr.network import DPRNet
+from dpr.photograph import find
 
 
 def official_sample(image: Tensor, matrix: Tensor, size: int, rounded: bool = True) -> Tensor:
@@ -29,30 +31,29 @@ def official_sample(image: Tensor, matrix: Tensor, size: int, rounded: bool = Tr
     """
     crops = [
         cv2.warpAffine(
-            picture.permute(1, 2, 0).round().byte().cpu().numpy(),
+            (picture if picture.dtype == torch.uint8 else picture.round().byte()).permute(1, 2, 0).cpu().numpy(),
             each.double().cpu().numpy(),
             (size, size),
             flags=cv2.INTER_LINEAR,
         )
         for picture, each in zip(image, matrix, strict=True)
     ]
-    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(image)
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(image.device).float()
 
 
 @torch.inference_mode()
-def predict_official(net: DPRNet, image: np.ndarray, boxes: np.ndarray) -> Prediction:
+def predict_official(
+    net: DPRNet, image: np.ndarray, boxes: np.ndarray, nets: Mapping[str, Net] | None = None
+) -> Prediction:
     """Return points (N, L, 2) in image pixels: GLSR's where there is a local stage, else GSR's; GSR's come first.
 
     Args:
         net: with official weights.
         image: (H, W, 3) uint8, RGB.
         boxes: (N, 4) x0 y0 x1 y1, image pixels, as the `.rct` files beside the official samples.
+        nets: what to run in place of `photograph_parts`.
     """
-    official = copy.copy(net)  # shares the weights; the given network keeps its own sampler
-    official.sampler = official_sample
-    device = net.mean_face.device
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1).float()[None]
-    box = torch.from_numpy(np.asarray(boxes, np.float64)).to(device)
-    found = official(pixels.expand(len(box), -1, -1, -1), box)
+    box = torch.from_numpy(np.asarray(boxes, np.float64)).to(net.mean_face.device)
+    found = find(net, image, box, nets=nets, sampler=official_sample)
     steps = [found.global_points, found.points] if found.part_offsets else [found.points]
     return Prediction(points=steps[-1], steps=steps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from common import trains
 from common.data.batching import CroppedFaces
 from common.errors import LabError, check_range, check_ranges
-from common.export.graph import CropGraph, GraphPart
+from common.export.graph import CropGraph, GraphPart, Net
 from common.task import LandmarkTask
 from common.train_config import ParameterGroup, TrainConfig
 from common.types import FaceBatch, Prediction
@@ -278,7 +278,9 @@ class MusicaTask(LandmarkTask):
         score = -run.errors[-1][:, None].expand(-1, self.scheme.num_points)
         return Prediction(points=steps[-1], score=score, steps=steps)
 
-    def predict_official(self, image: np.ndarray, boxes: np.ndarray) -> Prediction:
+    def predict_official(
+        self, image: np.ndarray, boxes: np.ndarray, nets: Mapping[str, Net] | None = None
+    ) -> Prediction:
         faces = run_official(
             self.net,
             [image] * len(boxes),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import LabError, check_ranges
+from common.export.graph import GraphPart, Net
 from common.heatmaps import cells_to_crop
 from common.losses import integral_loss
 from common.task import LandmarkTask
@@ -28,7 +30,7 @@ from sdu3d.loss import (
 )
 from sdu3d.network import FULL_WIDTH, Maps, SduNet
 from sdu3d.optim import SharedNadam
-from sdu3d.original import predict_official
+from sdu3d.original import official_parts, predict_official
 from sdu3d.views import Views, draw_views
 
 RELEASED_SHIFT = 0.5  # crop pixels by which an official target cell's middle lies before the point, in the mean
@@ -293,8 +295,13 @@ class SduTask(LandmarkTask):
             steps = [torch.cat([points, z], -1) for points in steps]
         return Prediction(points=steps[-1], score=presence.flatten(2).amax(-1), steps=steps)
 
-    def predict_official(self, image: np.ndarray, boxes: np.ndarray) -> Prediction:
-        return predict_official(self.net, image, boxes)
+    def photograph_parts(self, official: bool) -> dict[str, GraphPart]:
+        return official_parts(self.net) if official else {}
+
+    def predict_official(
+        self, image: np.ndarray, boxes: np.ndarray, nets: Mapping[str, Net] | None = None
+    ) -> Prediction:
+        return predict_official(self.net, image, boxes, nets)
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         config = self.train_config

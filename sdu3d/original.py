@@ -24,8 +24,10 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from common.errors import LabError, command
+from common.export.graph import GraphPart, Net
 from common.files.images import read_image
 from common.geometry import apply_affine, fit_similarity, invert_affine, tight_box
 from common.prediction.inference import Predictor
@@ -110,8 +112,31 @@ def released_test_crop(
     return warp(warp(image, align, RECORD), cut, CROP), align, cut
 
 
+class ReleasedMaps(nn.Module):
+    """What official predictions need of a network: the landmarks' maps (B, T, L, M, M) of all stacks.
+
+    The official test takes the last map before its refinement by a deformable join.
+    """
+
+    def __init__(self, net: SduNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, crops: Tensor) -> tuple[Tensor]:
+        """Return the maps of crops (B, 3, 128, 128) uint8."""
+        return (torch.stack([maps.float() for maps in self.net(crops, released=True).heatmaps], dim=1),)
+
+
+def official_parts(net: SduNet) -> dict[str, GraphPart]:
+    """Return the network that `predict_official` runs."""
+    crops = torch.zeros(2, 3, CROP, CROP, dtype=torch.uint8)
+    return {"maps": GraphPart(ReleasedMaps(net).eval(), {"image": crops}, ("maps",))}
+
+
 @torch.inference_mode()
-def predict_official(net: SduNet, image: np.ndarray, boxes: np.ndarray) -> Prediction:
+def predict_official(
+    net: SduNet, image: np.ndarray, boxes: np.ndarray, nets: Mapping[str, Net] | None = None
+) -> Prediction:
     """Return points (N, L, 2) in image pixels, heights of the peaks (N, L), about 1 at a landmark, and stacks' points.
 
     A point is the pixel of the crop with the highest value after the map is enlarged to the crop, as `test.py` does it.
@@ -120,14 +145,14 @@ def predict_official(net: SduNet, image: np.ndarray, boxes: np.ndarray) -> Predi
         net: with official weights.
         image: (H, W, 3) uint8, RGB.
         boxes: (N, 4) x0 y0 x1 y1, image pixels, of a detector: from the forehead to the chin.
+        nets: what to run in place of `official_parts`.
     """
     matrices = [square_matrix(box) for box in np.asarray(boxes)]
     device = next(net.parameters()).device
     crops = np.stack([warp(image, matrix, CROP) for matrix in matrices])
     back = torch.from_numpy(np.stack([invert_affine(matrix) for matrix in matrices])).to(device)
     pixels = torch.from_numpy(crops).permute(0, 3, 1, 2).to(device)
-    # The official test takes the last map before its refinement by a deformable join.
-    heatmaps = [maps.float() for maps in net(pixels, released=True).heatmaps]
+    heatmaps = (nets["maps"] if nets else ReleasedMaps(net))(pixels)[0].unbind(1)
     # From cells to the crop's pixels, whose centres are whole numbers.
     cells = [(decode_released(maps, CROP // maps.shape[-1]), CROP // maps.shape[-1]) for maps in heatmaps]
     steps = [apply_affine(back, found.double() * stride - 0.5) for found, stride in cells]

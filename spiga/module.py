@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from common.data.batching import CroppedFaces
 from common.data.shapes import training_shapes
 from common.errors import LabError, check_range, check_ranges
+from common.export.graph import GraphPart, Net
 from common.geometry import disagreement
 from common.task import LandmarkTask
 from common.train_config import ParameterGroup, TrainConfig
@@ -21,7 +23,7 @@ from spiga.graph import GraphKind, make_edges
 from spiga.loss import cascade_loss, landmark_loss, pose_loss, read_points
 from spiga.mean_face import default_mean_face, estimated_face, read_mean_face
 from spiga.network import SpigaNet
-from spiga.original import predict_official
+from spiga.original import official_parts, predict_official
 from spiga.schemes import edge_curves, origin
 from spiga.targets import TargetMaker
 
@@ -307,5 +309,10 @@ class SpigaTask(LandmarkTask):
             return canvas
         return draw_pose_axes(canvas, pose, points, points[list(origin(self.scheme)), :2].mean(0))
 
-    def predict_official(self, image: np.ndarray, boxes: np.ndarray) -> Prediction:
-        return predict_official(self.net, image, boxes)
+    def photograph_parts(self, official: bool) -> dict[str, GraphPart]:
+        return official_parts(self.net) if official else {}
+
+    def predict_official(
+        self, image: np.ndarray, boxes: np.ndarray, nets: Mapping[str, Net] | None = None
+    ) -> Prediction:
+        return predict_official(self.net, image, boxes, nets)

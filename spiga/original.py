@@ -7,12 +7,15 @@ project's own crop (one warp), whose options bring these quirks back one by one;
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from common.errors import LabError
+from common.export.graph import GraphPart, Net
 from common.geometry import disagreement
 from common.types import Prediction
 from spiga.network import SpigaNet
@@ -89,8 +92,29 @@ def round_points(points: np.ndarray, map_size: int, size: int = SIZE) -> tuple[n
     return np.where(mask[:, None], whole, 0.0), mask
 
 
+class Steps(nn.Module):
+    """What official predictions need of a network: each step's points (B, T, L, 2) and the last pose (B, 6)."""
+
+    def __init__(self, net: SpigaNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """Return them for crops (B, 3, 256, 256) uint8."""
+        found = self.net.predict(self.net.prepare(crops))
+        return torch.stack(found.steps, dim=1), found.poses[-1]
+
+
+def official_parts(net: SpigaNet) -> dict[str, GraphPart]:
+    """Return the network that `predict_official` runs."""
+    crops = torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8)
+    return {"steps": GraphPart(Steps(net).eval(), {"image": crops}, ("steps", "pose"))}
+
+
 @torch.inference_mode()
-def predict_official(net: SpigaNet, image: np.ndarray, boxes: np.ndarray) -> Prediction:
+def predict_official(
+    net: SpigaNet, image: np.ndarray, boxes: np.ndarray, nets: Mapping[str, Net] | None = None
+) -> Prediction:
     """Return points (N, L, 2) in image pixels, yaw, pitch, roll (N, 3) in degrees, and each step's points.
 
     Args:
@@ -98,17 +122,17 @@ def predict_official(net: SpigaNet, image: np.ndarray, boxes: np.ndarray) -> Pre
         image: (H, W, 3) uint8, RGB.
         boxes: (N, 4) x0 y0 x1 y1, image pixels; the official weights were trained and scored with tight boxes of the
             landmarks.
+        nets: what to run in place of `official_parts`.
     """
     nothing = np.zeros((1, 2))
     given = [np.array([x0, y0, x1 - x0, y1 - y0], np.float64) for x0, y0, x1, y1 in np.asarray(boxes).tolist()]
     crops = [crop_face(Face(image, nothing, box)) for box in given]
     device = net.mean_face.device
     pixels = torch.from_numpy(np.stack([crop.image for crop in crops])).permute(0, 3, 1, 2).to(device)
-    found = net.predict(net.prepare(pixels))
+    found, pose = (nets["steps"] if nets else Steps(net))(pixels)
     corner = torch.from_numpy(np.stack([crop.box[:2] for crop in crops])).to(device)[:, None]
     factor = torch.tensor([box[2] / crop.box[2] for box, crop in zip(given, crops, strict=True)], device=device)
     start = torch.from_numpy(np.stack([box[:2] for box in given])).to(device)[:, None]
-    steps = [(SIZE * step.double() - corner) * factor[:, None, None] + start for step in found.steps]
+    steps = [(SIZE * step.double() - corner) * factor[:, None, None] + start for step in found.unbind(1)]
     score = -disagreement(steps[-2], steps[-1])
-    return Prediction(points=steps[-1], score=score, pose=found.poses[-1][:, :3], steps=steps,
-                      translation=found.poses[-1][:, 3:])  # fmt: skip
+    return Prediction(points=steps[-1], score=score, pose=pose[:, :3], steps=steps, translation=pose[:, 3:])

@@ -64,6 +64,9 @@ class CropGraph(nn.Module):
         return tuple(tensors(self.predict(crops_only(image, box))).values())
 
 
+Net = Callable[..., tuple[Tensor, ...]]  # a part of a method, or its graph: tensors in, tensors out
+
+
 @dataclass(frozen=True)
 class GraphPart:
     """A part of a method that is exported by itself.

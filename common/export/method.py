@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,14 +21,19 @@ from common.prediction.detector_file import BOX_MAPS
 from common.task import LandmarkTask
 from common.types import FaceBatch, Prediction
 
+Case = TypeVar("Case")
 TOLERANCE = 0.05  # pixels of the crop by which a graph's points may differ from the network's
 CHECKED = (1, 2, 5)  # batch sizes that are compared
 
 
+def drawn_scheme(task: LandmarkTask) -> str:
+    """Return the scheme in which faces are drawn for a method."""
+    return task.scheme.name if task.scheme.name in DRAWN else DRAWN[0]
+
+
 def check_batches(task: LandmarkTask, crop: CropConfig, counts: tuple[int, ...] = CHECKED) -> list[FaceBatch]:
     """Return batches of drawn faces, cropped as the method's weights were trained to see them."""
-    scheme = task.scheme.name if task.scheme.name in DRAWN else DRAWN[0]
-    faces = SyntheticFaces(sum(counts), scheme=scheme, seed=11)
+    faces = SyntheticFaces(sum(counts), scheme=drawn_scheme(task), seed=11)
     crops, collate = CroppedFaces(faces, crop.still()), Collate(faces.subset_names)
     ends = np.cumsum(counts)
     return [collate([crops[row] for row in range(end - count, end)]) for end, count in zip(ends, counts, strict=True)]
@@ -39,9 +46,9 @@ def difference(one: Prediction, other: Prediction) -> float:
 
 
 @torch.inference_mode()
-def largest_difference(wanted: list[Prediction], runner: GraphRunner, batches: list[FaceBatch]) -> float:
+def largest_difference(wanted: list[Prediction], run: Callable[[Case], Prediction], cases: list[Case]) -> float:
     """Return by how many pixels a graph's points differ from the network's, at most; NaN where one is not finite."""
-    return float(np.max([difference(runner(batch), found) for batch, found in zip(batches, wanted, strict=True)]))
+    return float(np.max([difference(run(case), found) for case, found in zip(cases, wanted, strict=True)]))
 
 
 def export_task(task: LandmarkTask, crop: CropConfig, about: Description | None = None) -> bytes:

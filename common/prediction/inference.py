@@ -11,7 +11,7 @@ import glob
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -19,8 +19,9 @@ import torch
 from common.data.base import check_box_in
 from common.data.crops import CropConfig, draw_matrix, move_box, warp_image
 from common.errors import LabError
-from common.export.fast import Backend, FastPath, default_backend
+from common.export.fast import Backend, FastPath, default_backend, of_file
 from common.export.runtime import ONNX, Precision
+from common.export.work import CropWork, Photograph, PhotographWork, Work
 from common.files.checkpoints import read_checkpoint, read_state_dict, save_safetensors
 from common.files.converting import official_hint
 from common.files.images import as_picture
@@ -104,13 +105,18 @@ class Predictor:
         self.task, self.crop, self.official = task.eval(), crop.still(), official
         self.confidence, self.box_maps = confidence, {**BOX_MAPS, **(box_maps or {})}
         self.device, self.graph_only = task.device, False
-        # A task may take more of a photograph than a crop, which no graph does.
+        # A task may take more of a photograph than a crop; parts of its network can be graphs.
         self.photographs = official or type(task).predict_image is not LandmarkTask.predict_image
-        if self.photographs and (backend not in (None, "auto", "eager") or precision != "float32"):
-            raise LabError(f"backend {backend or 'auto'}, precision {precision}: these weights look at the whole "
-                           "photograph, which only their network does; export them for a graph of crops")  # fmt: skip
-        way = "eager" if self.photographs else backend or default_backend()
-        self.fast = FastPath(self.task, self.crop, way, precision)
+        self.work: Work[Any] = CropWork(self.task, self.crop)
+        way = backend or default_backend()
+        if self.photographs:
+            self.work = looking = PhotographWork(self.task, official)
+            if not looking.parts:
+                if backend not in (None, "auto", "eager") or precision != "float32":
+                    raise LabError(f"backend {backend or 'auto'}, precision {precision}: these weights look at the "
+                                   "whole photograph, which only their network does")  # fmt: skip
+                way = "eager"
+        self.fast: FastPath[Any] = FastPath(self.work, way, precision)
 
     @classmethod
     def load(
@@ -169,7 +175,7 @@ class Predictor:
             raise LabError(f"{path}: an exported graph runs on the CPU here; leave --device out")
         task = make_task(get_method(found.method).task_class(), found.hyper_parameters, path)
         made = cls(task, found.crop, False, found.confidence, found.box_maps, "eager")
-        made.fast = FastPath.of_file(task, made.crop, path, backend or default_backend(), precision)
+        made.fast = of_file(task, made.crop, path, backend or default_backend(), precision)
         task.to("meta")  # it has no weights: whatever would use them fails
         made.photographs, made.graph_only = False, True
         return made
@@ -270,11 +276,8 @@ class Predictor:
             return Prediction(points=torch.zeros(0, self.scheme.num_points, 2, dtype=torch.float64))
         height, width = image.shape[:2]
         checked = np.stack([check_box_in(box, height, width, f"face {index}") for index, box in enumerate(boxes)])
-        if self.official:
-            return self.task.predict_official(image, checked)
-        whole = self.task.predict_image(image, checked) if self.photographs else None
-        if whole is not None:
-            return whole
+        if self.photographs:
+            return self.fast(Photograph(image, checked))
         batch = self.batch(image, checked)
         found = self.fast(batch)
         back = batch.to_image.double()

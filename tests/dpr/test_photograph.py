@@ -1,4 +1,4 @@
-"""The exported networks give the points of the network itself."""
+"""Faces of photographs: regions and graphs give the points of the network on the whole picture."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from benchmarks.studies.dpr import speed
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.export.graph import to_onnx
+from common.export.runtime import OnnxSession
+from common.export.work import session_net
 from common.schemes import IBUG68
-from dpr.fast import FastDpr
 from dpr.network import DPRNet
 from dpr.parts import neutral_face
-from tests.conftest import needs_shared
-from tests.dpr.golden import arrays, official_net, picture, shake
+from dpr.photograph import find, photograph_parts, region_sample
+from dpr.transform import sample as sample_whole
+from tests.dpr.golden import shake
 
 STRIDES: dict[str, Any] = {"face_strides": (1, 2, 2, 2, 2, 1, 1, 1), "part_strides": (1, 2, 2, 2, 1, 1, 1, 1)}
 
@@ -48,43 +50,36 @@ def lively(**more: Any) -> DPRNet:
 
 @pytest.mark.parametrize("more", [{"part_source": "face"}, {"part_source": "image"}])
 def test_points_are_those_of_the_network(more: dict[str, Any]) -> None:
-    """Two faces of one picture in one call; crops of whole grey levels on both sides."""
+    """Two faces of one picture in one call: regions as the whole picture, graphs as networks."""
     net = lively(**more)
-    net.rounded = True
     sample = SyntheticFaces(1, seed=4)[0]
-    boxes = np.stack([sample.box, sample.box + [6, -4, 10, 3]]).astype(np.float64)
+    boxes = torch.from_numpy(np.stack([sample.box, sample.box + [6, -4, 10, 3]]).astype(np.float64))
     pixels = torch.from_numpy(sample.image).permute(2, 0, 1)[None].expand(2, -1, -1, -1)
+    graphs = {}
+    for name, part in photograph_parts(net, local=True).items():
+        content = to_onnx(part.net, list(part.examples.values()), list(part.examples), part.outputs)
+        graphs[name] = session_net(OnnxSession(content), part.outputs)
     with torch.inference_mode():
-        stages = net(pixels, torch.from_numpy(boxes))
-    ours = FastDpr(net)(sample.image, boxes)
-    assert ours.shape == (2, 68, 2) and ours.dtype == np.float64
-    assert np.abs(ours - stages.points.numpy()).max() < 0.05
-    assert np.abs(stages.points - stages.global_points).max() > 0.5  # the local stage did something
-    without = FastDpr(net, local=False)(sample.image, boxes)
-    assert np.abs(without - stages.global_points.numpy()).max() < 0.05
-    assert np.abs(FastDpr(net)(sample.image, boxes[1:]) - ours[1:]).max() < 1e-3  # alone as among others
+        wanted = net(pixels, boxes)
+        for nets in (None, graphs):
+            found = find(net, sample.image, boxes, nets=nets)
+            assert (found.points - wanted.points).abs().max() < 0.01
+        assert (wanted.points - wanted.global_points).abs().max() > 0.5  # the local stage did something
+        without = find(net, sample.image, boxes, local=False, nets=graphs)
+        assert (without.points - wanted.global_points).abs().max() < 0.01
+    assert "global_regress" not in net.__dict__ and net.sampler is sample_whole  # the network is as it was
 
 
-def test_shares_of_a_batch_are_what_each_face_gets_alone() -> None:
-    """Five faces on two threads: shares of three and two, in the order of the boxes."""
-    net, sample = lively(), SyntheticFaces(1, seed=4)[0]
-    boxes = sample.box + np.arange(5)[:, None] * np.array([[4.0, -3.0, 5.0, 2.0]])
-    fast = FastDpr(net, threads=2)
-    found = fast(sample.image, boxes)
-    alone = np.concatenate([fast(sample.image, box[None]) for box in boxes])
-    assert np.abs(found - alone).max() < 1e-3
-    assert np.abs(np.diff(found, axis=0)).max(axis=(1, 2)).min() > 0.5  # another box, another answer
-
-
-@needs_shared
-@pytest.mark.golden
-def test_released_weights(shared_dir: Path) -> None:
-    """The README's tolerance for whole pictures, 0.05 px with the release's 8-bit crops."""
-    golden = arrays(shared_dir)
-    fast = FastDpr(official_net(shared_dir), local=False)
-    for index, name in enumerate(golden["names"]):
-        points = fast(picture(shared_dir, name), golden["rect"][index : index + 1])
-        assert np.abs(points[0] - golden["gsr_pts"][index]).max() < 0.05
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (-150.0, 30.0), (0.0, 1e4), (float("nan"), 0.0)])
+def test_regions_are_cuts_of_the_whole_picture(shift: tuple[float, float]) -> None:
+    """Inside, across the border, far outside, and nowhere."""
+    image = torch.randint(0, 256, (2, 3, 120, 160), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    turned = torch.tensor([[[0.8, -0.4, 5.0], [0.3, 0.9, -8.0]], [[1.7, 0.1, -60.0], [-0.2, 1.5, -20.0]]]).double()
+    turned[:, :, 2] += torch.tensor(shift)
+    wanted, found = sample_whole(image.float(), turned, 64), region_sample(image, turned, 64)
+    assert found.shape == (2, 3, 64, 64)
+    if np.isfinite(shift[0]):
+        assert (found - wanted).abs().max() < 0.02  # grey levels
 
 
 def test_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

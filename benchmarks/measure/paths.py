@@ -1,14 +1,18 @@
 """The default path of a method on a CPU beside its network: milliseconds of both, one run, one timer, one thread.
 
-`python -m benchmarks paths musica awing awing:wflw` times what `Predictor` runs, crops in, points out: embedded
-weights, or made-up ones of a recipe's size.
+`python -m benchmarks paths musica awing awing:wflw` times what `Predictor` runs: crops in, points out, of DPR whole
+photographs; embedded weights, or made-up ones of a recipe's size. Milliseconds are of the processor, so that other
+processes of the machine hardly count.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,12 +21,13 @@ from benchmarks.measure.timing import count_parameters, median_ms
 from benchmarks.readme import fill, table
 from common.data.crops import CropConfig
 from common.errors import LabError, check_range
-from common.export.method import TOLERANCE, check_batches, export_task, largest_difference
-from common.export.runtime import GraphRunner, installed_runtimes, open_session
+from common.export.fast import opened
+from common.export.method import TOLERANCE, largest_difference
+from common.export.runtime import installed_runtimes
+from common.export.work import Run, Work
 from common.files.provenance import machine
 from common.methods import METHODS, method_weights
 from common.prediction.inference import Predictor
-from common.task import LandmarkTask
 
 BATCHES = (1, 8)
 BEGIN, END = "<!-- paths: begin -->", "<!-- paths: end -->"
@@ -35,53 +40,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--document", type=Path, help=f"write the table between {BEGIN} and {END} of this file")
 
 
-def load(trial: str) -> tuple[LandmarkTask, CropConfig]:
-    """Return the task and the crop of METHOD or METHOD:RECIPE.
+def load(trial: str) -> Work[Any]:
+    """Return the work of METHOD or METHOD:RECIPE.
 
     Raises:
         LabError: there is no such method, recipe or file of weights.
     """
     method, _, recipe = trial.partition(":")
     if not recipe:
-        predictor = Predictor.load(method_weights(method), backend="eager")
-        return predictor.task, predictor.crop
+        return Predictor.load(method_weights(method), backend="eager").work
     if method not in METHODS or recipe not in METHODS[method].recipes:
         raise LabError(f"{trial}: no such method and recipe; give METHOD or METHOD:RECIPE")
-    task = make_task(method, recipe).eval()
-    return task, CropConfig(size=task.input_size)
+    task = make_task(method, recipe)
+    return Predictor(task, CropConfig(size=task.input_size), backend="eager").work
 
 
 @torch.inference_mode()
-def ways_ms(task: LandmarkTask, crop: CropConfig, content: bytes, rounds: int) -> dict[int, dict[str, float]]:
+def ways_ms(work: Work[Any], files: Mapping[str, bytes], rounds: int) -> dict[int, dict[str, float]]:
     """Return batch size -> milliseconds a face of the network and of each runtime whose points are the network's.
 
     Args:
-        task: the method with its weights.
-        crop: that it is given.
-        content: its graph; made outside of inference mode, in which the exporter keeps the batch's size.
+        work: the method with its weights.
+        files: its graphs; made outside of inference mode, in which the exporter keeps the batch's size.
         rounds: turns of all ways.
     """
     found = {}
-    batches = check_batches(task, crop, BATCHES)
-    wanted = [task.predict_batch(batch) for batch in batches]
-    runners = {name: GraphRunner(open_session(content, name)) for name in installed_runtimes()}
-    equal = {name: run for name, run in runners.items() if largest_difference(wanted, run, batches) <= TOLERANCE}
-    for count, batch in zip(BATCHES, batches, strict=True):
-        calls = {"eager": partial(task.predict_batch, batch)}
-        calls |= {name: partial(runner, batch) for name, runner in equal.items()}
-        found[count] = {way: took / count for way, took in median_ms(calls, rounds).items()}
+    cases = work.cases(BATCHES)
+    wanted = [work.by_network(case) for case in cases]
+    ways: dict[str, Run[Any]] = {name: opened(work, files, name, "float32") for name in installed_runtimes()}
+    ways = {name: run for name, run in ways.items() if largest_difference(wanted, run, cases) <= TOLERANCE}
+    for count, case in zip(BATCHES, cases, strict=True):
+        calls = {name: partial(run, case) for name, run in {"eager": work.by_network, **ways}.items()}
+        found[count] = {way: took / count for way, took in median_ms(calls, rounds, clock=time.process_time).items()}
     return found
 
 
 def row(trial: str, rounds: int) -> list[str]:
     """Return a line of the table: what is timed, and for each batch size all ways and how much the fastest gains."""
-    task, crop = load(trial)
-    cells = [f"{METHODS[task.METHOD].title}, {trial.partition(':')[2] or 'embedded'}"]
-    cells.append(f"{count_parameters(task.network()) / 1e6:.1f} M")
-    for took in ways_ms(task, crop, export_task(task, crop), rounds).values():
+    work = load(trial)
+    cells = [f"{METHODS[work.task.METHOD].title}, {trial.partition(':')[2] or 'embedded'}"]
+    cells.append(f"{count_parameters(work.task.network()) / 1e6:.1f} M")
+    for took in ways_ms(work, work.export(), rounds).values():
         best = min(took, key=lambda way: took[way])
         cells += [f"{took[way]:.1f}" if way in took else "-" for way in ("eager", "onnx", "openvino")]
         cells.append(f"{took['eager'] / took[best]:.2f} ({best})")
+    print(*cells, flush=True)
     return cells
 
 

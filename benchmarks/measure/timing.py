@@ -7,14 +7,15 @@ one measurement alike; what is left over in the medians is small beside the diff
 from __future__ import annotations
 
 import ctypes
+import math
 import statistics
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import nn
-from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 ROUNDS, SECONDS = 7, 0.05
@@ -25,26 +26,41 @@ def median_ms(
     rounds: int = ROUNDS,
     seconds: float = SECONDS,
     before: Mapping[str, Callable[[], object]] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Return the median time of each call in milliseconds.
 
     Args:
-        calls: name -> what is timed; each is called at least once before, uncounted.
+        calls: name -> what is timed; each is called once before, uncounted.
         rounds: turns of all calls.
         seconds: least time of a turn of one call, which holds as many passes as fit; CUDA is waited for.
         before: name -> what is called before a pass, untimed, such as to empty the caches; a turn is then one pass.
+        clock: seconds; `time.process_time` for those of the processor.
     """
-    timers = {
-        name: Timer("call()", "before()", globals={"call": call, "before": (before or {}).get(name, int)},
-                    num_threads=torch.get_num_threads())
-        for name, call in calls.items()
-    }  # fmt: skip
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, timer in timers.items():
-            alone = before is not None and name in before
-            times[name] += (timer.timeit(1) if alone else timer.blocked_autorange(min_run_time=seconds)).times
+    prepare, times = before or {}, {name: list[float]() for name in calls}
+
+    def one_pass(name: str) -> float:
+        prepare.get(name, int)()
+        _finish()
+        start = clock()
+        calls[name]()
+        _finish()
+        return clock() - start
+
+    for turn in range(rounds):
+        for name, found in times.items():
+            if turn == 0:
+                one_pass(name)
+            spent = 0.0
+            while spent <= seconds:
+                found.append(one_pass(name))
+                spent = math.inf if name in prepare else spent + found[-1]
     return {name: 1000 * statistics.median(values) for name, values in times.items()}
+
+
+def _finish() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def count_parameters(net: nn.Module) -> int:

@@ -15,7 +15,9 @@ from common.methods import Method
 def test_ways_stand_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
     took = {"eager": 16.0, "onnx": 8.0}
-    monkeypatch.setattr(paths, "median_ms", lambda calls, rounds: {way: took[way] for way in took if way in calls})
+    monkeypatch.setattr(
+        paths, "median_ms", lambda calls, rounds, clock: {way: took[way] for way in took if way in calls}
+    )
     document = tmp_path / "page.md"
     document.write_text(f"before\n{paths.BEGIN}\nold\n{paths.END}\nafter\n")
     main(["paths", "awing:smoke", "--rounds", "1", "--document", str(document)])

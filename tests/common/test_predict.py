@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -189,6 +190,33 @@ def test_a_stop_keeps_what_was_predicted(
     out = tmp_path / "out"
     assert main([*map(str, pictures), "--weights", weights, "--out", str(out), "--no-pictures"]) == 130
     assert [entry["picture"] for entry in predicted(out)] == [str(pictures[0])]
+
+
+def test_a_closed_pipe_keeps_what_was_predicted(
+    weights: str, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`common.predict ... | head -1` ended with a traceback, and no JSON."""
+
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            if "face.png" in text:
+                raise BrokenPipeError
+            return super().write(text)
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    out = tmp_path / "out"
+    assert main([*map(str, pictures), "--weights", weights, "--out", str(out), "--no-pictures"]) == 130
+    assert [entry["picture"] for entry in predicted(out)] == [str(pictures[0])]
+
+
+@pytest.mark.parametrize(("encoding", "name"), [("ascii", "写真.jpg"), ("utf-8", os.fsdecode(b"caf\xe9.jpg"))])
+def test_any_name_is_printed_on_any_terminal(encoding: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run ended after the picture was done, with a traceback and no JSON."""
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding=encoding))
+    job.report(f"{name}: 1 face")
+    assert printed.getvalue().endswith(b".jpg: 1 face\n") and b"\\" in printed.getvalue()
 
 
 def test_folders_and_patterns_are_taken_and_no_input_is_written_over(

@@ -41,6 +41,21 @@ def test_sixteen_bit_files_use_the_range_that_they_have(bits: int) -> None:
     np.testing.assert_allclose(found[..., 0], image / 2 ** (bits - 8), atol=1)
 
 
+@pytest.mark.parametrize(("mode", "kind", "most"), [
+    ("L", "PNG", 0), ("LA", "PNG", 0), ("RGBA", "PNG", 0), ("P", "PNG", 20), ("P", "GIF", 20), ("1", "PNG", 255),
+    ("RGB", "BMP", 0), ("RGB", "TIFF", 0), ("RGB", "WEBP", 20), ("RGB", "JPEG2000", 20), ("CMYK", "JPEG", 20),
+])  # fmt: skip
+def test_kinds_of_pictures_that_are_read(mode: str, kind: str, most: int) -> None:
+    """Grey, transparent, indexed, printed and one-bit pictures in all usual files, within so many grey levels."""
+    smooth = np.add.outer(np.arange(48), np.arange(64)).astype(np.uint8) * 2
+    image = Image.fromarray(np.stack([smooth, smooth[::-1], smooth[:, ::-1]], axis=2)).convert(mode)
+    out = io.BytesIO()
+    image.save(out, kind)
+    found, shown = decode_image(out.getvalue(), "x"), np.asarray(image.convert("RGB"))
+    assert found.shape == (48, 64, 3) and found.dtype == np.uint8
+    assert np.abs(found.astype(int) - shown).mean() <= most
+
+
 def with_orientation(image: np.ndarray, orientation: int) -> bytes:
     tag = Image.Exif()
     tag[0x0112] = orientation

@@ -158,6 +158,13 @@ def test_opencv_says_nothing_of_its_engine(shared_dir: Path) -> None:
 
 
 @needs_shared
+def test_pictures_of_any_shape_are_looked_at(shared_dir: Path) -> None:
+    finder = FaceFinder(YuNet(shared_dir / "data" / "models" / "face_detection_yunet_2023mar.onnx"))
+    for shape in ((1, 1), (8, 8), (10000, 1), (1, 10000), (20, 5000)):
+        assert len(finder.detect(np.full((*shape, 3), 90, np.uint8))) == 0
+
+
+@needs_shared
 @pytest.mark.golden
 def test_faces_of_every_turn_are_found(shared_dir: Path) -> None:
     """Faces turned by 90 and 180 degrees were answered upright, with errors of 87 to 116 % and without a word."""

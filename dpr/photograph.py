@@ -16,6 +16,7 @@ from dpr.transform import invert, sample
 
 Sampler = Callable[[Tensor, Tensor, int, bool], Tensor]
 RIM = 2  # pixels round a region: bilinear weights look one further
+TOGETHER = 2_000_000  # pixels of a region that all crops of a photograph may share
 
 
 def region_sample(image: Tensor, matrix: Tensor, size: int, rounded: bool = False) -> Tensor:
@@ -31,11 +32,21 @@ def region_sample(image: Tensor, matrix: Tensor, size: int, rounded: bool = Fals
     sides = torch.tensor(image.shape[:-3:-1], dtype=matrix.dtype, device=matrix.device)  # width, height
     low = torch.minimum((seen.amin(1).floor() - RIM).clamp(min=0), sides - 2).clamp(min=0).long()
     high = torch.maximum(torch.minimum(seen.amax(1).ceil() + RIM, sides).long(), low + 2)
-    crops = []
-    for picture, each, (x0, y0), (x1, y1) in zip(image, matrix, low.tolist(), high.tolist(), strict=True):
-        moved = torch.cat([each[:, :2], each[:, 2:] + each[:, :2] @ each.new_tensor([[x0], [y0]])], dim=1)
-        crops.append(sample(picture[None, :, y0:y1, x0:x1].float(), moved[None], size, rounded))
-    return torch.cat(crops)
+    rows = torch.cat([low, high], dim=1)
+    union = torch.cat([low.amin(0), high.amax(0)])
+    if image.stride(0) == 0 and (union[2:] - union[:2]).prod() <= TOGETHER:  # one photograph: one region for all crops
+        return _sample_region(image[:1], union, matrix, size, rounded)
+    return torch.cat([_sample_region(picture[None], region, each[None], size, rounded)
+                      for picture, region, each in zip(image, rows, matrix, strict=True)])  # fmt: skip
+
+
+def _sample_region(image: Tensor, region: Tensor, matrix: Tensor, size: int, rounded: bool) -> Tensor:
+    """Return crops of one photograph (1, 3, H, W) uint8 by matrices (N, 2, 3) that see x0 y0 x1 y1 (4,) at most."""
+    x0, y0, x1, y1 = region.tolist()
+    pixels = image[..., y0:y1, x0:x1].float().expand(len(matrix), -1, -1, -1)
+    start = region[:2].to(matrix.dtype)[:, None]
+    moved = torch.cat([matrix[..., :2], matrix[..., 2:] + matrix[..., :2] @ start], dim=-1)
+    return sample(pixels, moved, size, rounded)
 
 
 def photograph_parts(net: DPRNet, local: bool) -> dict[str, GraphPart]:

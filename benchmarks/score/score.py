@@ -211,10 +211,15 @@ def against(task: Task, options: argparse.Namespace) -> dict[str, Paired]:
 
 def record(task: Task, options: argparse.Namespace, found: Figures, face: dict[str, Plain]) -> Result:
     """Return a record of the report for found figures, and write the predictions beside it."""
-    from benchmarks.record import Result, slug
+    from benchmarks.record import Result, read_records, slug
 
     title = options.title or options.predictions.stem
     name = slug(title)
+    trial = f"scored/{name}/{task.dataset}/{options.protocol}"
+    for former in read_records(options.record / "records.jsonl", Result):
+        if former.trial == trial and former.title != title:
+            raise LabError(f"--title {title}: the report would call this row's file as that of {former.title}; give "
+                           "another title")  # fmt: skip
     path = Path("scored") / f"{name}-{task.dataset}-{options.protocol}.npz"
     (options.record / path).parent.mkdir(parents=True, exist_ok=True)
     kept = found["kept"]
@@ -229,7 +234,7 @@ def record(task: Task, options: argparse.Namespace, found: Figures, face: dict[s
     spans = {f"{part}/{key}".lstrip("/"): span for part, values in intervals(found, task, options.level).items()
              for key, span in values.items()}  # fmt: skip
     return Result(
-        trial=f"scored/{name}/{task.dataset}/{options.protocol}", method=options.official or name, title=title,
+        trial=trial, method=options.official or name, title=title,
         official=bool(options.official), dataset=task.dataset, recipe="scored predictions", protocol=options.protocol,
         card=face, metrics=metrics, intervals=spans, predictions=str(path),
         date=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -206,7 +206,7 @@ def test_subsets_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "| all | 2     | 10.500" in capsys.readouterr().out
 
 
-def test_a_record_is_what_the_report_reads(tmp_path: Path) -> None:
+def test_a_record_is_what_the_report_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ids, pred, gt = faces()
     paths = write(tmp_path, "p.npz", ids, pred, "points"), write(tmp_path, "t.npz", ids, gt, "truth")
     for title in ("Mine", "Yours"):
@@ -219,6 +219,9 @@ def test_a_record_is_what_the_report_reads(tmp_path: Path) -> None:
         "auc",
     }
     assert set(made_up.card("x")) <= set(found.entries[0].card)
+    with pytest.raises(SystemExit):  # the former row was gone
+        run(paths[0], "--truth", paths[1], "--dataset", "faces", "--record", tmp_path, "--title", "yours")
+    assert "as that of Yours; give another title" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("name", "content", "text"), [

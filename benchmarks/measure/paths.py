@@ -24,7 +24,7 @@ from common.errors import LabError, check_range
 from common.export.fast import opened
 from common.export.method import TOLERANCE, largest_difference
 from common.export.runtime import installed_runtimes
-from common.export.work import Run, Work
+from common.export.work import Case, Run, Work
 from common.files.provenance import machine
 from common.methods import METHODS, method_weights
 from common.prediction.inference import Predictor
@@ -56,7 +56,7 @@ def load(trial: str) -> Work[Any]:
 
 
 @torch.inference_mode()
-def ways_ms(work: Work[Any], files: Mapping[str, bytes], rounds: int) -> dict[int, dict[str, float]]:
+def ways_ms(work: Work[Case], files: Mapping[str, bytes], rounds: int) -> dict[int, dict[str, float]]:
     """Return batch size -> milliseconds a face of the network and of each runtime whose points are the network's.
 
     Args:
@@ -67,7 +67,7 @@ def ways_ms(work: Work[Any], files: Mapping[str, bytes], rounds: int) -> dict[in
     found = {}
     cases = work.cases(BATCHES)
     wanted = [work.by_network(case) for case in cases]
-    ways: dict[str, Run[Any]] = {name: opened(work, files, name, "float32") for name in installed_runtimes()}
+    ways: dict[str, Run[Case]] = {name: opened(work, files, name, "float32") for name in installed_runtimes()}
     ways = {name: run for name, run in ways.items() if largest_difference(wanted, run, cases) <= TOLERANCE}
     for count, case in zip(BATCHES, cases, strict=True):
         calls = {name: partial(run, case) for name, run in {"eager": work.by_network, **ways}.items()}

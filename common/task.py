@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from common.data.batching import CroppedFaces
 from common.data.crops import CropConfig
 from common.errors import LabError, check_range
-from common.export.graph import CropGraph, GraphPart, Net
+from common.export.graph import CropGraph, GraphPart, Nets
 from common.files.checkpoints import (
     INSTANTIATOR,
     build,
@@ -127,7 +127,7 @@ class LandmarkTask(LightningModule):
         """Return what `predict_image`, or `predict_official`, may run as graphs, by name; none for some methods."""
         return {}
 
-    def predict_image(self, image: np.ndarray, boxes: np.ndarray, nets: Mapping[str, Net] | None = None) -> Prediction:
+    def predict_image(self, image: np.ndarray, boxes: np.ndarray, nets: Nets = None) -> Prediction:
         """Return points in image pixels; only of methods that take more of a photograph than `predict_batch`'s crops.
 
         Args:
@@ -137,16 +137,8 @@ class LandmarkTask(LightningModule):
         """
         raise NotImplementedError
 
-    def predict_official(
-        self, image: np.ndarray, boxes: np.ndarray, nets: Mapping[str, Net] | None = None
-    ) -> Prediction:
-        """Return points in image pixels through the official crop and decoding, for converted official weights.
-
-        Args:
-            image: (H, W, 3) uint8, RGB.
-            boxes: (N, 4) x0 y0 x1 y1, image pixels.
-            nets: what to run in place of `photograph_parts`.
-        """
+    def predict_official(self, image: np.ndarray, boxes: np.ndarray, nets: Nets = None) -> Prediction:
+        """Return what `predict_image` does, by the official crop and decoding, for converted official weights."""
         raise NotImplementedError
 
     def parameter_groups(self) -> list[ParameterGroup]:

@@ -65,6 +65,7 @@ class CropGraph(nn.Module):
 
 
 Net = Callable[..., tuple[Tensor, ...]]  # a part of a method, or its graph: tensors in, tensors out
+Nets = Mapping[str, Net] | None  # by their names
 
 
 @dataclass(frozen=True)

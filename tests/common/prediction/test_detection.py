@@ -135,7 +135,12 @@ def test_dlib_s_model_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.Monke
     dlib = pytest.importorskip("dlib")
     face = np.pad(SyntheticFaces(1, seed=8)[0].image, ((60, 60), (60, 60), (0, 0)), mode="edge")
     unpack, calls = dlib.get_frontal_face_detector, list[int]()
-    monkeypatch.setattr(dlib, "get_frontal_face_detector", lambda: calls.append(1) or unpack())
+
+    def counted() -> object:
+        calls.append(1)
+        return unpack()
+
+    monkeypatch.setattr(dlib, "get_frontal_face_detector", counted)
     first = DlibDetector(0.1, tmp_path / "cache").detect(face)
     (kept,) = (tmp_path / "cache").iterdir()
     second = DlibDetector(0.1, tmp_path / "cache").detect(face)

@@ -143,14 +143,15 @@ def test_a_list_of_pictures_gives_a_list(weights: Path, tmp_path: Path) -> None:
     write_image(tmp_path / "face.png", pictures[0])
     (path,) = predictor((tmp_path / "face.png",), boxes[0][None])
     assert torch.equal(path.points, found[0].points) and predictor([], []) == []
-    for wrong, own, message in (
+    mistakes: list[tuple[Any, Any, str]] = [
         (pictures, boxes[0][None], "2 pictures, but boxes of 1; give a list with the boxes of each"),
         ([pictures[0]] * 4, boxes[0], r"picture 0: boxes of a picture have the shape \(N, 4\) or \(4,\).*have \(\)"),
         ([pictures[0], "none.png"], boxes, "picture 1: none.png: image is missing"),
         (np.stack(pictures), boxes, r"\(H, W, 3\), RGB; this one has \(2, 256"),
-    ):
+    ]
+    for wrong, given, message in mistakes:
         with pytest.raises(LabError, match=message):
-            predictor(wrong, own)  # type: ignore[call-overload]
+            predictor(wrong, given)
 
 
 def test_auto_takes_a_gpu_that_computes_and_else_the_processor(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:

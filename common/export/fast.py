@@ -160,7 +160,7 @@ class FastPath(Generic[Case]):
     """
 
     def __init__(self, work: Work[Case], backend: Backend = "auto", precision: Precision = "float32") -> None:
-        task = work.task
+        task: LandmarkTask = work.task
         if backend not in BACKENDS:
             raise LabError(f"backend must be one of {', '.join(BACKENDS)}, got {backend}")
         if precision not in PRECISIONS:
@@ -169,9 +169,13 @@ class FastPath(Generic[Case]):
             raise LabError(f"precision bf16 needs OpenVINO; the backend is {backend}")
         if backend not in ("auto", "eager") and task.device.type != "cpu":
             raise LabError(f"backend {backend} runs on the CPU; the device is {task.device}")
-        self.work, self.backend, self.precision = work, backend, precision
+        self.work: Work[Case] = work
+        self.backend: Backend = backend
+        self.precision: Precision = precision
         self.choice: Choice | None = None
-        self.spent, self.faces, self.looked = 0.0, 0, False
+        self.spent = 0.0
+        self.faces = 0
+        self.looked = False
         self.runner: Run[Case] | None = None
         values = (*task.parameters(), *task.buffers())
         self.values, self.state = [value for value in values if not value.is_inference()], 0

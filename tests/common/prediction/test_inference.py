@@ -149,9 +149,9 @@ def test_a_list_of_pictures_gives_a_list(weights: Path, tmp_path: Path) -> None:
         ([pictures[0], "none.png"], boxes, "picture 1: none.png: image is missing"),
         (np.stack(pictures), boxes, r"\(H, W, 3\), RGB; this one has \(2, 256"),
     ]
-    for wrong, given, message in mistakes:
+    for mistake, given, message in mistakes:
         with pytest.raises(LabError, match=message):
-            predictor(wrong, given)
+            predictor(mistake, given)
 
 
 def test_auto_takes_a_gpu_that_computes_and_else_the_processor(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from common.files.whole import write_whole
 
 MAX_PIXELS = 250_000_000  # a 200-megapixel photograph is genuine; more is refused from the header
 MAX_BYTES = 1 << 30  # of a file
+ROWS = 512  # of a picture that are turned from RGB to BGR at once
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 
 
@@ -138,15 +139,23 @@ def as_picture(image: np.ndarray | Path | str) -> np.ndarray:
     return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else np.ascontiguousarray(image[..., :3])
 
 
-def write_image(path: Path, image: np.ndarray) -> None:
+def write_image(path: Path, image: np.ndarray, spare: bool = False) -> None:
     """Write an RGB picture (H, W, 3) uint8 in the format that the name's ending says; a reader never sees half of it.
+
+    Args:
+        path: the file.
+        image: the picture.
+        spare: its array is not needed any more and is written over, which saves the memory of a copy.
 
     Raises:
         LabError: the ending is of no known format.
         OSError: the system refuses (no room, no permission).
     """
+    if spare:
+        for row in range(0, len(image), ROWS):
+            image[row : row + ROWS] = image[row : row + ROWS, :, ::-1].copy()
     try:
-        done, content = cv2.imencode(path.suffix or ".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        done, content = cv2.imencode(path.suffix or ".png", image if spare else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     except cv2.error:
         done = False
     if not done:

@@ -306,14 +306,18 @@ class FaceFinder:
         fine = min(1.0, SMALLEST_SHOWN / smallest)
         return [first, fine] if fine > 1.3 * first else [first]
 
-    def _look(self, image: np.ndarray, scale: float) -> Detections:
-        """Return what the detector finds when the picture is shrunk by `scale`, in the picture's own pixels."""
+    def _look(self, image: np.ndarray, scale: float, turns: int = 0) -> Detections:
+        """Return what the detector finds in the picture shrunk by `scale`, then turned as np.rot90 does.
+
+        Pixels are the picture's own, those of `np.rot90(image, turns)`.
+        """
         height, width = image.shape[:2]
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if size != (width, height) else image
-        found = self.detector.detect(small)
+        found = self.detector.detect(np.ascontiguousarray(np.rot90(small, turns)))
         # Pixel areas are scaled on each other, so centres shift by half the difference of the pixels' sides.
         ratio = np.array([width / size[0], height / size[1]])
+        ratio = ratio[::-1] if turns % 2 else ratio
         return replace(
             found, boxes=(found.boxes + 0.5) * np.tile(ratio, 2) - 0.5, five=(found.five + 0.5) * ratio - 0.5
         )
@@ -323,8 +327,7 @@ class FaceFinder:
         parts = []
         height, width = image.shape[:2]
         for turns in (1, 2, 3):
-            turned = np.ascontiguousarray(np.rot90(image, turns))
-            found = self._look(turned, min(1.0, SIDE / max(height, width)))
+            found = self._look(image, min(1.0, SIDE / max(height, width)), turns)
             # np.rot90 turns anticlockwise: what is upright then was turned clockwise by as much.
             parts.append(_turned_back(found, turns, width, height))
         return Detections.join(parts)

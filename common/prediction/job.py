@@ -63,13 +63,17 @@ class Job:
         return self.predictor.box_maps[self.finder.detector.name](self.finder.detect(image))
 
     def write(self, name: str, image: np.ndarray, faces: list[Face]) -> None:
-        """Write the drawn picture and the aligned crops that were asked for."""
+        """Write the aligned crops that were asked for and the drawn picture, for which the picture is written over.
+
+        Of a large photograph, each copy takes hundreds of megabytes.
+        """
         scheme = self.predictor.scheme
         for index, face in enumerate(faces if self.options.crops else ()):
             crop = aligned_crop(image, face.points, scheme, self.options.crops)
             write_image(self.options.out / "crops" / f"{name}-{index + 1}.png", crop)
         if not self.options.no_pictures:
-            write_image(self.options.out / f"{name}{DRAWN}.png", draw_faces(self.predictor, image, faces))
+            drawn = draw_faces(self.predictor, image, faces, copy=False)
+            write_image(self.options.out / f"{name}{DRAWN}.png", drawn, spare=True)
 
 
 def make_finder(options: argparse.Namespace) -> FaceFinder:
@@ -90,7 +94,11 @@ def _given(box: np.ndarray, image: np.ndarray, where: str) -> Detections:
 
 
 def draw_faces(
-    predictor: Predictor, image: np.ndarray, faces: list[Face], numbers: Sequence[int] | None = None
+    predictor: Predictor,
+    image: np.ndarray,
+    faces: list[Face],
+    numbers: Sequence[int] | None = None,
+    copy: bool = True,
 ) -> np.ndarray:
     """Return a copy of the picture (H, W, 3) with box, number, points and what else the method knows of each face.
 
@@ -99,14 +107,16 @@ def draw_faces(
         image: (H, W, 3) uint8, RGB.
         faces: in this picture.
         numbers: of the faces; default 1, 2, ... where there are several, as the aligned crops count them.
+        copy: False may draw into the image itself.
     """
     alone = len(faces) == 1 and numbers is None
     labels = [""] if alone else [str(number) for number in numbers or range(1, len(faces) + 1)]
+    canvas = np.array(image, order="C", copy=copy or None)  # None: only where it is not contiguous
     for face, label in zip(faces, labels, strict=True):
-        image = draw_box(image, face.box, face.roll, label)
-        image = draw_landmarks(image, face.points, predictor.scheme, TRUE)
-        image = predictor.task.decorate(image, face.points, face.pose)
-    return image
+        draw_box(canvas, face.box, face.roll, label, copy=False)
+        draw_landmarks(canvas, face.points, predictor.scheme, TRUE, copy=False)
+        canvas = predictor.task.decorate(canvas, face.points, face.pose)
+    return canvas
 
 
 def predict_picture(job: Job, picture: Path, name: str) -> int:

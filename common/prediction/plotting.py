@@ -18,10 +18,17 @@ LABEL_SHARE, SMALLEST_LABEL = 0.09, 9.0  # height of a label over the box's long
 
 
 def draw_landmarks(
-    image: np.ndarray, points: np.ndarray, scheme: LandmarkScheme, color: tuple[int, int, int] = PREDICTED
+    image: np.ndarray,
+    points: np.ndarray,
+    scheme: LandmarkScheme,
+    color: tuple[int, int, int] = PREDICTED,
+    copy: bool = True,
 ) -> np.ndarray:
-    """Return a copy of the RGB image (H, W, 3) with the scheme's edges and the points (L, 2), image pixels."""
-    canvas = np.ascontiguousarray(image).copy()
+    """Return a copy of the RGB image (H, W, 3) with the scheme's edges and the points (L, 2), image pixels.
+
+    Without `copy`, they are drawn into the image itself, which must be contiguous.
+    """
+    canvas = np.array(image, order="C") if copy else image
     size = stroke(points)
     width = max(1, round(size / 2))
     fixed = np.round(points[:, :2] * 2**SHIFT).astype(np.int32)
@@ -33,7 +40,7 @@ def draw_landmarks(
     return canvas
 
 
-def draw_box(image: np.ndarray, box: np.ndarray, roll: float = 0.0, label: str = "") -> np.ndarray:
+def draw_box(image: np.ndarray, box: np.ndarray, roll: float = 0.0, label: str = "", copy: bool = True) -> np.ndarray:
     """Return a copy of the RGB image (H, W, 3) with a thin box and, in its upper left corner, a label.
 
     Args:
@@ -41,8 +48,9 @@ def draw_box(image: np.ndarray, box: np.ndarray, roll: float = 0.0, label: str =
         box: (4,) x0 y0 x1 y1, image pixels, before the turn.
         roll: degrees clockwise by which the box is turned about its centre.
         label: a few characters.
+        copy: False draws into the image itself, which must be contiguous.
     """
-    canvas = np.ascontiguousarray(image).copy()
+    canvas = np.array(image, order="C") if copy else image
     x0, y0, x1, y1 = box.tolist()
     side = max(x1 - x0, y1 - y0)
     corners = cv2.boxPoints((((x0 + x1) / 2, (y0 + y1) / 2), (x1 - x0, y1 - y0), roll))

@@ -52,7 +52,7 @@ class COFW(FaceDataset):
             names = self._names(file)
             for key in (self.images_key, f"phis{tail}", f"bboxes{tail}"):
                 if key not in names:
-                    raise LabError(f"{self.path}: variable {key} is missing; it has {', '.join(names)}")
+                    raise LabError(f"{self.path}: variable {key} is missing; it has {', '.join(map(str, names))}")
             phis, boxes = (self._values(file, f"{name}{tail}", NUMBERS).T for name in ("phis", "bboxes"))
             count = self._values(file, self.images_key, "O").size
         if phis.shape != (count, 3 * L) or boxes.shape != (count, 4):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from common.metrics.stats import bootstrap_interval
 
 PAGE = ROOT / "docs" / "studies" / "dpr.md"
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
+SPEED_PART, ABLATION_PART = "Speed on a CPU", "Landmark weighting"
 REFERENCE = "plain"  # cell that the others are compared with
 
 
@@ -32,8 +34,6 @@ def speed_text(path: Path) -> str:
     Raises:
         LabError: the file is damaged.
     """
-    if not path.is_file():
-        return "Not measured yet: `python -m benchmarks.studies.dpr.speed`."
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         rows = [
@@ -85,6 +85,13 @@ def ablation_text(path: Path) -> str:
     return f"`{first['recipe']}`{changes}, faces of {first['split']}.\n\n{table(head, lines)}"
 
 
+def kept(page: str, title: str, path: Path) -> str:
+    """Return what a page has in a part whose record is not here, and say so: figures are not dropped in silence."""
+    print(f"{path}: no such record; the figures of {title!r} stay as they are", file=sys.stderr)
+    found = re.search(rf"^### {title}\n\n(.*?)\s*(?=^### |{END})", page, re.M | re.S)
+    return found[1] if found else "Not measured yet."
+
+
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
@@ -97,8 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--document", type=Path, default=PAGE)
     options = parser.parse_args(arguments)
-    text = (f"### Speed on a CPU\n\n{speed_text(options.speed)}\n\n### Landmark weighting\n\n"
-            f"{ablation_text(options.ablation)}")  # fmt: skip
+    page = options.document.read_text(encoding="utf-8") if options.document.is_file() else ""
+    parts = {SPEED_PART: (options.speed, speed_text), ABLATION_PART: (options.ablation, ablation_text)}
+    bodies = {title: make(path) if path.is_file() else kept(page, title, path) for title, (path, make) in parts.items()}
+    text = "\n\n".join(f"### {title}\n\n{body}" for title, body in bodies.items())
     fill(options.document, BEGIN, END, text)
     print(text)
     return 0

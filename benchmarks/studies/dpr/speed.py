@@ -104,7 +104,7 @@ def measure(scheme: LandmarkScheme, threads: int, rounds: int) -> dict[str, Any]
     """
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    net = DPRNet(scheme, torch.from_numpy(neutral_face(scheme)))
+    net = DPRNet(scheme, torch.from_numpy(neutral_face(scheme).copy()))
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):  # numbers of usual size all the way: tiny ones would slow the CPU down
             nn.init.uniform_(module.weight, 0.5, 1.5)

@@ -171,5 +171,7 @@ def test_figures_are_those_of_the_records(tmp_path: Path) -> None:
     text = re.sub(" +", " ", document.read_text())
     assert "| GSR | 30.0 | 10.0 | 3.0 | 5.0 | 6.0 |" in text and "old" not in text and text.endswith("\nafter\n")
     assert "| weighted | weighting inverse | GSR | 1 | 4.500 | -0.500 [-0.500, -0.500] |" in text
+    (tmp_path / "cells.jsonl").unlink()
+    assert readme.main(arguments) == 0 and re.sub(" +", " ", document.read_text()) == text, "figures are not dropped"
     (tmp_path / "speed.json").write_text("{}")
     assert readme.main(arguments) == 2

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from common.errors import LabError
+
+NOT_MEASURED = "not measured yet"
 
 
 def split_at_marks(document: Path, begin: str, end: str) -> tuple[str, str, str]:
@@ -29,11 +33,27 @@ def split_at_marks(document: Path, begin: str, end: str) -> tuple[str, str, str]
 def fill(document: Path, begin: str, end: str, body: str) -> None:
     """Write a document's generated part anew.
 
+    Sections (`### title`) of which the new part has no figures, or which it lacks, are kept with a word on the screen:
+    figures are not dropped because a record is on another machine.
+
     Raises:
         LabError: as `split_at_marks`; the document is then left as it was.
     """
-    head, _, tail = split_at_marks(document, begin, end)
-    document.write_text(f"{head}{begin}\n{body}\n{end}{tail}", encoding="utf-8")
+    head, old, tail = split_at_marks(document, begin, end)
+    former, new = _sections(old), _sections(body)
+    for title, text in former.items():
+        if title and NOT_MEASURED not in text and NOT_MEASURED in new.get(title, NOT_MEASURED):
+            print(f"{document}: not all of {title!r} is measured here; its figures stay as they are", file=sys.stderr)
+            new[title] = text
+    whole = "\n\n".join(f"### {title}\n\n{text}" if title else text for title, text in new.items() if title or text)
+    document.write_text(f"{head}{begin}\n{whole}\n{end}{tail}", encoding="utf-8")
+
+
+def _sections(part: str) -> dict[str, str]:
+    """Return the text below each title; that before the first has the title ""."""
+    first, *rest = re.split(r"^### ", part, flags=re.M)
+    titled = (section.partition("\n") for section in rest)
+    return {"": first.strip("\n")} | {title.strip(): text.strip("\n") for title, _, text in titled}
 
 
 _RULES = {"l": ("", ""), "r": ("", ":"), "c": (":", ":")}

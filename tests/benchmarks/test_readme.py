@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.readme import fill, split_at_marks, table
+from benchmarks.readme import NOT_MEASURED, fill, split_at_marks, table
 from common.errors import LabError
 
 BEGIN, END = "<!-- begin -->", "<!-- end -->"
@@ -19,6 +19,18 @@ def test_the_text_around_the_marks_is_kept(tmp_path: Path) -> None:
         fill(document, BEGIN, END, "new")
         assert document.read_text() == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
     assert split_at_marks(document, BEGIN, END) == ("before\n", "\nnew\n", "\nafter\n")
+
+
+def test_figures_are_not_dropped_with_their_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """DPR's table of the ablation became "not run yet" when its speed was measured on another machine."""
+    document = tmp_path / "page.md"
+    document.write_text(f"{BEGIN}\nintro\n\n### Speed\n\n1 ms\n\n### Ablation\n\n7.5 %\n\n### Size\n\n3 M\n{END}\n")
+    fill(document, BEGIN, END, f"new\n\n### Speed\n\n2 ms\n\n### Ablation\n\n{NOT_MEASURED}: `command`.\n")
+    assert document.read_text() == (
+        f"{BEGIN}\nnew\n\n### Speed\n\n2 ms\n\n### Ablation\n\n7.5 %\n\n### Size\n\n3 M\n{END}\n"
+    )
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and "not all of 'Ablation' is measured here" in said[0] and "'Size'" in said[1]
 
 
 @pytest.mark.parametrize("text", ["", BEGIN, END, f"{END} {BEGIN}"])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.provenance import ROOT
-from benchmarks.readme import fill, table
+from benchmarks.readme import NOT_MEASURED, fill, table
 from benchmarks.studies.dpr.ablation import CELLS, RECORD, Row, read_record
 from benchmarks.studies.dpr.speed import BATCH
 from benchmarks.studies.dpr.speed import RECORD as SPEED
@@ -24,7 +23,6 @@ from common.metrics.stats import bootstrap_interval
 
 PAGE = ROOT / "docs" / "studies" / "dpr.md"
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
-SPEED_PART, ABLATION_PART = "Speed on a CPU", "Landmark weighting"
 REFERENCE = "plain"  # cell that the others are compared with
 
 
@@ -34,6 +32,8 @@ def speed_text(path: Path) -> str:
     Raises:
         LabError: the file is damaged.
     """
+    if not path.is_file():
+        return f"{NOT_MEASURED}: `python -m benchmarks.studies.dpr.speed`."
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         rows = [
@@ -67,7 +67,7 @@ def ablation_text(path: Path) -> str:
     """Return the section on the ablation: the cells of the recipe and overrides that have the most lines."""
     rows = read_record(path)
     if not rows:
-        return "Not run yet: `python -m benchmarks.studies.dpr.ablation`."
+        return f"{NOT_MEASURED}: `python -m benchmarks.studies.dpr.ablation`."
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(json.dumps([row["recipe"], row["set"], row["split"]]), []).append(row)
@@ -85,13 +85,6 @@ def ablation_text(path: Path) -> str:
     return f"`{first['recipe']}`{changes}, faces of {first['split']}.\n\n{table(head, lines)}"
 
 
-def kept(page: str, title: str, path: Path) -> str:
-    """Return what a page has in a part whose record is not here, and say so: figures are not dropped in silence."""
-    print(f"{path}: no such record; the figures of {title!r} stay as they are", file=sys.stderr)
-    found = re.search(rf"^### {title}\n\n(.*?)\s*(?=^### |{END})", page, re.M | re.S)
-    return found[1] if found else "Not measured yet."
-
-
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; return the exit code."""
@@ -104,10 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--document", type=Path, default=PAGE)
     options = parser.parse_args(arguments)
-    page = options.document.read_text(encoding="utf-8") if options.document.is_file() else ""
-    parts = {SPEED_PART: (options.speed, speed_text), ABLATION_PART: (options.ablation, ablation_text)}
-    bodies = {title: make(path) if path.is_file() else kept(page, title, path) for title, (path, make) in parts.items()}
-    text = "\n\n".join(f"### {title}\n\n{body}" for title, body in bodies.items())
+    text = (f"### Speed on a CPU\n\n{speed_text(options.speed)}\n\n### Landmark weighting\n\n"
+            f"{ablation_text(options.ablation)}")  # fmt: skip
     fill(options.document, BEGIN, END, text)
     print(text)
     return 0

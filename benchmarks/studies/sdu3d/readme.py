@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.provenance import ROOT
-from benchmarks.readme import fill, table
+from benchmarks.readme import NOT_MEASURED, fill, table
 from benchmarks.studies.sdu3d.speed import FORMS, recipe_size
 from common.errors import command
 from common.files.recipes import read_recipe
@@ -30,7 +30,6 @@ PAGE = ROOT / "docs" / "studies" / "sdu3d.md"
 START, END = "<!-- figures: written by benchmarks.studies.sdu3d.readme -->", "<!-- end of figures -->"
 RUNS = {"helen_hg": "Hourglass2(d=3)-CAB, reduced", "helen_sat": "SAT2(d=3)-CAB, reduced"}
 NORMS = {"eye_centres": "eye centres", "lnd_bbox": "root of the box", "corners": "outer eye corners"}
-MISSING = "not measured yet"
 
 
 def read(path: Path) -> Any:
@@ -40,7 +39,7 @@ def read(path: Path) -> Any:
 
 def rows_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table, or the word for no rows."""
-    return table(header, rows) if rows else f"{MISSING}."
+    return table(header, rows) if rows else f"{NOT_MEASURED}."
 
 
 def decoder_of(recipe: str) -> str:
@@ -55,7 +54,7 @@ def helen(runs: Path) -> str:
     for name, title in RUNS.items():
         for split, faces in (("val", "validation"), ("test", "HELEN test")):
             found = read(runs / "sdu3d" / "scores" / f"{name}_{split}.json")
-            figures = [f"{found[decoder][norm]:.2f}" if found else MISSING for norm in NORMS]
+            figures = [f"{found[decoder][norm]:.2f}" if found else NOT_MEASURED for norm in NORMS]
             rows.append([title, faces, *figures])
     return rows_table(["network", "faces", *NORMS.values()], rows)
 
@@ -118,7 +117,7 @@ def speed(runs: Path) -> str:
     """Return the table of sizes and times."""
     found = read(runs / "benchmark" / "sdu3d_speed.json")
     if found is None:
-        return f"{MISSING}."
+        return f"{NOT_MEASURED}."
     rows = []
     for name, value in found["networks"].items():
         times = [f"{value['ms'][form]:.0f} ({100 * value['share'][form]:.0f} %)" for form in FORMS]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.provenance import ROOT
-from benchmarks.readme import split_at_marks
+from benchmarks.readme import NOT_MEASURED, split_at_marks
 from benchmarks.studies.sdu3d import readme, speed
 from benchmarks.studies.sdu3d.plain import PlainGraph
 from common.files.recipes import read_recipe
@@ -89,7 +89,7 @@ def test_times_are_recorded_and_reach_the_page(
     assert readme.main(arguments) == 0
     text = document.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "former figures" not in text
-    for told in ("1.75", readme.MISSING, "2.250 (+0.000)", "1.750 (-0.500)", "[6.00, 8.00]", "1.25", "4.50", "1,234"):
+    for told in ("1.75", NOT_MEASURED, "2.250 (+0.000)", "1.750 (-0.500)", "[6.00, 8.00]", "1.25", "4.50", "1,234"):
         assert told in text, told
     assert readme.main(arguments) == 0 and document.read_text() == text
     document.write_text("no marks")

@@ -1,6 +1,6 @@
 """Graphs in 8 bits: calibrated on training crops, judged by the error of validation faces, never of test faces.
 
-What lies between the graph's convolutions and products is quantised; pixel normalisation before and decoding after them
+What is between the graph's convolutions and products is quantised; pixel normalisation before and decoding after them
 stay in float32. Weights have 7 bits: with 8, the sums of two products overflow on processors without VNNI.
 """
 

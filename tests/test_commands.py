@@ -58,7 +58,7 @@ ELSEWHERE = {
     "::test_the_better_stage_is_embedded_and_answers_as_the_checkpoint",
     "benchmarks.studies.dpr.readme": "tests/benchmarks/studies/dpr/test_studies.py"
     "::test_figures_are_those_of_the_records",
-    "benchmarks.studies.dpr.speed": "tests/dpr/test_fast.py::test_speed_writes_a_record",
+    "benchmarks.studies.dpr.speed": "tests/dpr/test_photograph.py::test_speed_writes_a_record",
     "benchmarks.studies.musica.report": "tests/benchmarks/studies/musica/test_report.py::test_report_from_a_checkpoint",
     "benchmarks.studies.musica.speed": "tests/benchmarks/studies/musica/test_report.py"
     "::test_speed_prints_size_and_ratio",

@@ -49,7 +49,7 @@ test-docs: setup  ## check the commands, links and examples of docs/, and the wo
 coverage: setup  ## tests that take seconds, with the share of lines that they run; fails below the limits
 	$(BIN)/coverage erase
 	$(MEASURED) -n $(WORKERS) -m 'not slow'
-	NUMBA_DISABLE_JIT=1 $(MEASURED) tests/awing/test_native.py tests/musica/native  # no tracer sees machine code
+	NUMBA_DISABLE_JIT=1 $(MEASURED) tests/awing/test_native.py tests/musica/native -k 'degenerate or inference or nan or levels'  # no tracer sees machine code
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='common/*' --fail-under=95 --skip-covered --sort=miss
 	for paper in awing dpr musica sdu3d spiga; do $(BIN)/coverage report --include="$$paper/*" --fail-under=90 || exit; done

@@ -6,6 +6,7 @@ other devices and for installations without the package, and asks `available` or
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -22,16 +23,24 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
+_LOCK = threading.Lock()
+
 try:
-    from numba import njit, types
+    from numba import config, njit, types
     from numba.extending import intrinsic
+
+    available = True
+    interpreted = bool(vars(config)["DISABLE_JIT"])  # by NUMBA_DISABLE_JIT: to see which lines tests run
 except ImportError:
-    available = False
+    available, interpreted = False, True
+
+if interpreted:
 
     def atomic_add(array: np.ndarray, index: int, value: int) -> int:
-        """Add a value to an element of an array (n,); return what it was. For one thread only."""
-        before = int(array[index])
-        array[index] += value
+        """Add a value to an element of an array (n,), seen by all threads at once; return what it was."""
+        with _LOCK:
+            before = int(array[index])
+            array[index] += value
         return before
 
     def let_others_run() -> int:
@@ -45,7 +54,6 @@ except ImportError:
 
     compiled_sums = compiled
 else:
-    available = True
 
     @intrinsic
     def atomic_add(

@@ -40,6 +40,7 @@ ELSEWHERE = {
     "musica.cli predict": "tests/musica/test_choose_exit.py::test_command_makes_a_policy_that_predict_uses",
     "musica.compress": "tests/musica/test_compress.py::test_command_writes_a_checkpoint",
     "common.demo": "tests/common/demo/test_demo.py::test_the_page_in_a_browser",
+    "common.export --calibrate": "tests/common/export/test_quantise.py::test_a_file_in_8_bits",
     "common.predict --set": "tests/musica/test_choose_exit.py::test_command_makes_a_policy_that_predict_uses",
     "benchmarks.studies.maps": "tests/benchmarks/studies/test_maps.py::test_command",
     "benchmarks.studies.pictures": "tests/benchmarks/studies/test_pictures.py"

@@ -26,10 +26,10 @@ from common.files.checksum import is_sound
 from common.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
-# More epochs than twenty kills let pass: a kill that comes too late would show nothing, and is told.
+# More epochs than twenty kills let pass: a kill that comes too late would show nothing, and is reported.
 SMALL = {
     "awing": "--data.crop.size 64 --model.width 16 --model.depth 2 --trainer.max_epochs 48",
-    "musica": "--data.crop.size 64 --model.net.units 16 --model.train.ema 0.9 --trainer.max_epochs 48",
+    "musica": "--data.crop.size 64 --model.net.units 16 --model.train.ema 0.9 --trainer.max_epochs 96",
     "spiga": "--data.crop.size 64 --model.stacks 1 --model.width 32 --model.depth 2 --model.graph.steps 2 "
     "--trainer.max_epochs 48 --model.stage_epochs=[12,16]",
 }

@@ -176,8 +176,8 @@ def peak_of(read: Callable[[], object]) -> int:
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     os.close(mine)
-    with os.fdopen(answer) as told:
-        return int(told.read()) << 10
+    with os.fdopen(answer) as reported:
+        return int(reported.read()) << 10
 
 
 def chunked(path: Path, content: bytes, filters: Sequence[int]) -> Path:

@@ -89,8 +89,8 @@ def test_times_are_recorded_and_reach_the_page(
     assert readme.main(arguments) == 0
     text = document.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "former figures" not in text
-    for told in ("1.75", NOT_MEASURED, "2.250 (+0.000)", "1.750 (-0.500)", "[6.00, 8.00]", "1.25", "4.50", "1,234"):
-        assert told in text, told
+    for part in ("1.75", NOT_MEASURED, "2.250 (+0.000)", "1.750 (-0.500)", "[6.00, 8.00]", "1.25", "4.50", "1,234"):
+        assert part in text, part
     assert readme.main(arguments) == 0 and document.read_text() == text
     document.write_text("no marks")
     assert readme.main(arguments) == 2

@@ -21,6 +21,11 @@ def sizes(entry: Entry) -> list[str]:
     return [count(speed.parameters, 1e6, "M"), count(speed.macs, 1e9, "G"), *times]
 
 
+def seeds_sd(entry: Entry) -> str:
+    """Return the deviation of a row's NME over its seeds with their number, a dash for one seed."""
+    return NONE if entry.sd is None else f"{figure(entry.sd)} ({len(entry.records)})"
+
+
 def describe(comparison: Comparison) -> str:
     """Return in one line what the figures of a comparison are."""
     card = comparison.card
@@ -48,13 +53,14 @@ def _rows(comparison: Comparison) -> list[tuple[str, ...]]:
             key = f"{subset}/" if subset else ""
             figures = [figure(entry.metrics.get(f"{key}{name}")) for name in ("fr", "auc")]
             mark = "" if subset else comparison.against_best(number)
+            spread = NONE if subset else seeds_sd(entry)
             rows.append((entry.label, subset or "all", figure(entry.metrics.get(f"{key}nme")),
-                         interval(entry.intervals.get(f"{key}nme")), mark, *figures,
+                         interval(entry.intervals.get(f"{key}nme")), spread, mark, *figures,
                          *(sizes(entry) if not subset else ("",) * 4)))  # fmt: skip
     return rows
 
 
-HEADER = ("method", "subset", "NME", "95 % interval", "vs. best", "FR", "AUC", "parameters", "MACs",
+HEADER = ("method", "subset", "NME", "95 % interval", "sd (seeds)", "vs. best", "FR", "AUC", "parameters", "MACs",
           "ms/face b1", "ms/face b8")  # fmt: skip
 
 

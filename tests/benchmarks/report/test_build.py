@@ -93,7 +93,12 @@ def test_missing_predictions_are_said(tmp_path: Path) -> None:
 def test_seeds_are_averaged(tmp_path: Path) -> None:
     base = np.linspace(1, 9, 60)
     records = [known(tmp_path, "a", base + shift, seed) for seed, shift in enumerate((0.0, 1.0, 5.0))]
-    entry = one(records, tmp_path).entries[0]
+    found = one(records, tmp_path)
+    entry = found.entries[0]
+    header, _, row = described(found).split("\n\n")[1].splitlines()
+    cells = {name.strip(): cell.strip() for name, cell in zip(header.split("|"), row.split("|"), strict=True)}
+    assert cells["NME"] == "7.00" and cells["sd (seeds)"] == "2.65 (3)"
+    assert "sd (seeds)" not in described(one(records[:1], tmp_path))
     assert entry.metrics["nme"] == pytest.approx(7.0) and entry.sd == pytest.approx(np.std([0, 1, 5], ddof=1))
     assert entry.nmes is not None and entry.ids is not None
     np.testing.assert_allclose(entry.nmes[np.argsort(entry.ids).argsort()], entry.nmes)

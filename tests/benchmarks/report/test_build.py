@@ -30,7 +30,6 @@ from benchmarks.report.page import page
 from benchmarks.report.sections import published_table
 from common.errors import LabError
 from tests.benchmarks import made_up
-from tests.benchmarks.made_up import append_record
 
 BEFORE, AFTER = f"before\n{build.BEGIN}", f"{build.END}\nafter"
 NAMES = np.array([f"face-{k}" for k in range(60)])
@@ -176,7 +175,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Report:
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     """Write a benchmark of one method; return its folder."""
-    append_record(tmp_path / "records.jsonl", made_up.record(tmp_path, "spiga"))
+    made_up.append_record(tmp_path / "records.jsonl", made_up.record(tmp_path, "spiga"))
     made_up.write_pictures(tmp_path, "spiga")
     made_up.write_robustness(tmp_path)
     return tmp_path
@@ -250,7 +249,7 @@ def test_figures_are_not_lost_unseen(small: Path, tmp_path: Path) -> None:
     """Records of synthetic faces alone must not drop the figures of photographs from the documents; --drop may."""
     documents = readme(tmp_path / "documents")
     (small / "helen.json").write_text(json.dumps({"mean face": {"nme": 17.61, "fr8": 88.8, "auc8": 1.9, "n": 330}}))
-    append_record(small / "records.jsonl", made_up.record(small, "spiga", "helen"))
+    made_up.append_record(small / "records.jsonl", made_up.record(small, "spiga", "helen"))
     before = filled(small, documents)
     assert "<!-- shows: helen -->" in before["README.md"]
     (small / "helen.json").unlink()
@@ -259,7 +258,7 @@ def test_figures_are_not_lost_unseen(small: Path, tmp_path: Path) -> None:
     ):
         filled(small, documents)
     (small / "records.jsonl").unlink()
-    append_record(small / "records.jsonl", made_up.record(small, "spiga"))
+    made_up.append_record(small / "records.jsonl", made_up.record(small, "spiga"))
     with pytest.raises(LabError, match="shows helen, helen.json, of"):
         filled(small, documents)
     assert before == {name: (documents / name).read_text() for name in before}
@@ -348,7 +347,7 @@ def test_records_that_lack_a_key_do_not_stop_the_report(tmp_path: Path) -> None:
         for part in (old, old["speed"], old["card"]):
             if key not in needed:
                 part.pop(key, None)
-        append_record(tmp_path / "records.jsonl", old)
+        made_up.append_record(tmp_path / "records.jsonl", old)
     found = read_report(tmp_path)
     assert len(found.comparisons) == len(whole_record) + len(whole_record["speed"]) + len(whole_record["card"])
     assert "| " in build.render(tmp_path, found) and "SPIGA" in page(found) and latex(found.comparisons)

@@ -85,7 +85,7 @@ class FaceDataModule(L.LightningDataModule):
         check_ranges("data", self, batch_size="[1, 65536]", eval_batch_size="[1, 65536]", num_workers="[0, 256]",
                      seed=SEEDS)  # fmt: skip
         self._sets: dict[str, CroppedFaces] = {}
-        self._done = (0, 0)  # an epoch and how many of its faces are trained on
+        self._done = (0, 0)  # the epoch to begin with and how many of its faces are trained on
 
     def faces(self, split: str) -> FaceDataset:
         """Return the data set of a split (train, val, test) as its reader gives it."""
@@ -175,7 +175,7 @@ class FaceDataModule(L.LightningDataModule):
         return min(self.batch_size, self.cropped("train").faces.per_epoch())
 
     def go_on_at(self, epoch: int, faces: int) -> None:
-        """Let training go on in the middle of an epoch, after its first `faces` faces."""
+        """Let training go on with an epoch, after its first `faces` faces."""
         self._done = (epoch, faces)
 
     def train_dataloader(self) -> DataLoader[CroppedFace]:

@@ -16,14 +16,15 @@ class EpochSampler(Sampler[int]):
     Args:
         cropped: training faces; they learn the epoch, on which their augmentation depends.
         seed: of the order.
-        done: an epoch and how many of its faces are trained on already; they come last in it.
+        done: the epoch to begin with, and how many of its faces are trained on already; they come last in it.
     """
 
     def __init__(self, cropped: CroppedFaces, seed: int, done: tuple[int, int] = (0, 0)) -> None:
-        self.cropped, self.seed, self.done, self.epoch = cropped, seed, done, 0
+        self.cropped, self.seed, self.done = cropped, seed, done
+        self.set_epoch(done[0])  # workers load before Lightning says which epoch a resumed run is in
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order; Lightning calls this before an epoch's first batch, also after a resume."""
+        """Choose the order; Lightning calls this before an epoch's first batch."""
         self.epoch = epoch
         self.cropped.set_epoch(epoch)
 

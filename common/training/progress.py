@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
+from common.task import LandmarkTask
 from common.types import FaceBatch
 
 Shown = dict[str, int | str | float | dict[str, float]]  # of a progress bar
@@ -35,10 +36,10 @@ class EpochLog(Callback):
     def __init__(self, lines: bool, shown: bool = True) -> None:
         self.lines, self.shown = lines, shown
         self.best: tuple[float, int] | None = None
-        self.began = self.epoch_began = 0.0
+        self.began = self.epoch_began = time.monotonic()
+        self._taken = 0.0  # seconds of a resumed epoch before the resume
         self._first = 0
         self._nme: float | None = None
-        self._losses: list[float] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero and self.shown:
@@ -46,16 +47,13 @@ class EpochLog(Callback):
             learned = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
             part = "" if learned == count else f", {learned / 1e6:.2f} M of them trained"
             print(f"{count / 1e6:.2f} M parameters{part}; on {trainer.strategy.root_device}", flush=True)
-        self.began, self._first = time.monotonic(), trainer.current_epoch
+        # In the middle of an epoch Lightning does not say that it starts, and its time began in a former process.
+        taken = self._taken if trainer.fit_loop.restarted_mid_epoch else 0.0
+        self.began = self.epoch_began = time.monotonic() - taken
+        self._first = trainer.current_epoch
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.epoch_began, self._nme, self._losses = time.monotonic(), None, []
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: STEP_OUTPUT, batch: object, batch_idx: int
-    ) -> None:
-        assert isinstance(outputs, Mapping)
-        self._losses.append(float(outputs["loss"]))
+        self.epoch_began, self._nme = time.monotonic(), None
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or "val/nme" not in trainer.callback_metrics:
@@ -65,11 +63,13 @@ class EpochLog(Callback):
             self.best = self._nme, trainer.current_epoch + 1
 
     def state_dict(self) -> dict[str, tuple[float, ...]]:
-        """Return what a resumed run must know: the best NME so far, and its epoch."""
-        return {} if self.best is None else {"best": self.best}
+        """Return what a resumed run must know: the seconds of this epoch, the best NME so far, and its epoch."""
+        known: dict[str, tuple[float, ...]] = {"taken": (time.monotonic() - self.epoch_began,)}
+        return known if self.best is None else {**known, "best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, tuple[float, ...]]) -> None:
         """Take up what a former start knew."""
+        (self._taken,) = state_dict.get("taken", (0.0,))
         if "best" in state_dict:
             nme, epoch = state_dict["best"]
             self.best = float(nme), int(epoch)
@@ -85,7 +85,9 @@ class EpochLog(Callback):
         if not self.lines or not trainer.is_global_zero:
             return
         last = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else "?"
-        parts = [f"loss {sum(self._losses) / max(1, len(self._losses)):.4g}"]
+        assert isinstance(pl_module, LandmarkTask)
+        loss = pl_module.means.values().get("train/loss")  # of the whole epoch, also where it was resumed
+        parts = [] if loss is None else [f"loss {loss:.4g}"]
         if self._nme is not None and self.best is not None:
             parts.append(f"val NME {self._nme:.2f} % (best {self.best[0]:.2f} % in epoch {self.best[1]})")
         parts.append(duration(time.monotonic() - self.epoch_began))
@@ -105,6 +107,11 @@ class Bar(TQDMProgressBar):
         super().__init__(refresh_rate=1)
         self.log_of_epochs = log
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # type: ignore[override]
+        super().on_train_start(trainer, pl_module)
+        if trainer.fit_loop.restarted_mid_epoch:  # Lightning does not say that this epoch starts
+            self.on_train_epoch_start(trainer, pl_module)
+
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> Shown:
         shown = super().get_metrics(trainer, pl_module)
         shown.pop("v_num", None)
@@ -118,6 +125,9 @@ class StepFigures(Callback):
 
     def __init__(self) -> None:
         self._faces, self._since, self._norm = 0, 0.0, 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._since = time.monotonic()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._faces, self._since = 0, time.monotonic()

@@ -17,6 +17,7 @@ NOISE = (
     r".*could not find the monitored key in the returned metrics.*",
     r".*GPU available but not used.*",
     r".*smaller than the logging interval.*",
+    r".*your dataloader is not resumable.*",  # ours is: common/data/position.py and sampler.py
     r"[\s\S]*(was|parameter was) deprecated in v4\.",  # jsonargparse, of what lightning calls
     r"[\s\S]*JsonargparseDeprecationWarning",
 )

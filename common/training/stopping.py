@@ -61,7 +61,7 @@ class SaveWhenStopped(Checkpoint):  # a kind that Lightning calls last, when the
         fitting = trainer.state.fn == "fit" and not trainer.fast_dev_run  # type: ignore[attr-defined]
         if asked and fitting and trainer.global_step > self._begun:
             # Without the barrier of `save_checkpoint`, at which other processes may no longer arrive.
-            content: dict[str, object] = trainer._checkpoint_connector.dump_checkpoint()
+            content: dict[str, object] = trainer._checkpoint_connector.dump_checkpoint(False)  # more than weights
             trainer.strategy.save_checkpoint(content, str(last))
         if trainer.is_global_zero:
             name = "SIGTERM" if asked else "Ctrl-C"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from common.types import FaceBatch
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
     "--config", str(ROOT / "awing/smoke.yaml"), "--data.crop.size", "40", "--model.width", "16", "--model.stacks", "1",
-    "--model.depth", "1", "--data.num_workers", "0", "--data.train_count", "20", "--data.val_count", "6",
+    "--model.depth", "1", "--data.num_workers", "1", "--data.train_count", "20", "--data.val_count", "6",
     "--data.batch_size", "4", "--data.eval_batch_size", "3", "--trainer.accelerator", "cpu", "--track", "false",
     "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--trainer.deterministic",
     "true", "--model.train.channels_last", "false", "--model.train.ema", "0.9", "--model.train.schedule", "constant",
@@ -99,18 +100,26 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("step", "index"), [("training_step", 2), ("training_step", 4), ("validation_step", 0)])
 def test_a_stopped_run_goes_on_at_the_next_face(
-    step: str, index: int, whole: Path, tmp_path: Path, seen: Seen, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """In the middle of an epoch, after its last batch, and in the middle of its validation."""
+    step: str, index: int, whole: Path, tmp_path: Path, seen: Seen, capsys: pytest.CaptureFixture[str],
+    recwarn: pytest.WarningsRecorder,
+) -> None:  # fmt: skip
+    """In the middle of an epoch, after its last batch, and in the middle of its validation.
+
+    With a worker, which begins to load before Lightning has said which epoch it is, they were the first epoch's faces.
+    """
     with pytest.MonkeyPatch.context() as patched:
         told_to_end(patched, step, 1, index)
         assert fit(tmp_path) == 143  # 0 was taken for a finished run
     said = [line for line in capsys.readouterr().err.splitlines() if "stopped by SIGTERM" in line]
     assert len(said) == 1 and "last.ckpt" in said[0] and "--resume" in said[0]
-    assert fit(tmp_path, "--resume", "true") == 0
+    assert fit(tmp_path, "--resume", "true", "--trainer.enable_progress_bar", "true") == 0
     for epoch in range(3):
         assert sorted(row for number, rows in seen for row in rows if number == epoch) == list(range(20))
     assert_same(tmp_path, whole)
+    losses = [row["train/loss"] for row in curve(whole) if row["train/loss"]]
+    lines = re.findall(r"epoch 2 of 3: loss (\S+), .*, \d+ s, \d+ s left", capsys.readouterr().out)
+    assert lines == [f"{float(losses[1]):.4g}"]
+    assert not [str(warning.message) for warning in recwarn if "not resumable" in str(warning.message)]
 
 
 def test_a_job_that_slurm_stopped_goes_on(

@@ -40,7 +40,7 @@ FACES = ROOT / ".cache" / "faces"  # drawn once for all runs
 def command(method: str, run: Path, *more: str) -> list[str]:
     """Return the words of a small deterministic training."""
     return ["fit", "--config", "smoke", *SMALL[method].split(), "--data.train_count", "16", "--data.val_count", "8",
-            "--data.batch_size", "8", "--data.num_workers", "0", "--data.synthetic.store", str(FACES),
+            "--data.batch_size", "8", "--data.num_workers", "1", "--data.synthetic.store", str(FACES),
             "--trainer.accelerator", "cpu", "--trainer.deterministic", "true", "--track", "false",
             "--trainer.enable_progress_bar", "false", "--trainer.num_sanity_val_steps", "0", "--run", str(run),
             *more]  # fmt: skip

@@ -78,7 +78,7 @@ def test_a_full_disk_stops_a_training_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_killed_loader_stops_a_training_in_one_line(whole: Callable[[str], Path], tmp_path: Path) -> None:
     run, said = tmp_path / "run", tmp_path / "run.txt"
-    process = faults.start("awing", [*faults.command("awing", run), "--data.num_workers", "1"], said)
+    process = faults.start("awing", faults.command("awing", run), said)
     faults.wait_for_save(process, run)
     listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
     assert listed.stdout.split()

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from common.errors import LabError
 from common.files.arrays import DAMAGED, check_unpacked
-from common.files.checksum import is_sound
+from common.files.checksum import BLANK, ENTRY, is_sound, seal_tensors, tensors_are_sound
 
 KEYS_SHOWN = 5
 SAFETENSORS = ".safetensors"
@@ -95,12 +95,11 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     if not path.is_file():
         raise LabError(f"{path}: checkpoint is missing; check the path, or train it first")
     check_content(path)
-    if path.suffix != SAFETENSORS and is_sound(path) is False:
-        raise LabError(f"{path}: checkpoint is damaged (its SHA-256 differs); copy or download it again")
     try:
         if path.suffix == SAFETENSORS:
             content: object = {"state_dict": load_file(path)}
-        else:
+            sound = tensors_are_sound(path)
+        elif (sound := is_sound(path)) is not False:
             _check_packing(path)
             with torch.serialization.safe_globals(_numpy_data()):
                 content = torch.load(path, map_location="cpu", weights_only=True)
@@ -116,6 +115,8 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         raise LabError(f"{path}: checkpoint is damaged or no checkpoint; copy or download it again") from None
     except (OSError, SafetensorError, AssertionError, *DAMAGED):
         raise LabError(f"{path}: checkpoint is truncated or damaged; copy or download it again") from None
+    if sound is False:
+        raise LabError(f"{path}: checkpoint is damaged (its SHA-256 differs); copy or download it again")
     if not isinstance(content, dict):
         raise LabError(f"{path}: holds a {type(content).__name__} where a dictionary of weights was expected")
     try:
@@ -311,7 +312,7 @@ def upgrade_averages(checkpoint: dict[str, object]) -> None:
 def save_safetensors(
     state: Mapping[str, Tensor], path: Path | str, metadata: Mapping[str, str] | None = None, overwrite: bool = False
 ) -> None:
-    """Write tensors to a `.safetensors` file, whole or not at all.
+    """Write tensors to a `.safetensors` file with their checksum, whole or not at all.
 
     Raises:
         LabError: the file exists and `overwrite` is off, or its folder is missing.
@@ -324,7 +325,9 @@ def save_safetensors(
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
     os.close(handle)
     try:
-        save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, name, dict(metadata or {}))
+        tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+        save_file(tensors, name, {**(metadata or {}), ENTRY: BLANK})
+        seal_tensors(Path(name))
         os.replace(name, path)
     finally:
         Path(name).unlink(missing_ok=True)

@@ -1,18 +1,23 @@
-"""A SHA-256 inside a file of `torch.save`: as the comment that the zip format allows at its end.
+"""A SHA-256 inside a file of weights; a file of its own beside them would be lost when they are copied.
 
-Any reader of such files skips the comment; a file of its own beside the weights would be lost when they are copied.
+In a file of `torch.save` it is the comment that the zip format allows at its end, which any reader skips; in a
+`.safetensors` file it is an entry of the metadata, made of the tensors, their names and the other entries.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
+from typing import BinaryIO
 
 MARK = b"sha256:"
 COMMENT = len(MARK) + 64  # bytes, with the digits
 END = b"PK\x05\x06"  # the record that ends a zip file; its last two bytes are the comment's length
 END_SIZE = 22
 BLOCK = 1 << 22
+ENTRY = "sha256"  # in the metadata of a .safetensors file
+BLANK = "0" * 64
 
 
 def sealed(content: bytes | memoryview) -> tuple[bytes | memoryview, bytes, bytes]:
@@ -41,3 +46,29 @@ def is_sound(path: Path) -> bool | None:
             left -= len(piece)
     digest.update(b"\0\0")  # the comment's length before there was one
     return digest.hexdigest().encode() == tail[END_SIZE + len(MARK) :]
+
+
+def _of_tensors(file: BinaryIO) -> tuple[str | None, str]:
+    """Return the checksum that a .safetensors file holds, None for none, and that of its content."""
+    header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    kept = (header.get("__metadata__") or {}).pop(ENTRY, None)
+    begun = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    return kept, hashlib.file_digest(file, lambda: begun).hexdigest()
+
+
+def seal_tensors(path: Path) -> None:
+    """Write the checksum into a .safetensors file whose metadata has BLANK in its place."""
+    with path.open("r+b") as file:
+        _, digest = _of_tensors(file)
+        file.seek(0)
+        header = file.read(int.from_bytes(file.read(8), "little"))
+        before = f'"{ENTRY}":"'
+        file.seek(8 + header.index(f"{before}{BLANK}".encode()) + len(before))
+        file.write(digest.encode())
+
+
+def tensors_are_sound(path: Path) -> bool | None:
+    """Return whether a .safetensors file that can be read holds what its checksum says, or None for one without it."""
+    with path.open("rb") as file:
+        kept, digest = _of_tensors(file)
+    return None if kept is None else kept == digest

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from common.data.crops import CropConfig
 from common.errors import LabError
 from common.files.checkpoints import load_weights, plain, read_checkpoint, read_state_dict, save_safetensors
-from common.methods import get_method
+from common.files.checksum import tensors_are_sound
+from common.methods import METHODS, get_method
 from common.packing import Description, describe
 from common.prediction.inference import Predictor
 from common.task import load_task, make_task
@@ -54,6 +56,25 @@ def test_truncated_file(tmp_path: Path, name: str) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(LabError, match="truncated or damaged|damaged or no checkpoint"):
         read_checkpoint(path)
+
+
+def test_one_flipped_bit_of_a_packed_file_is_noticed(tmp_path: Path) -> None:
+    """In a tensor, in a setting and in a tensor's name; files without a checksum are read as before."""
+    path, state = tmp_path / "w.safetensors", nn.Linear(3, 2).state_dict()
+    save_safetensors(state, path, {"crop": "64"})
+    sound = path.read_bytes()
+    for place in (len(sound) - 1, sound.index(b'"64"') + 1, sound.index(b"bias")):
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
+        with pytest.raises(LabError, match=r"w.safetensors: checkpoint is damaged \(its SHA-256 differs\); copy"):
+            read_checkpoint(path)
+    for metadata in ({"crop": "64"}, None):
+        save_file(state, path, metadata)
+        assert torch.equal(read_state_dict(path)["weight"], state["weight"])
+
+
+def test_embedded_weights_hold_their_checksum() -> None:
+    files = [file for method in METHODS.values() for file in method.weights()]
+    assert len(files) == 5 and all(map(tensors_are_sound, files))
 
 
 @pytest.mark.parametrize("legacy", [False, True])

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from io import BufferedRandom, BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 MARK = b"sha256:"
 COMMENT = len(MARK) + 64  # bytes, with the digits
@@ -48,7 +48,7 @@ def is_sound(path: Path) -> bool | None:
     return digest.hexdigest().encode() == tail[END_SIZE + len(MARK) :]
 
 
-def _of_tensors(file: BinaryIO) -> tuple[str | None, str]:
+def _of_tensors(file: BufferedReader | BufferedRandom) -> tuple[str | None, str]:
     """Return the checksum that a .safetensors file holds, None for none, and that of its content."""
     header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     kept = (header.get("__metadata__") or {}).pop(ENTRY, None)

@@ -14,6 +14,7 @@ import pytest
 
 from common.files.checkpoint_io import WholeCheckpoints
 from common.files.checksum import is_sound
+from common.files.whole import write_whole
 from tests.integration import faults
 
 KILLS = int(os.environ.get("FAULT_KILLS", "20"))
@@ -61,6 +62,8 @@ def test_a_full_disk_keeps_the_former_checkpoint(tmp_path: Path) -> None:
         WholeCheckpoints().save_checkpoint({"epoch": 1}, path)
         with pytest.raises(Exception, match=r"last.ckpt: cannot be written \(No space left on device\)"):
             WholeCheckpoints().save_checkpoint({"epoch": 2, "more": bytes(1 << 21)}, path)
+        with pytest.raises(OSError, match="No space left"):  # left a configuration of no bytes
+            write_whole(path.with_name("config.yaml"), bytes(1 << 21))
         assert is_sound(path) and [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
 
 
@@ -73,6 +76,7 @@ def test_a_full_disk_stops_a_training_in_one_line(tmp_path: Path) -> None:
         assert faults.ended(faults.start("awing", faults.command("awing", run), said), said) == 2
         text = said.read_text()
         assert "Traceback" not in text and "No space left on device" in text.splitlines()[-1]
+        assert all(file.stat().st_size for file in run.rglob("*") if file.is_file() and file.suffix != ".csv")
 
 
 @pytest.mark.slow

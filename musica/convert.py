@@ -17,6 +17,7 @@ from torch import Tensor
 from common.data.crops import CropConfig
 from common.errors import LabError, command
 from common.files.arrays import read_numbers, read_weights
+from common.files.checkpoints import check_content
 from common.files.converting import Converted, OfficialFiles, check_target, conclude, converter_parser
 from common.schemes import scheme_of_size
 from musica.network import CHANNELS, FEATURES, LEVELS
@@ -143,12 +144,15 @@ def read_variables(source: Path) -> dict[str, np.ndarray]:
     """Return the variables of a TensorFlow checkpoint (V1 or V2, by its prefix) or of an exported .npz.
 
     Raises:
-        LabError: the file is missing or damaged, or TensorFlow is needed and not installed.
+        LabError: the file is missing, damaged or something else (see `check_content`), or TensorFlow is needed and not
+            installed.
     """
     if source.suffix == ".npz":
         return read_weights(source)
     if not list(source.parent.glob(source.name + "*")):
         raise LabError(f"{source}: no such checkpoint; give the prefix, such as model.ckpt-21300, or an .npz")
+    if source.is_file():  # a checkpoint of TensorFlow's first version, or something else
+        check_content(source)
     try:
         import tensorflow as tf
     except ImportError:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import LabError
+from common.files.checkpoints import check_content
 
 LIST_MAGIC = 0x112
 DENSE_V1, DENSE_V2, DENSE_V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -145,11 +146,12 @@ def read_params(path: Path | str) -> dict[str, np.ndarray]:
     """Return name -> array of a parameter file with names.
 
     Raises:
-        LabError: the file is missing, damaged, or has no names.
+        LabError: the file is missing, damaged, something else (see `check_content`), or has no names.
     """
     path = Path(path)
     if not path.is_file():
         raise LabError(f"{path}: parameter file is missing; check the path")
+    check_content(path)
     content = parse_params(path.read_bytes(), str(path))
     if isinstance(content, list):
         raise LabError(f"{path}: its {len(content)} arrays have no names; give a file that `save_checkpoint` wrote")

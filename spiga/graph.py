@@ -7,16 +7,20 @@ Symbols: B batch, C channels, H heads, L landmarks, N edges of the graph.
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_geometric.nn import MessagePassing
-from torch_geometric.utils import softmax
 
 from common.errors import LabError
 from common.schemes import LandmarkScheme
+
+with warnings.catch_warnings():  # of what the library does with torch, which no user can change
+    warnings.filterwarnings("ignore", message=".*`torch.jit.script` is deprecated")
+    from torch_geometric.nn import MessagePassing
+    from torch_geometric.utils import softmax
 
 GraphKind = Literal["complete", "anatomical", "knn"]
 

@@ -75,6 +75,8 @@ ELSEWHERE = {
     "::test_times_are_recorded_and_reach_the_page",
     "benchmarks.studies.sdu3d.speed": "tests/benchmarks/studies/sdu3d/test_speed.py"
     "::test_times_are_recorded_and_reach_the_page",
+    "benchmarks.studies.predict_share": "tests/benchmarks/studies/test_predict_share.py"
+    "::test_steps_of_real_predictions_are_shown",
     "benchmarks.studies.spiga.attention": "tests/benchmarks/studies/spiga/test_studies.py::test_attention_picture",
     "benchmarks.studies.spiga.evaluate": "tests/benchmarks/studies/spiga/test_evaluate.py"
     "::test_a_model_of_one_s_own_gets_its_pose_errors",

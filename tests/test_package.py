@@ -112,7 +112,10 @@ def test_installed_in_an_empty_environment_it_works_from_any_folder(kind: str, b
     recipe = run_in(elsewhere, programs / "face-lab", "spiga", "fit", "--config", "stage3", "--print_config")
     assert yaml.safe_load(recipe)["model"]["stage"] == 3
     assert "--protocol" in run_in(elsewhere, programs / "face-lab", "benchmarks", "score", "--help")
+    # A file of the package's name in the working folder, which `python -m` would find first.
+    (elsewhere / "common.py").write_text("raise SystemExit('the wrong module')\n")
     assert "--weights" in run_in(elsewhere, programs / "face-lab", "predict", "--help")
+    assert "--weights" in run_in(elsewhere, programs / "python", "-P", "-m", "common.predict", "--help")
     about = next(site.glob("face_alignment_lab-*.dist-info"))
     assert {"LICENSE", "THIRD_PARTY.md"} <= {path.name for path in (about / "licenses").iterdir()}
     for weights in site.glob("*/weights/*.safetensors"):

@@ -112,7 +112,7 @@ def read_image(path: Path | str, follow_orientation: bool = False) -> np.ndarray
     if path.is_dir():
         raise LabError(f"{path}: is a folder, not a picture")
     if not path.is_file():
-        raise LabError(f"{path}: image is missing; is the data set complete?")
+        raise LabError(f"{path}: image is missing; check its path, or whether the data set is complete")
     if path.stat().st_size > MAX_BYTES:
         raise LabError(f"{path}: a picture of more than {MAX_BYTES >> 20} MB; make it smaller first")
     return decode_image(path.read_bytes(), str(path), follow_orientation)
@@ -153,7 +153,7 @@ def write_image(path: Path, image: np.ndarray, spare: bool = False) -> None:
     """
     if spare:
         for row in range(0, len(image), ROWS):
-            image[row : row + ROWS] = image[row : row + ROWS, :, ::-1].copy()
+            image[row : row + ROWS] = cv2.cvtColor(image[row : row + ROWS], cv2.COLOR_RGB2BGR)
     try:
         done, content = cv2.imencode(path.suffix or ".png", image if spare else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     except cv2.error:

@@ -24,6 +24,7 @@ import numpy as np
 
 from common.data.crops import warp_image
 from common.errors import LabError
+from common.files.checkpoints import check_content
 from common.geometry import apply_affine, crop_matrix, invert_affine
 
 SCORE = 0.6  # lowest score of a face, of 0..1
@@ -104,7 +105,8 @@ class YuNet:
         score: lowest score that is returned, 0..1.
 
     Raises:
-        LabError: the file is missing, or is no model for this detector (it is tried on an empty picture).
+        LabError: the file is missing, empty, a Git LFS pointer or a web page, or is no model for this detector (it is
+            tried on an empty picture).
     """
 
     name = "yunet"
@@ -112,6 +114,7 @@ class YuNet:
     def __init__(self, model: Path | str, score: float = SCORE) -> None:
         if not Path(model).is_file():
             raise LabError(f"{model}: detector model is missing; check --detector")
+        check_content(Path(model))
         try:
             self._net = cv2.FaceDetectorYN.create(str(model), "", (64, 64), score)
             self._net.detect(np.zeros((64, 64, 3), np.uint8))

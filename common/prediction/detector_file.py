@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import tempfile
 import urllib.request
+from functools import cache
 from pathlib import Path
 
 from common.errors import LabError
+from common.files.whole import write_whole
 from common.prediction.detection import SCORE, BoxMap, Detector, DlibDetector, YuNet
 
 YUNET_NAME = "face_detection_yunet_2023mar.onnx"
@@ -26,12 +29,23 @@ BOX_MAPS = {
 
 
 def cache_folder() -> Path:
-    """Return the folder for fetched files: FACE_ALIGNMENT_CACHE, else below the user's cache folder."""
+    """Return the folder for fetched files: FACE_ALIGNMENT_CACHE, else below the user's cache folder.
+
+    A user without account and HOME, as containers have, gets a folder that ends with the process.
+    """
     chosen = os.environ.get("FACE_ALIGNMENT_CACHE")
     if chosen:
         return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        base = _of_this_process().name
     return Path(base) / "face-alignment-lab"
+
+
+@cache
+def _of_this_process() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="face-alignment-lab-")
 
 
 def fetch_yunet() -> Path:
@@ -50,10 +64,11 @@ def fetch_yunet() -> Path:
         raise LabError(f"YuNet's model cannot be fetched ({error}); give --detector FILE") from None
     if _digest(content) != YUNET_SHA256:
         raise LabError(f"{YUNET_ADDRESS}: is not the file that was expected (SHA-256); give --detector FILE")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    part.write_bytes(content)
-    os.replace(part, target)
+    try:
+        write_whole(target, content)
+    except OSError:  # a cache that cannot be written: fetched again the next time
+        target = Path(_of_this_process().name) / YUNET_NAME
+        target.write_bytes(content)
     return target
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from common.data.base import check_box
 from common.errors import LabError, check_range
 from common.files.images import read_image, write_image
+from common.files.whole import naming
 from common.methods import default_weights, method_weights
 from common.packing import named_values
 from common.prediction.aligned import aligned_crop
@@ -25,7 +26,7 @@ from common.prediction.faces import Face, find_landmarks
 from common.prediction.inference import Predictor
 from common.prediction.plotting import TRUE, draw_box, draw_landmarks
 from common.prediction.results import Header, Results, open_results
-from common.prediction.sources import DRAWN, expand, output_names, read_rct
+from common.prediction.sources import drawn_name, expand, output_names, read_rct
 from common.prediction.video import FaceTracker, OneEuro, frames, is_video
 
 TERMS = "LICENSE.txt"  # beside embedded weights
@@ -62,7 +63,7 @@ class Job:
             self.finder = make_finder(self.options)
         return self.predictor.box_maps[self.finder.detector.name](self.finder.detect(image))
 
-    def write(self, name: str, image: np.ndarray, faces: list[Face]) -> None:
+    def write(self, picture: Path, name: str, image: np.ndarray, faces: list[Face]) -> None:
         """Write the aligned crops that were asked for and the drawn picture, for which the picture is written over.
 
         Of a large photograph, each copy takes hundreds of megabytes.
@@ -73,7 +74,7 @@ class Job:
             write_image(self.options.out / "crops" / f"{name}-{index + 1}.png", crop)
         if not self.options.no_pictures:
             drawn = draw_faces(self.predictor, image, faces, copy=False)
-            write_image(self.options.out / f"{name}{DRAWN}.png", drawn, spare=True)
+            write_image(self.options.out / drawn_name(picture, name), drawn, spare=True)
 
 
 def make_finder(options: argparse.Namespace) -> FaceFinder:
@@ -124,7 +125,7 @@ def predict_picture(job: Job, picture: Path, name: str) -> int:
     image = read_image(picture, follow_orientation=True)
     faces = find_landmarks(job.predictor, image, job.detect(picture, image), str(picture))
     job.report_once(faces)
-    job.write(name, image, faces)
+    job.write(picture, name, image, faces)
     job.results.add(str(picture), image.shape[:2], faces)
     return len(faces)
 
@@ -149,7 +150,7 @@ def predict_video(job: Job, source: Path | int, name: str) -> int:
                 job.results.add(label, frame.shape[:2], faces, [identity for identity, _ in found])
             if not job.options.no_pictures:
                 if film is None:
-                    film = stack.enter_context(open_film(job.options.out / f"{name}{DRAWN}.mp4", frame, seconds))
+                    film = stack.enter_context(open_film(job.options.out / drawn_name(source, name), frame, seconds))
                 drawn = draw_faces(job.predictor, frame, faces, [identity for identity, _ in found])
                 film.write(drawn[..., ::-1].copy())
             if job.options.frames and number + 1 >= job.options.frames:
@@ -203,10 +204,8 @@ def run(options: argparse.Namespace) -> int:
     finder = make_finder(options) if options.detector else None
     results = open_results(options.format, options.out, header, predictor.scheme.names, options.overwrite)
     job = Job(predictor, finder, results, options)
-    try:
+    with naming(options.out), contextlib.closing(results):
         bad = predict_all(job, [*sources, *cameras])
-    finally:
-        results.close()
     report(f"wrote {options.out}")
     for line in bad:
         print(f"not predicted: {line}", file=sys.stderr)
@@ -216,11 +215,10 @@ def run(options: argparse.Namespace) -> int:
 def check_outputs(sources: Sequence[Path], options: argparse.Namespace) -> None:
     """Raise a LabError if what would be drawn has the name of a picture that is read."""
     inputs = {source.resolve() for source in sources}
-    for name in output_names(sources):
-        for ending in (".png", ".mp4"):
-            target = options.out / f"{name}{DRAWN}{ending}"
-            if target.resolve() in inputs:
-                raise LabError(f"{target}: would be written over an input; choose another --out")
+    for source, name in zip(sources, output_names(sources), strict=True):
+        target = options.out / drawn_name(source, name)
+        if target.resolve() in inputs:
+            raise LabError(f"{target}: would be written over an input; choose another --out")
 
 
 def predict_all(job: Job, sources: Sequence[Path | int]) -> list[str]:

@@ -10,9 +10,10 @@ import numpy as np
 
 from common.data.base import check_box
 from common.errors import LabError
-from common.prediction.video import VIDEO_ENDINGS
+from common.prediction.video import VIDEO_ENDINGS, is_video
 
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".gif")
+JPEG_ENDINGS = (".jpg", ".jpeg")
+PICTURE_ENDINGS = (*JPEG_ENDINGS, ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".gif")
 DRAWN = ".landmarks"  # before the ending of what prediction draws, so that a second run does not take it for an input
 
 
@@ -20,7 +21,8 @@ def expand(given: Sequence[Path], listed: Path | None = None) -> list[Path]:
     """Return the pictures and videos, each once, in order.
 
     Args:
-        given: files, folders (all pictures and videos below them, sorted) and patterns.
+        given: files, folders (all pictures and videos below them, sorted) and patterns; of the last two, what
+            prediction drew is left out.
         listed: text file with one path a line, relative to it.
 
     Raises:
@@ -30,14 +32,15 @@ def expand(given: Sequence[Path], listed: Path | None = None) -> list[Path]:
     for path in given:
         text = str(path)
         if text.startswith(("http:/", "https:/")):
-            raise LabError(f"{text}: is an address; fetch the picture first and give the file")
+            address = text.replace(":/", "://", 1)  # a path has no double slash
+            raise LabError(f"{address}: is an address; fetch the picture first and give the file")
         if path.is_dir():
             inside = [file for file in sorted(path.rglob("*")) if _is_input(file)]
             if not inside:
                 raise LabError(f"{path}: there is no picture or video in this folder")
             found += inside
         elif not path.exists() and glob.has_magic(text):
-            matches = [Path(name) for name in sorted(glob.glob(text, recursive=True))]
+            matches = [Path(name) for name in sorted(glob.glob(text, recursive=True)) if not _is_drawn(Path(name))]
             if not matches:
                 raise LabError(f"{text}: no file fits this pattern")
             found += matches
@@ -55,7 +58,11 @@ def expand(given: Sequence[Path], listed: Path | None = None) -> list[Path]:
 def _is_input(file: Path) -> bool:
     endings = (*PICTURE_ENDINGS, *VIDEO_ENDINGS)
     hidden = file.name.startswith(".")
-    return file.suffix.lower() in endings and not hidden and not file.stem.endswith(DRAWN) and file.is_file()
+    return file.suffix.lower() in endings and not hidden and not _is_drawn(file) and file.is_file()
+
+
+def _is_drawn(file: Path) -> bool:
+    return file.stem.endswith(DRAWN)
 
 
 def read_rct(path: Path) -> np.ndarray:
@@ -85,3 +92,10 @@ def output_names(sources: Sequence[Path | int]) -> list[str]:
             name = f"{stem}-{count}"
         names[name] = None
     return list(names)
+
+
+def drawn_name(source: Path | int, name: str) -> str:
+    """Return the file's name of what is drawn of a source: of a JPEG a JPEG, which takes a tenth of a PNG's time."""
+    if isinstance(source, int) or is_video(source):
+        return f"{name}{DRAWN}.mp4"
+    return f"{name}{DRAWN}{'.jpg' if source.suffix.lower() in JPEG_ENDINGS else '.png'}"

@@ -145,6 +145,9 @@ def test_checkpoints_go_through_tensorflow_s_reader(tmp_path: Path, monkeypatch:
         read_variables(prefix)
     with pytest.raises(LabError, match="no such checkpoint"):
         read_variables(tmp_path / "other")
+    (tmp_path / "pointer.ckpt").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(LabError, match="is a Git LFS pointer"):
+        read_variables(tmp_path / "pointer.ckpt")
 
 
 @pytest.mark.slow  # imports TensorFlow

@@ -78,7 +78,9 @@ def patched(place: int, code: str, value: int) -> bytes:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "byte 0: magic number needs 8 bytes but 0 are left"),
+        (b"", "is empty"),
+        (b"\x12\x01", "byte 0: magic number needs 8 bytes but 2 are left"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
         (b"PK\x03\x04" + bytes(60), "starts with .* instead of 0x112: no MXNet parameter file"),
         (patched(16, "Q", 2**60), "claims 1152921504606846976 arrays"),
         (patched(16, "Q", 3), "array 2 of 3|layout|needs|left"),

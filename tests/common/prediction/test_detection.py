@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.geometry import apply_affine
+from common.prediction import detector_file
 from common.prediction.detection import (
     BoxMap,
     Detections,
@@ -122,6 +124,30 @@ def test_a_file_that_is_no_detector_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(LabError, match="no YuNet model"):
         YuNet(tmp_path / "text.onnx")
+    for content, what in ((b"", "is empty"), (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+                          (b"<!DOCTYPE html><html>Quota exceeded", "is a web page")):  # fmt: skip
+        (tmp_path / "text.onnx").write_bytes(content)
+        with pytest.raises(LabError, match=what):
+            YuNet(tmp_path / "text.onnx")
+
+
+def test_a_user_without_account_and_home_fetches_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--user 4242` of a container: Path.home() raises, or is a folder that this user cannot write."""
+
+    def nobody(number: int) -> None:
+        raise KeyError(number)
+
+    for name in ("HOME", "XDG_CACHE_HOME", "FACE_ALIGNMENT_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    (tmp_path / "model.onnx").write_bytes(b"model")
+    monkeypatch.setattr(detector_file, "YUNET_ADDRESS", (tmp_path / "model.onnx").as_uri())
+    monkeypatch.setattr(detector_file, "YUNET_SHA256", hashlib.sha256(b"model").hexdigest())
+    found = detector_file.fetch_yunet()
+    assert found.read_bytes() == b"model" and found.is_relative_to(detector_file.cache_folder())
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("FACE_ALIGNMENT_CACHE", str(tmp_path / "file" / "cache"))  # below a file, nobody can write
+    assert detector_file.fetch_yunet().read_bytes() == b"model"
 
 
 def test_dlib_needs_no_file() -> None:

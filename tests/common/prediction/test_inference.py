@@ -88,6 +88,19 @@ def test_points_are_those_of_the_crop_in_image_pixels(task: AWingTask, weights: 
     assert torch.allclose(back, here.double(), atol=1e-4)
 
 
+def test_repeats_are_equal_and_threads_change_nothing(weights: Path) -> None:
+    predictor, sample = Predictor.load(weights, backend="eager"), SyntheticFaces(1, seed=8)[0]
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 1, 2, 2):
+            torch.set_num_threads(count)
+            found.append(predictor(sample.image, sample.box[None]).points)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[2], found[3])
+    assert (found[0] - found[2]).abs().max() < 1e-4
+
+
 @pytest.mark.parametrize("box", [[10, 10, 10, 60], [0, 0, np.nan, 60]])
 def test_a_box_without_area_is_refused(weights: Path, box: list[float]) -> None:
     with pytest.raises(LabError, match="face 1"):

@@ -114,7 +114,7 @@ def test_smoothing_calms_a_still_face_and_follows_a_moving_one() -> None:
         OneEuro(min_cutoff=0)
 
 
-def test_frames_are_read_and_mistakes_are_one_line(tmp_path: Path) -> None:
+def test_frames_are_read_and_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "film.avi"
     film = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
     assert film.isOpened()
@@ -129,3 +129,6 @@ def test_frames_are_read_and_mistakes_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no film")
     with pytest.raises(LabError, match="no frame"):
         next(frames(tmp_path / "text.mp4"))
+    monkeypatch.setattr("common.prediction.video.MAX_PIXELS", 64 * 48 - 1)
+    with pytest.raises(LabError, match=r"film\.avi: frames of 64 x 48 pixels are too large"):
+        next(frames(path))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +36,8 @@ from common.prediction.video import is_video
 
 BEGIN, END = "<!-- predict-share: begin -->", "<!-- predict-share: end -->"
 GOAL = 85.0  # percent of the time that detector and network should take
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
 STEPS = ("detector", "network", "reading", "drawing and writing", "rest")
 
 
@@ -54,12 +56,12 @@ class TimedJob(Job):
     def __post_init__(self) -> None:
         self.predictor.fast = self.timed("network", self.predictor.fast)  # type: ignore[assignment]
 
-    def timed(self, step: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    def timed(self, step: str, call: Callable[Given, Found]) -> Callable[Given, Found]:
         """Return a call that counts its time to a step."""
 
-        def run(*given: Any) -> Any:
+        def run(*given: Given.args, **more: Given.kwargs) -> Found:
             start = time.process_time()
-            found = call(*given)
+            found = call(*given, **more)
             self.seconds[step] = self.seconds.get(step, 0.0) + time.process_time() - start
             return found
 
@@ -68,8 +70,7 @@ class TimedJob(Job):
     def detect(self, picture: Path, image: np.ndarray) -> Detections:
         """Return the faces' boxes; what came before is the reading."""
         self.seconds["reading"] = time.process_time() - self.begun
-        found: Detections = self.timed("detector", super().detect)(picture, image)
-        return found
+        return self.timed("detector", super().detect)(picture, image)
 
     def write(self, picture: Path, name: str, image: np.ndarray, faces: list[Face]) -> None:
         """Draw the faces and write the picture."""

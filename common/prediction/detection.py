@@ -105,8 +105,7 @@ class YuNet:
         score: lowest score that is returned, 0..1.
 
     Raises:
-        LabError: the file is missing, empty, a Git LFS pointer or a web page, or is no model for this detector (it is
-            tried on an empty picture).
+        LabError: the file is missing, see `check_content`, or no model for this detector (an empty picture is tried).
     """
 
     name = "yunet"

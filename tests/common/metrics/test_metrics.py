@@ -262,3 +262,6 @@ def test_points_without_annotation_do_not_count_and_all_subsets_are_kept() -> No
     found = collector.result()
     assert found.nme.tolist() == pytest.approx([0, 300 / float(batch.norm[1])], abs=1e-4)
     assert {name: rows.tolist() for name, rows in found.subsets.items()} == {"a": [True, False], "b": [False, True]}
+    figures = found.metrics()
+    assert [figures["a/nme"], figures["b/nme"]] == pytest.approx(found.nme.tolist())
+    assert [figures["a/fr"], figures["b/fr"]] == [0, 100 * (found.nme[1] > 5)]

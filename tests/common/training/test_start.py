@@ -67,6 +67,14 @@ def test_import_of_common_is_quick(tmp_path: Path) -> None:
     assert seconds("-c", "import common", folder=tmp_path)[0] < 0.3
 
 
+def test_threads_wait_asleep() -> None:
+    """Whoever did not read the README's last lines had threads that took the processor from each other."""
+    unset = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run([sys.executable, "-c", "import common, torch"], cwd=ROOT, capture_output=True, text=True,
+                          env=unset | {"OMP_DISPLAY_ENV": "verbose"}, check=True)  # fmt: skip
+    assert "GOMP_SPINCOUNT = '0'" in done.stderr  # GNU's words; 300000 where nothing is said
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_help_names_the_parser_s_options(
     method: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -75,6 +75,8 @@ ELSEWHERE = {
     "::test_times_are_recorded_and_reach_the_page",
     "benchmarks.studies.sdu3d.speed": "tests/benchmarks/studies/sdu3d/test_speed.py"
     "::test_times_are_recorded_and_reach_the_page",
+    "benchmarks.studies.peers": "tests/benchmarks/studies/test_peers.py"
+    "::test_pictures_go_to_another_python_and_meshes_come_back",
     "benchmarks.studies.predict_share": "tests/benchmarks/studies/test_predict_share.py"
     "::test_steps_of_real_predictions_are_shown",
     "benchmarks.studies.spiga.attention": "tests/benchmarks/studies/spiga/test_studies.py::test_attention_picture",

@@ -27,7 +27,7 @@ from common.schemes import IBUG68
 
 THRESHOLD = 8.0
 CED_END = 10.0  # percent, end of the drawn curves
-PFLD_SIZE, PFLD_SCALE = 112, 1.12  # input of the network, side of its crop over the landmark box's longer side
+PFLD = ("pfld_68pt_112.onnx", 112, 1.12, 0.0)  # file, side, crop over the box's longer side, value of 0
 OUT = Path("runs/benchmark")
 
 
@@ -42,20 +42,36 @@ def mean_face(train: PreparedCrops, test: PreparedCrops) -> np.ndarray:
     return np.asarray(test.boxes[:, None, :2] + unit.mean(axis=0) * box_sides(test.boxes)[:, None])
 
 
+class PublicNetwork:
+    """A public ONNX network whose first 136 numbers are 68 points in shares of a square crop.
+
+    Args:
+        model: the file.
+        size: side of the crop, pixels.
+        scale: that side in the image over the box's longer side.
+        zero: value of a pixel that the network sees as 0. With 0 it takes RGB in 0..1, else BGR in about -1..1.
+    """
+
+    def __init__(self, model: Path, size: int, scale: float, zero: float = 0.0) -> None:
+        self._net = cv2.dnn.readNetFromONNX(str(model))
+        self._names = self._net.getUnconnectedOutLayersNames()
+        self._size, self._scale, self._zero = size, scale, zero
+
+    def __call__(self, image: np.ndarray, box: np.ndarray) -> np.ndarray:
+        """Return the points (68, 2) in the picture's pixels."""
+        matrix = crop_matrix(box_center(box), float(box_sides(box).max()) * self._scale, self._size)
+        crop = cv2.warpAffine(image, matrix, (self._size, self._size))
+        zero = self._zero
+        self._net.setInput(cv2.dnn.blobFromImage(crop, 1 / (zero or 255), mean=(zero,) * 3, swapRB=bool(zero)))
+        count = 2 * IBUG68.num_points
+        found = next(out for out in self._net.forward(self._names) if count <= out.size < count + 10)
+        return apply_affine(invert_affine(matrix), found.reshape(-1)[:count].reshape(-1, 2) * self._size)
+
+
 def pfld(test: PreparedCrops, model: Path) -> np.ndarray:
     """Return the points (N, 68, 2) of the public PFLD network, run on the landmark box."""
-    net = cv2.dnn.readNetFromONNX(str(model))
-    names = net.getUnconnectedOutLayersNames()
-    points = []
-    for index in range(len(test)):
-        sample = test[index]
-        side = float(box_sides(sample.box).max()) * PFLD_SCALE
-        matrix = crop_matrix(box_center(sample.box), side, PFLD_SIZE)
-        crop = cv2.warpAffine(sample.image, matrix, (PFLD_SIZE, PFLD_SIZE))
-        net.setInput(cv2.dnn.blobFromImage(crop, 1 / 255))
-        found = next(out for out in net.forward(names) if out.size == 2 * IBUG68.num_points)
-        points.append(apply_affine(invert_affine(matrix), found.reshape(-1, 2) * PFLD_SIZE))
-    return np.stack(points)
+    network = PublicNetwork(model, *PFLD[1:])
+    return np.stack([network(sample.image, sample.box) for sample in (test[row] for row in range(len(test)))])
 
 
 def spiga_nmes(shared: Path) -> np.ndarray:
@@ -100,7 +116,7 @@ def main(options: argparse.Namespace) -> None:
         if not mark:
             raise LabError(f"--row {row}: must be LABEL=FILE")
         rows[label] = face_nmes(load_predictions(Path(file), test), test.points)
-    pfld_file = options.shared / "data/models/pfld_68pt_112.onnx"
+    pfld_file = options.shared / "data/models" / PFLD[0]
     rows["PFLD network (public ONNX)"] = face_nmes(pfld(test, pfld_file), test.points)
     rows["SPIGA's published predictions"] = spiga_nmes(options.shared)
     rows = dict(sorted(rows.items(), key=lambda item: -item[1].mean()))

@@ -18,6 +18,7 @@ METHOD = Method(
         "aflw": "awing/aflw.yaml",
         "helen": "awing/helen.yaml",
         "helen_ema": "awing/helen_ema.yaml",
+        "helen_tune": ("awing/helen_tune1.yaml", "awing/helen_tune2.yaml"),
         "equal": "awing/equal.yaml",
     },
 )

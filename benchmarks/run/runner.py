@@ -171,7 +171,7 @@ def write_tables(plan: Plan, trials: list[Trial]) -> str:
     for dataset in dict.fromkeys(trial.dataset for trial in trials):
         rows = [record for record in records if record.dataset == dataset]
         if rows:
-            parts += [described(found, subsets=False) for found in compare(rows)]
+            parts += [described(found, subsets=False) for found in compare(rows, plan.folder)]
     text = "\n\n".join(parts)
     for name in ("table.md", "table.txt"):
         (plan.folder / name).write_text(text + "\n", encoding="utf-8")

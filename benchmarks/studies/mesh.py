@@ -1,7 +1,7 @@
 """Worker of `benchmarks.studies.peers`: MediaPipe's face mesh, run by the Python of an environment that has it.
 
 That library needs an older NumPy than this project, so that this file imports nothing of the project. Pictures come
-and answers go through the pipe: height, width (2 x uint32) and RGB bytes; seconds of the processor (float64) and
+and replies go through the pipe: height, width (2 x uint32) and RGB bytes; seconds of the processor (float64) and
 x, y, z of the refined mesh's points (float32, pixels; NaN where no face is found).
 """
 
@@ -18,7 +18,7 @@ POINTS = 478  # of the refined mesh
 
 
 def main() -> None:
-    """Answer pictures until there are no more."""
+    """Reply to pictures until there are no more."""
     solutions = importlib.import_module("mediapipe").solutions.face_mesh
     source, target = sys.stdin.buffer, sys.stdout.buffer
     with solutions.FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True) as mesh:

@@ -50,7 +50,7 @@ NO_FACE = np.full((IBUG68.num_points, 2), np.nan)
 
 
 @dataclass(frozen=True)
-class Answer:
+class TimedPoints:
     """What a tool says of one picture.
 
     Attributes:
@@ -63,7 +63,7 @@ class Answer:
     placing: float
 
 
-Tool = Callable[[np.ndarray, np.ndarray], Answer]  # of a picture, and the true box, which says which face is meant
+Tool = Callable[[np.ndarray, np.ndarray], TimedPoints]  # of a picture, and the true box, which says which face is meant
 
 
 def by_detector(
@@ -71,18 +71,18 @@ def by_detector(
     place: Callable[[np.ndarray, Detections], np.ndarray],
     image: np.ndarray,
     box: np.ndarray,
-) -> Answer:
-    """Return the answer of a detector and what places the points (68, 2) in one detection."""
+) -> TimedPoints:
+    """Return what a detector finds and what places the points (68, 2) in one detection."""
     start = time.process_time()
     found = find(image)
     found_at = time.process_time()
     common = overlap(box, found.boxes) if len(found) else np.zeros(0)
     if common.max(initial=0) <= OVERLAP:
-        return Answer(NO_FACE, found_at - start, 0.0)
+        return TimedPoints(NO_FACE, found_at - start, 0.0)
     chosen = found.take([int(common.argmax())])
     before = time.process_time()
     points = place(image, chosen)
-    return Answer(points, found_at - start, time.process_time() - before)
+    return TimedPoints(points, found_at - start, time.process_time() - before)
 
 
 class Mesh:
@@ -103,13 +103,13 @@ class Mesh:
         try:
             source.write(struct.pack("<II", *image.shape[:2]) + np.ascontiguousarray(image).tobytes())
             source.flush()
-            answer = target.read(size)
+            reply = target.read(size)
         except OSError:
-            answer = b""
-        if len(answer) != size:
+            reply = b""
+        if len(reply) != size:
             raise LabError("--mediapipe: its process ended; is mediapipe 0.10.21 installed for that Python?")
-        points = np.frombuffer(answer[8:], np.float32).reshape(mesh.POINTS, 3).astype(float)
-        return points, struct.unpack("<d", answer[:8])[0]
+        points = np.frombuffer(reply[8:], np.float32).reshape(mesh.POINTS, 3).astype(float)
+        return points, struct.unpack("<d", reply[:8])[0]
 
     def close(self) -> None:
         """End the process."""
@@ -201,18 +201,18 @@ def network_tool(network: PublicNetwork, finder: FaceFinder, predictor: Predicto
 def mesh_tool(run: Mesh, fitted: MeshMap) -> Tool:
     """Return MediaPipe with a map of its points; its own detector is in its time."""
 
-    def answer(image: np.ndarray, box: np.ndarray) -> Answer:
+    def run_tool(image: np.ndarray, box: np.ndarray) -> TimedPoints:
         points, seconds = run(image)
         start = time.process_time()
         found = fitted(points) if np.isfinite(points).all() else NO_FACE
-        return Answer(found, 0.0, seconds + time.process_time() - start)
+        return TimedPoints(found, 0.0, seconds + time.process_time() - start)
 
-    return answer
+    return run_tool
 
 
-def answers(tools: dict[str, Tool], faces: PreparedCrops) -> dict[str, list[Answer]]:
+def take_turns(tools: dict[str, Tool], faces: PreparedCrops) -> dict[str, list[TimedPoints]]:
     """Return what each tool says of all faces; they take turns, and the first face is also shown uncounted."""
-    found: dict[str, list[Answer]] = {name: [] for name in tools}
+    found: dict[str, list[TimedPoints]] = {name: [] for name in tools}
     for row in [0, *range(len(faces))]:
         sample = faces[row]
         for name, tool in tools.items():
@@ -220,15 +220,15 @@ def answers(tools: dict[str, Tool], faces: PreparedCrops) -> dict[str, list[Answ
     return {name: each[1:] for name, each in found.items()}
 
 
-def line(name: str, given: list[Answer], truth: np.ndarray) -> tuple[list[str], np.ndarray, float]:
+def line(name: str, given: list[TimedPoints], truth: np.ndarray) -> tuple[list[str], np.ndarray, float]:
     """Return a tool's line of the table, the NMEs (N,) of the faces that it found, and its milliseconds a face."""
-    points = np.stack([answer.points for answer in given])
+    points = np.stack([each.points for each in given])
     known = np.isfinite(points).all(axis=(1, 2))
     values = face_nmes(points[known], truth[known])
     low, high = bootstrap_interval(values)
     finding, placing, both = (1000 * float(np.median(each)) for each in (
-        [answer.finding for answer in given], [answer.placing for answer in given],
-        [answer.finding + answer.placing for answer in given]))  # fmt: skip
+        [each.finding for each in given], [each.placing for each in given],
+        [each.finding + each.placing for each in given]))  # fmt: skip
     cells = [name, f"{values.mean():.2f}", f"[{low:.2f}, {high:.2f}]", f"{failure_rate(values, 8.0):.1f}",
              f"{(~known).sum()}", f"{finding:.1f}" if finding else "-", f"{placing:.1f}", f"{both:.1f}"]  # fmt: skip
     return cells, values, both
@@ -268,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = options.shared / "data/crops_300w"
     faces = PreparedCrops(str(folder), options.split)
     rows, card = [], machine()
-    for name, given in answers(make_tools(options, folder), faces).items():
+    for name, given in take_turns(make_tools(options, folder), faces).items():
         cells, values, both = line(name, given, faces.points)
         rows.append(cells)
         if not rows[1:]:

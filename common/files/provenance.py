@@ -27,7 +27,7 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def machine(device: str = "cpu") -> dict[str, object]:
+def machine(device: str = "cpu") -> dict[str, str | bool | int | float | None]:
     """Return the card of the machine: what timings depend on."""
     name = torch.cuda.get_device_name() if device.startswith("cuda") else processor()
     return {

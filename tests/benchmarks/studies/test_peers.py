@@ -81,7 +81,7 @@ def test_the_detected_face_that_is_meant_is_placed_and_a_missed_one_is_not() -> 
         np.array([52, 52, 92, 92]),
     )  # fmt: skip
     assert np.isnan(missed.points).all()
-    given = [peers.Answer(np.tile(np.arange(68.0)[:, None], (1, 2)), 0.001, 0.002), missed]
+    given = [peers.TimedPoints(np.tile(np.arange(68.0)[:, None], (1, 2)), 0.001, 0.002), missed]
     truth = np.tile(np.arange(68.0)[None, :, None], (2, 1, 2)) + [1.0, 0.0]
     cells, values, both = peers.line("tool", given, truth)
     assert cells[4] == "1" and len(values) == 1 and values[0] == pytest.approx(100 / np.hypot(9, 9))

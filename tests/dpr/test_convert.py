@@ -54,7 +54,7 @@ def test_released_files_become_weights_that_give_the_official_landmarks(
     # The command for photographs, with the box file beside the sample.
     samples = [str(folder / "samples" / str(name)) for name in golden["names"][:1]]
     assert predict.main([*samples, "--weights", str(target), "--out", str(tmp_path / "drawn")]) == 0
-    assert len(list((tmp_path / "drawn").glob("*.png"))) == 1
+    assert len(list((tmp_path / "drawn").glob("*.landmarks.*"))) == 1
     assert main([*map(str, files), str(folder / "mean_98_face.npy"), str(target)]) == 2
     assert "exists already" in capsys.readouterr().err
 

@@ -12,6 +12,7 @@ import pytest
 from awing.cli import main
 from common.data.synthetic import SyntheticFaces
 from common.methods import METHODS
+from common.packing import describe
 from tests.integration.test_cli import TINY, curve
 from tests.test_recipes_run import SMALL
 
@@ -96,7 +97,8 @@ def test_embedded_weights_are_tested_on_300w_s_tree(tmp_path: Path) -> None:
                 "--data.num_workers", "0", "--track", "false", "--run", str(tmp_path / "run"),
                 "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"])  # fmt: skip
     found = {key: float(value) for key, value in run.trainer.callback_metrics.items()}
-    assert run.datamodule.crop.size == 128 and run.datamodule.crop.box_scale == 1.28
+    own = describe(weights).crop
+    assert own is not None and run.datamodule.crop.size == own.size and run.datamodule.crop.box_scale == own.box_scale
     assert 0 < found["test/challenge/nme"] < 8, "drawn faces, found by a network of photographs"
     whole = 3 * found["test/common/nme"] + found["test/challenge/nme"]
     assert found["test/nme"] == pytest.approx(whole / 4, rel=1e-4)

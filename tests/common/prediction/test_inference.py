@@ -18,6 +18,7 @@ from common.data.crops import CropConfig
 from common.data.synthetic import SyntheticFaces
 from common.errors import LabError
 from common.files.checkpoints import save_safetensors
+from common.files.checksum import ENTRY
 from common.files.images import write_image
 from common.methods import METHODS, default_weights
 from common.packing import Description, describe, halved, main, read_metadata
@@ -280,6 +281,9 @@ def test_settings_that_do_not_fit(weights: Path, tmp_path: Path) -> None:
     path = tmp_path / "odd.safetensors"
     metadata = {**read_metadata(weights), "hyper_parameters": json.dumps({**SETTINGS, "wings": 2})}
     save_file(load_file(weights), path, metadata)
+    with pytest.raises(LabError, match="SHA-256 differs"):
+        Predictor.load(path)
+    save_file(load_file(weights), path, {key: value for key, value in metadata.items() if key != ENTRY})
     with pytest.raises(LabError, match="was made with wings, which awing does not know"):
         Predictor.load(path)
     assert main([str(path), str(tmp_path / "out.bin")]) == 2

@@ -20,6 +20,7 @@ METHOD = Method(
         "records": "sdu3d/records.yaml",
         "helen": "sdu3d/helen.yaml",
         "helen_ema": "sdu3d/helen_ema.yaml",
+        "helen_tune": "sdu3d/helen_tune.yaml",
         "equal": "sdu3d/equal.yaml",
     },
 )

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from common.data.base import FaceDataset
+from common.data.base import FaceDataset, begin_worker
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import crop_box
 from common.data.datamodule import FaceDataModule
@@ -66,6 +66,7 @@ def batches(data: Faces, split: str = "test", size: int = EVAL_BATCH, count: int
         size,
         sampler=rows,
         num_workers=workers,
+        worker_init_fn=begin_worker,
         collate_fn=Collate(data.faces.subset_names),
     )
 

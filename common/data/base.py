@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import threading
+import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -70,9 +72,24 @@ class Once:
             raise LabError(f"{where}: is the same face as {before}; remove one of them")
 
 
-def one_thread(worker: int = 0) -> None:
+def one_thread() -> None:
     """Keep OpenCV to one thread in this process: faces are worked on in parallel by processes, one a core."""
     cv2.setNumThreads(0)
+
+
+def begin_worker(worker: int = 0) -> None:
+    """Begin a process of a loader or pool: OpenCV in one thread, and an end when the process that started it is killed.
+
+    By itself it would wait for ever, with its memory, where the kill came while it was writing to a full queue.
+    """
+    one_thread()
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(owner: int) -> None:
+    while os.getppid() == owner:
+        time.sleep(1)
+    os._exit(1)
 
 
 class FaceDataset(Dataset[FaceSample]):

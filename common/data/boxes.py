@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from common.data.base import FaceDataset, check_box, one_thread
+from common.data.base import FaceDataset, begin_worker, check_box
 from common.data.readers._pts import read_pts
 from common.data.wrappers import Wrapped
 from common.errors import LabError
@@ -169,7 +169,7 @@ def detected_boxes(faces: FaceDataset, model: str | None, workers: int = 0) -> D
         LabError: there is no such detector, or a photograph is damaged.
     """
     name = open_detector(model).name
-    looks = DataLoader(_Looks(faces, model), None, num_workers=workers, worker_init_fn=one_thread)
+    looks = DataLoader(_Looks(faces, model), None, num_workers=workers, worker_init_fn=begin_worker)
     ids, boxes, missed = zip(*looks, strict=True)
     return DetectedBoxes(name, np.stack([np.asarray(box) for box in boxes]), np.array(missed, bool), ids)
 

@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
-from common.data.base import FaceDataset, check_norm, check_root, one_thread
+from common.data.base import FaceDataset, begin_worker, check_norm, check_root
 from common.data.batching import Collate, CroppedFaces
 from common.data.boxes import KINDS, BoxedFaces, check_choice, with_boxes
 from common.data.crops import CropConfig, CroppedFace
@@ -199,7 +199,7 @@ class FaceDataModule(L.LightningDataModule):
             drop_last=train,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            worker_init_fn=one_thread,
+            worker_init_fn=begin_worker,
             collate_fn=Collate(cropped.faces.subset_names),
         )
 

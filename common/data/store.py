@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.base import FaceDataset, one_thread
+from common.data.base import FaceDataset, begin_worker
 from common.errors import LabError
 from common.files.arrays import DAMAGED, read_arrays
 from common.types import FaceSample
@@ -95,7 +95,7 @@ def digest(content: dict[str, object]) -> str:
 def _start(source: FaceDataset) -> None:
     global _source
     _source = source
-    one_thread()
+    begin_worker()
 
 
 def _draw(index: int) -> FaceSample:

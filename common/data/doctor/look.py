@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from common.data.base import FaceDataset, one_thread
+from common.data.base import FaceDataset, begin_worker
 from common.errors import LabError
 from common.geometry import apply_affine, fit_similarity
 from common.schemes import LandmarkScheme
@@ -143,7 +143,7 @@ def _aligned(grey: np.ndarray, points: np.ndarray, known: np.ndarray, reference:
 def _start(faces: FaceDataset, reference: np.ndarray) -> None:
     global _faces, _reference
     _faces, _reference = faces, reference
-    one_thread()
+    begin_worker()
 
 
 def _one(index: int) -> Look | str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.base import FaceDataset, one_thread
+from common.data.base import FaceDataset, begin_worker
 from common.data.packed.layout import ABOUT, FORMAT, POINTS, About, Packing, SplitAbout, encode
 from common.errors import LabError
 
@@ -139,7 +139,7 @@ def _finish(folder: Path, count: int) -> None:
 def _start(faces: FaceDataset, train: bool, packing: Packing) -> None:
     global _faces, _how
     _faces, _how = faces, (train, packing)
-    one_thread()
+    begin_worker()
 
 
 def _one(row: int) -> Packed:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.readme import fill, table
 from benchmarks.studies.store_speed import Again, lengthen, memory_mb
-from common.data.base import one_thread
+from common.data.base import begin_worker
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig, CroppedFace
 from common.data.packed.layout import Packing
@@ -51,7 +51,7 @@ def loader_memory(marks: Sequence[int]) -> list[float]:
         lengthen(store, max(marks))
         faces = Again(PackedFaces(str(store), "train"), max(marks))
         loader: DataLoader[CroppedFace] = DataLoader(
-            CroppedFaces(faces, CROP, seed=0), BATCH, num_workers=1, shuffle=True, worker_init_fn=one_thread,
+            CroppedFaces(faces, CROP, seed=0), BATCH, num_workers=1, shuffle=True, worker_init_fn=begin_worker,
             collate_fn=Collate(faces.subset_names),
         )  # fmt: skip
         found, served = dict.fromkeys(marks, float("inf")), 0

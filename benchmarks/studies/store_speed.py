@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from torch.utils.data import DataLoader
 
-from common.data.base import FaceDataset, one_thread
+from common.data.base import FaceDataset, begin_worker
 from common.data.batching import Collate, CroppedFaces
 from common.data.crops import CropConfig, CroppedFace
 from common.data.packed.chunks import ChunkFiles
@@ -115,7 +115,7 @@ def read_through(faces: FaceDataset, samples: int, batch_size: int, marks: tuple
     """
     cropped = CroppedFaces(Again(faces, samples), CROP)
     loader: DataLoader[CroppedFace] = DataLoader(
-        cropped, batch_size, num_workers=WORKERS, persistent_workers=True, worker_init_fn=one_thread,
+        cropped, batch_size, num_workers=WORKERS, persistent_workers=True, worker_init_fn=begin_worker,
         collate_fn=Collate(faces.subset_names), shuffle=True,
     )  # fmt: skip
     found: dict[str, float] = {}
@@ -203,7 +203,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, default=50_000, help="faces that are read from a store")
     parser.add_argument("--scheme", default="ibug68")
     options = parser.parse_args(args)
-    one_thread()
+    begin_worker()
     found: dict[str, Any] = {"cores": os.cpu_count(), "load when it began": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as scratch:
         root = options.root or Path(scratch) / "raw"

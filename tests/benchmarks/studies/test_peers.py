@@ -71,11 +71,11 @@ def test_the_detected_face_that_is_meant_is_placed_and_a_missed_one_is_not() -> 
     def place(image: np.ndarray, found: Detections) -> np.ndarray:
         return np.tile(found.boxes[0, :2], (68, 1))
 
-    answer = peers.by_detector(
+    found = peers.by_detector(
         lambda image: Detections.of(boxes, np.array([0.9, 0.7])), place, np.zeros((99, 99, 3), np.uint8),
         np.array([52, 52, 92, 92]),
     )  # fmt: skip
-    assert (answer.points == 50).all() and answer.finding >= 0 and answer.placing >= 0
+    assert (found.points == 50).all() and found.finding >= 0 and found.placing >= 0
     missed = peers.by_detector(
         lambda image: Detections.of(boxes[:1], np.ones(1)), place, np.zeros((99, 99, 3), np.uint8),
         np.array([52, 52, 92, 92]),
